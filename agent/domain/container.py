@@ -1,0 +1,212 @@
+"""What a container, network and volume must be, and what they are: the two halves the planner compares."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+LABEL_GATEWAY = "ec.gateway"
+LABEL_APP = "ec.app"
+LABEL_SERVICE = "ec.service"
+LABEL_RELEASE = "ec.release"
+LABEL_SPEC = "ec.spec"
+
+
+class Restart(StrEnum):
+    """The engine's restart policies the gateway uses."""
+
+    NO = "no"
+    ON_FAILURE = "on-failure"
+    ALWAYS = "always"
+    UNLESS_STOPPED = "unless-stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What the engine can change without a restart. nano_cpus 0, mem_bytes 0, pids 0: no limit."""
+
+    nano_cpus: int = 0
+    mem_bytes: int = 0
+    pids: int = 0
+    restart: Restart = Restart.UNLESS_STOPPED
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A named volume (`kind` "volume", `source` its engine name) or a bind (`source` an absolute host path)."""
+
+    kind: str
+    source: str
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedPort:
+    """A container port offered on the host."""
+
+    container_port: int
+    host_port: int
+    host_ip: str = ""
+    protocol: str = "tcp"
+
+
+@dataclass(frozen=True, slots=True)
+class Healthcheck:
+    """The engine's own health probe; `test` as in Compose after normalising: ("CMD", ...) or ("CMD-SHELL", s)."""
+
+    test: tuple[str, ...]
+    interval_s: float = 30.0
+    timeout_s: float = 30.0
+    retries: int = 3
+    start_period_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """All that the create body is built from: an allow-list, so nothing else can reach the engine.
+
+    `image` is what runs: ``repo@sha256:...`` or an image id. `network` is "none" or the engine name of a network.
+    Mappings are tuples of pairs, sorted, so that specs compare and hash.
+    """
+
+    name: str
+    instance: str
+    service: str
+    release: str
+    image: str
+    gateway: str
+    command: tuple[str, ...] | None = None
+    entrypoint: tuple[str, ...] | None = None
+    environment: tuple[tuple[str, str], ...] = ()
+    user: str = ""
+    working_dir: str = ""
+    hostname: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    tmpfs: tuple[tuple[str, str], ...] = ()
+    read_only: bool = True
+    init: bool = True
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ("ALL",)
+    no_new_privileges: bool = True
+    network: str = "none"
+    aliases: tuple[str, ...] = ()
+    ports: tuple[PublishedPort, ...] = ()
+    extra_hosts: tuple[str, ...] = ()
+    healthcheck: Healthcheck | None = None
+    stop_signal: str = ""
+    stop_grace_s: int = 10
+    log_options: tuple[tuple[str, str], ...] = (("max-file", "3"), ("max-size", "1m"))
+    ulimits: tuple[tuple[str, int, int], ...] = ()
+    shm_bytes: int = 0
+    live: Live = field(default_factory=Live)
+
+    @property
+    def spec_hash(self) -> str:
+        """Hash of everything that cannot be changed live: 16 hex digits, the value of label ``ec.spec``.
+
+        The release's and the container's name are left out, so an unchanged service survives an upgrade untouched.
+        """
+        body = asdict(self)
+        for loose in ("name", "release", "live", "gateway"):
+            del body[loose]
+        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
+
+    def all_labels(self) -> dict[str, str]:
+        """The manifest's labels with the gateway's own on top."""
+        return {
+            **dict(self.labels),
+            LABEL_GATEWAY: self.gateway,
+            LABEL_APP: self.instance,
+            LABEL_SERVICE: self.service,
+            LABEL_RELEASE: self.release,
+            LABEL_SPEC: self.spec_hash,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSpec:
+    """A bridge of the instance's own. `subnet` is a /28 in CIDR form."""
+
+    name: str
+    instance: str
+    gateway: str
+    subnet: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeSpec:
+    """A named volume of the instance's own."""
+
+    name: str
+    instance: str
+    gateway: str
+
+
+class RunState(StrEnum):
+    """The engine's words for a container's state."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    RESTARTING = "restarting"
+    REMOVING = "removing"
+    EXITED = "exited"
+    DEAD = "dead"
+
+
+class Health(StrEnum):
+    """The engine's words for a container's health; `none` where it has no probe."""
+
+    NONE = "none"
+    STARTING = "starting"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerState:
+    """One container as the engine reports it. `started_at` is the engine's own text, compared for equality only."""
+
+    id: str
+    name: str
+    instance: str
+    service: str
+    release: str
+    spec: str
+    image_id: str
+    state: RunState
+    health: Health = Health.NONE
+    exit_code: int = 0
+    oom_killed: bool = False
+    started_at: str = ""
+    restart_count: int = 0
+    pid: int = 0
+    address: str = ""
+    live: Live = field(default_factory=Live)
+
+    @property
+    def serving(self) -> bool:
+        """True while the engine runs it or is about to run it again."""
+        return self.state in (RunState.RUNNING, RunState.RESTARTING, RunState.PAUSED)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """An image on the gateway. `id` is its config digest, `digests` the registry's ``repo@sha256:...``."""
+
+    id: str
+    tags: tuple[str, ...]
+    digests: tuple[str, ...]
+    size_bytes: int
+    architecture: str
+    created: str = ""
+
+
+def as_json(value: Any) -> dict[str, Any]:
+    """A spec or state as plain JSON, for the journal, replies and the local page."""
+    return asdict(value)

@@ -1,0 +1,83 @@
+"""A parsed configuration file that still knows where everything stood, and the mistakes found in it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A position in a file, both counted from 1. In a CSV file `line` is the row and `col` the column."""
+
+    line: int
+    col: int
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake: where, what is wrong, what is allowed. `code` is stable (``manifest.unknown_key``)."""
+
+    source: str
+    mark: Mark
+    code: str
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.source}:{self.mark.line}:{self.mark.col}: {self.message}"
+        return f"{text}; {self.hint}" if self.hint else text
+
+    def as_dict(self) -> dict[str, Any]:
+        """The wire form used by `--json`, replies and the local page."""
+        return {
+            "file": self.source,
+            "line": self.mark.line,
+            "col": self.mark.col,
+            "code": self.code,
+            "message": self.message,
+            "hint": self.hint,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """`data` is plain Python (dict, list, str, int, float, bool, None); `marks` gives each path's position.
+
+    The mark of a mapping's value is where the value stands; the mark of its key is under ``path + ("#key",)``.
+    """
+
+    source: str
+    data: Any
+    marks: Mapping[Path, Mark] = field(default_factory=dict)
+    text: str = ""
+
+    def mark(self, path: Path) -> Mark:
+        """The position of `path`, or of the nearest enclosing thing that has one."""
+        for end in range(len(path), -1, -1):
+            found = self.marks.get(path[:end])
+            if found is not None:
+                return found
+        return Mark(1, 1)
+
+    def key_mark(self, path: Path) -> Mark:
+        """The position of the key that leads to `path`."""
+        return self.marks.get((*path, "#key")) or self.mark(path)
+
+    def problem(self, path: Path, code: str, message: str, hint: str = "", *, at_key: bool = False) -> Problem:
+        """A mistake at `path` of this document."""
+        mark = self.key_mark(path) if at_key else self.mark(path)
+        return Problem(self.source, mark, code, message, hint)
+
+
+def did_you_mean(word: str, allowed: Iterable[str]) -> str:
+    """``did you mean 'x'?`` for the nearest of `allowed`, or the list of what is allowed."""
+    known = sorted(allowed)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean '{near[0]}'?"
+    return "allowed: " + ", ".join(known)

@@ -1,0 +1,179 @@
+"""What the core needs from outside, as Protocols. Adapters stand in engine/, cloud/, store/ and host/.
+
+Every coroutine here has a deadline of its own inside the adapter and raises only `agent.errors` exceptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from agent.domain.container import (
+    ContainerSpec,
+    ContainerState,
+    ImageInfo,
+    Live,
+    NetworkSpec,
+    VolumeSpec,
+)
+from agent.domain.priority import Priority
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """Facts about the engine. `architecture` in the registry's words (amd64, arm64, arm)."""
+
+    version: str
+    api_version: str
+    architecture: str
+    cpus: int
+    mem_bytes: int
+    root_dir: str
+    storage_driver: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineEvent:
+    """Something happened to a container of `instance`: start, die, oom, health_status, destroy ..."""
+
+    action: str
+    instance: str
+    service: str
+    container_id: str
+    time_ns: int
+
+
+Progress = Callable[[int, int, str], None]
+"""Called with (bytes done, bytes in all or 0, what is going on)."""
+
+
+class Engine(Protocol):
+    """The container engine. All objects carry the label ``ec.gateway``; others' objects are never touched."""
+
+    async def info(self) -> EngineInfo: ...
+    async def containers(self, instance: str | None = None) -> list[ContainerState]: ...
+    async def inspect(self, container_id: str) -> ContainerState | None: ...
+    async def create(self, spec: ContainerSpec) -> str: ...
+    async def start(self, container_id: str) -> None: ...
+    async def stop(self, container_id: str, grace_s: int) -> None: ...
+    async def remove(self, container_id: str) -> None: ...
+    async def update(self, container_id: str, live: Live) -> None: ...
+    async def networks(self, instance: str | None = None) -> list[NetworkSpec]: ...
+    async def create_network(self, spec: NetworkSpec) -> None: ...
+    async def remove_network(self, name: str) -> None: ...
+    async def volumes(self, instance: str | None = None) -> list[VolumeSpec]: ...
+    async def create_volume(self, spec: VolumeSpec) -> None: ...
+    async def remove_volume(self, name: str) -> None: ...
+    async def logs(self, container_id: str, tail: int) -> list[str]: ...
+    def events(self) -> AsyncIterator[EngineEvent | None]:
+        """Container events of this gateway, for ever. None means "(re)connected: list everything"."""
+        ...
+
+
+class Images(Protocol):
+    """Images, apart from containers because another part of the agent owns them (the job runner)."""
+
+    async def find(self, ref: str) -> ImageInfo | None: ...
+    async def pin(self, ref: str) -> str:
+        """`ref` as ``repo@sha256:...`` by asking its registry, or the image id of a local image."""
+        ...
+
+    async def pull(self, pinned: str, progress: Progress) -> ImageInfo: ...
+    async def push(self, ref: str, progress: Progress) -> str: ...
+    async def build(self, folder: str, tag: str, progress: Progress) -> ImageInfo: ...
+    async def load(self, path: str) -> list[str]: ...
+    async def save(self, refs: Sequence[str], path: str) -> int: ...
+    async def list(self) -> list[ImageInfo]: ...
+    async def remove(self, ref: str) -> None: ...
+    async def prune(self, keep: Sequence[str]) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A message from the cloud. Call `ack` once it is journaled: only then does the broker forget it.
+
+    `late_ms` is how long the broker held it (MQTT 5 message expiry), None where it cannot tell.
+    """
+
+    topic: str
+    payload: bytes
+    retained: bool
+    late_ms: int | None
+    ack: Callable[[], None]
+
+
+class CloudLink(Protocol):
+    """One session with the broker. Connects by itself and for ever; `publish` never queues while offline."""
+
+    @property
+    def connected(self) -> bool: ...
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> None:
+        """Return after the broker's acknowledgement; Unreachable when there is no session or it breaks."""
+        ...
+
+    def messages(self) -> AsyncIterator[Incoming]: ...
+    def changes(self) -> AsyncIterator[bool]:
+        """True at each connect, False at each disconnect."""
+        ...
+
+
+class Clock(Protocol):
+    """Time. `now_ms` is epoch ms and may jump; `monotonic` is seconds and may not."""
+
+    def now_ms(self) -> int: ...
+    def monotonic(self) -> float: ...
+    def sane(self) -> bool:
+        """False while the wall clock is before the clock floor or known not to be synchronised."""
+        ...
+
+
+class Host(Protocol):
+    """The machine itself."""
+
+    async def facts(self) -> Mapping[str, Any]:
+        """model, serial, os, kernel, architecture, cpus, mem_bytes, boot_ms, agent_version."""
+        ...
+
+    async def usage(self) -> Mapping[str, Any]:
+        """cpu_percent, mem_used_bytes, mem_bytes, disk_free_bytes, disk_bytes, load1, temperature_c (or None)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OutRecord:
+    """Something for the cloud that must not be lost. `kind`: event | data | job | reply. `payload`: JSON bytes."""
+
+    priority: Priority
+    kind: str
+    payload: bytes
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An `OutRecord` on disk. (session, priority, stream, seq) is the receiver's key; `stream` is live or hist."""
+
+    row: int
+    session: str
+    priority: Priority
+    stream: str
+    seq: int
+    kind: str
+    payload: bytes
+    count: int
+    created_ms: int
+
+
+class OutboxStore(Protocol):
+    """The outbox's file. `append` returns after the commit that holds the records (group commit, full sync)."""
+
+    async def append(self, records: Sequence[OutRecord], stream: str, now_ms: int) -> None: ...
+    async def head(self, limit: int) -> list[Stored]:
+        """The next records to send, `critical` first, then by age."""
+        ...
+
+    async def forget(self, rows: Sequence[int]) -> None: ...
+    async def depth(self) -> Mapping[str, Any]: ...
