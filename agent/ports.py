@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from agent.domain.command import Command
 from agent.domain.container import (
     ContainerSpec,
     ContainerState,
@@ -177,3 +178,54 @@ class OutboxStore(Protocol):
 
     async def forget(self, rows: Sequence[int]) -> None: ...
     async def depth(self) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredApp:
+    """One row of the desired index. `release` is the hash, or "" when the cloud lets the gateway compute it."""
+
+    release: str
+    state: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredIndex:
+    """The cloud's wish for the whole gateway. None removes; an absent instance is not the cloud's business."""
+
+    revision: int
+    apps: Mapping[str, DesiredApp | None]
+    rules: Mapping[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredRelease:
+    """The manifest that the index's `instance` shall run."""
+
+    instance: str
+    manifest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message ready for the link."""
+
+    topic: str
+    payload: bytes
+    qos: int = 1
+    retain: bool = False
+
+
+class Dialect(Protocol):
+    """A northbound protocol: the only place that knows topics and envelopes."""
+
+    def subscriptions(self) -> list[str]: ...
+    def decode(self, message: Incoming) -> Command | DesiredIndex | DesiredRelease:
+        """Raises Malformed (with field `id` where one could be read) or TooLarge."""
+        ...
+
+    def encode(self, record: Stored) -> Outgoing: ...
+    def presence(self, online: bool, session: str) -> Outgoing: ...
+    def reported(self, body: Mapping[str, Any], instance: str | None = None) -> Outgoing:
+        """The gateway's index, or one instance's document; retained, latest only."""
+        ...

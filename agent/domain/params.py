@@ -1,0 +1,188 @@
+"""The parameters of every command type, as the bytes of people and clouds are checked. One table: `PARAMS`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+INSTANCE_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+Scalar = bool | int | float | str
+
+
+class Params(BaseModel):
+    """Base: unknown keys are an error, nothing is coerced."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Nothing(Params):
+    """A command without parameters."""
+
+
+class Instance(Params):
+    """A command about one instance."""
+
+    instance: str = Field(pattern=INSTANCE_PATTERN)
+
+
+class MaybeInstance(Params):
+    """A read about one instance, or about all."""
+
+    instance: str | None = Field(default=None, pattern=INSTANCE_PATTERN)
+
+
+class Deploy(Instance):
+    """`app.install`, `app.upgrade` and `app.plan`: the manifest's text and the site's layer of values."""
+
+    manifest: str = Field(min_length=1, max_length=262_144)
+    values: dict[str, Scalar] = Field(default_factory=dict)
+    config: dict[str, Any] | None = None
+    ports: dict[str, str] = Field(default_factory=dict)
+    take_over: bool = False
+    force: bool = False
+
+
+class Remove(Instance):
+    """`app.remove`: volumes stay unless asked."""
+
+    volumes: bool = False
+    take_over: bool = False
+
+
+class Configure(Instance):
+    """`app.configure`: only what is given changes."""
+
+    values: dict[str, Scalar] | None = None
+    config: dict[str, Any] | None = None
+    ports: dict[str, str] | None = None
+
+
+class Logs(Instance):
+    """`app.logs`: the last `tail` lines of a service, or of all."""
+
+    service: str | None = None
+    tail: int = Field(default=100, ge=1, le=5000)
+
+
+class Image(Params):
+    """A command about one image reference."""
+
+    image: str = Field(min_length=1, max_length=512)
+
+
+class Build(Params):
+    """`image.build`: a folder on the gateway with a Dockerfile; local origin only."""
+
+    folder: str
+    tag: str = Field(min_length=1, max_length=512)
+
+
+class Load(Params):
+    """`image.load`: an image archive on the gateway; local origin only."""
+
+    path: str
+
+
+class Save(Params):
+    """`image.save`: write images to an archive on the gateway; local origin only."""
+
+    images: list[str] = Field(min_length=1)
+    path: str
+
+
+class Name(Params):
+    """A command about one named thing."""
+
+    name: str = Field(min_length=1, max_length=256)
+
+
+class JobId(Params):
+    """A command about one job."""
+
+    job: str = Field(min_length=1, max_length=64)
+
+
+class Filter(Params):
+    """A read of points by MQTT filter."""
+
+    filter: str = Field(default="#", min_length=1, max_length=512)
+
+
+class Point(Params):
+    """A read of one point."""
+
+    point: str = Field(min_length=1, max_length=512)
+
+
+class PointWrite(Point):
+    """`point.write`: `mode` as in contract/cloud.md."""
+
+    value: Scalar
+    mode: Literal["direct", "select", "operate", "cancel"] = "direct"
+
+
+class RuleText(Name):
+    """`rule.apply`: the text of one rules file under a name."""
+
+    text: str = Field(min_length=1, max_length=262_144)
+
+
+class Key(Params):
+    """`alarm.ack`: an alarm's key."""
+
+    key: str = Field(min_length=1, max_length=512)
+
+
+class Tail(Params):
+    """`gateway.logs`."""
+
+    tail: int = Field(default=100, ge=1, le=5000)
+
+
+PARAMS: dict[str, type[Params]] = {
+    "app.install": Deploy,
+    "app.upgrade": Deploy,
+    "app.plan": Deploy,
+    "app.start": Instance,
+    "app.stop": Instance,
+    "app.restart": Instance,
+    "app.rollback": Instance,
+    "app.remove": Remove,
+    "app.configure": Configure,
+    "app.list": Nothing,
+    "app.status": MaybeInstance,
+    "app.logs": Logs,
+    "image.pull": Image,
+    "image.push": Image,
+    "image.build": Build,
+    "image.load": Load,
+    "image.save": Save,
+    "image.list": Nothing,
+    "image.remove": Image,
+    "image.prune": Nothing,
+    "volume.list": MaybeInstance,
+    "volume.show": Name,
+    "volume.remove": Name,
+    "network.list": MaybeInstance,
+    "network.show": Name,
+    "job.list": MaybeInstance,
+    "job.status": JobId,
+    "job.cancel": JobId,
+    "device.list": Nothing,
+    "device.show": Name,
+    "point.list": Filter,
+    "point.read": Point,
+    "point.write": PointWrite,
+    "rule.list": Nothing,
+    "rule.apply": RuleText,
+    "rule.remove": Name,
+    "alarm.list": Nothing,
+    "alarm.ack": Key,
+    "uplink.status": Nothing,
+    "gateway.status": Nothing,
+    "gateway.logs": Tail,
+}
+
+LOCAL_ONLY = frozenset({"image.build", "image.load", "image.save"})
+"""Types that name a path of the gateway's disk: never accepted from the cloud."""
