@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from agent.errors import Malformed
 
 Path = tuple[str | int, ...]
 
@@ -81,3 +83,19 @@ def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     if near:
         return f"did you mean '{near[0]}'?"
     return "allowed: " + ", ".join(known)
+
+
+class Mistakes(Malformed):
+    """A file or manifest that cannot be used: every mistake found in it, each with its position."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        if not problems:
+            raise ValueError("Mistakes needs at least one problem")
+        self.problems: tuple[Problem, ...] = tuple(problems)
+        first, more = self.problems[0], len(self.problems) - 1
+        message = f"{first.source}:{first.mark.line}:{first.mark.col}: {first.message}"
+        if more:
+            message += f" (and {more} more)"
+        super().__init__(
+            first.code, message, hint=first.hint, problems=[problem.as_dict() for problem in self.problems]
+        )
