@@ -130,12 +130,17 @@ class ContainerSpec:
 
 @dataclass(frozen=True, slots=True)
 class NetworkSpec:
-    """A bridge of the instance's own. `subnet` is a /28 in CIDR form."""
+    """A bridge of the instance's own. `subnet` is a /28 in CIDR form; "" lets the engine adapter choose a free one.
+
+    `isolated`: its containers reach each other and nothing else, not even the host's ports (``network: none`` with
+    several services). Only an APP with ``network: outbound`` or ``inbound`` gets False.
+    """
 
     name: str
     instance: str
     gateway: str
     subnet: str = ""
+    isolated: bool = True
 
 
 @dataclass(frozen=True, slots=True)
