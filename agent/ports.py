@@ -94,13 +94,14 @@ class Images(Protocol):
 class Incoming:
     """A message from the cloud. Call `ack` once it is journaled: only then does the broker forget it.
 
-    `late_ms` is how long the broker held it (MQTT 5 message expiry), None where it cannot tell.
+    `expiry_left_s` is what the broker left of the MQTT 5 message expiry, which the sender sets to the command's time
+    to live: ``ttl_s - expiry_left_s`` is how long it waited. None where the broker cannot tell (3.1.1, no expiry).
     """
 
     topic: str
     payload: bytes
     retained: bool
-    late_ms: int | None
+    expiry_left_s: int | None
     ack: Callable[[], None]
 
 
