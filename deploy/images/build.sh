@@ -20,11 +20,21 @@ clean_up() { [ -z "$work" ] || rm -rf "$work"; }
 trap clean_up EXIT
 trap 'exit 130' INT TERM
 
+# pack ROOT TAR: the same bytes from the same files. Owners are kept where they could be set at all.
+pack() {
+    owner=
+    [ "$(id -u)" = 0 ] || owner="--owner=0 --group=0"
+    # shellcheck disable=SC2086  # a list of words
+    tar --sort=name --mtime=@0 --numeric-owner $owner -C "$1" -cf "$2" .
+}
+
 # load TAR IMAGE TITLE CMD: an image of one layer, replacing the one made by an older recipe.
 load() {
+    before=$(docker image inspect --format '{{.Id}}' "$2" 2>/dev/null || true)
     docker import --change "LABEL ec.recipe=$recipe org.opencontainers.image.title=$3" --change "CMD $4" \
         --change "ENV PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin LANG=C.UTF-8 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1" \
         "$1" "$2" >/dev/null || give_up 1 "the engine refused the image $2 (above)" "see that it has disk space: docker system df"
+    [ -z "$before" ] || docker image rm "$before" >/dev/null 2>&1 || true   # stays while an APP's image builds on it
     say "image $2 is made ($(docker image inspect --format '{{.Size}}' "$2" | awk '{printf "%.1f MB", $1 / 1e6}'))"
 }
 
@@ -32,7 +42,7 @@ if ! made_by_recipe ec/busybox:1; then
     say "making ec/busybox:1"
     work=$(mktemp -d)
     sh deploy/images/rootfs.sh "$work/root" /bin/busybox
-    tar --sort=name --mtime=@0 --numeric-owner --owner=0 --group=0 -C "$work/root" -cf "$work/root.tar" .
+    pack "$work/root" "$work/root.tar"
     load "$work/root.tar" ec/busybox:1 busybox '["sh"]'
     rm -rf "$work"
 fi
@@ -63,8 +73,13 @@ if ! made_by_recipe ec/python:3; then
     }
     rm -rf "$work/root/usr/share/doc" "$work/root/usr/share/man" "$work/root/usr/share/locale" "$work/root/var/cache" "$work/root/var/lib/apt"
     sh deploy/images/rootfs.sh "$work/root" "$work/root/bin/busybox"
-    # The root is read-only at run time, so byte code that is not here now is compiled at every start.
+    # No maintainer script ran, so what they would have made is made here.
+    cat "$work"/root/usr/share/ca-certificates/mozilla/*.crt >"$work/root/etc/ssl/certs/ca-certificates.crt"
+    # The root is read-only at run time: byte code that is not here now would be compiled at every start. (A few of the
+    # library's own test files do not compile on purpose, hence the check of one that must.)
     chroot "$work/root" /usr/bin/python3 -m compileall -q --invalidation-mode unchecked-hash /usr/lib/python3* >/dev/null 2>&1 || true
-    tar --sort=name --mtime=@0 --numeric-owner --owner=0 --group=0 -C "$work/root" -cf "$work/root.tar" .
+    ls "$work"/root/usr/lib/python3*/json/__pycache__/decoder.*.pyc >/dev/null 2>&1 ||
+        give_up 1 "Python does not run inside the new image's root" "try: chroot $work/root /usr/bin/python3 -V"
+    pack "$work/root" "$work/root.tar"
     load "$work/root.tar" ec/python:3 python '["python3"]'
 fi

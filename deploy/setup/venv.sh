@@ -10,7 +10,8 @@ cd "$(dirname "$0")/../.."
 root=$(pwd)
 stamp_of() {
     { .venv/bin/python -V; echo "$root"
-      cat requirements-dev.lock requirements-data.lock pyproject.toml deploy/setup/venv.sh; } 2>/dev/null | sha256sum
+      cat requirements-dev.lock requirements-data.lock deploy/setup/venv.sh
+      sed '/^\[tool\.pytest/,$d' pyproject.toml; } 2>/dev/null | sha256sum   # the tools' settings change nothing here
 }
 stamp=.venv/ec-stamp
 if [ -x .venv/bin/python ] && [ "$(stamp_of)" = "$(cat "$stamp" 2>/dev/null)" ]; then exit 0; fi

@@ -1,0 +1,1 @@
+"""Base images and the libraries that go into APP images."""

@@ -1,0 +1,1 @@
+"""Pure tests, in seconds, with no part of the outside."""
