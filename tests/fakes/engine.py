@@ -1,0 +1,346 @@
+"""A container engine in memory, with the rules of the real one that the core relies on, and faults on demand.
+
+Deterministic: ids, pids and start times come from a counter; nothing happens by itself except what the engine's
+restart policy says, and that at once (or, with `hold_restarts`, when the test says so).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+
+from agent.domain.container import (
+    ContainerSpec,
+    ContainerState,
+    Health,
+    Live,
+    NetworkSpec,
+    Restart,
+    RunState,
+    VolumeSpec,
+)
+from agent.domain.subnets import pick_subnet
+from agent.errors import Conflict, GatewayError, NotFound, Unreachable
+from agent.ports import EngineEvent, EngineInfo
+from tests.fakes.faults import Faults
+from tests.fakes.images import FakeImages
+
+
+@dataclass(slots=True)
+class _Box:
+    """One container of the fake."""
+
+    spec: ContainerSpec
+    state: ContainerState
+    stopped_by_hand: bool = False
+
+
+class FakeEngine:
+    """`agent.ports.Engine` in memory.
+
+    With `images`, `create` refuses an image that they do not hold; without, every image is there. `log` lists the
+    calls as (operation, subject). Faults: see `tests.fakes.faults.Faults` (`fail_next`, `pause`), and the methods
+    below that do what people, kernels and power cuts do.
+    """
+
+    def __init__(self, gateway_id: str, images: FakeImages | None = None) -> None:
+        self.gateway_id = gateway_id
+        self.hold_restarts = False
+        self.faults = Faults()
+        self.log: list[tuple[str, str]] = []
+        self.lines: dict[str, list[str]] = {}
+        self._images = images
+        self._boxes: dict[str, _Box] = {}
+        self._networks: dict[str, NetworkSpec] = {}
+        self._volumes: dict[str, VolumeSpec] = {}
+        self._foreign_names: set[str] = set()
+        self._streams: list[asyncio.Queue[EngineEvent | None]] = []
+        self._back = asyncio.Event()
+        self._back.set()
+        self._count = 0
+
+    # -- agent.ports.Engine -------------------------------------------------------------------------------------
+
+    async def info(self) -> EngineInfo:
+        """Facts of a small gateway."""
+        await self._call("info", "")
+        return EngineInfo("20.10.0-fake", "1.41", "amd64", 4, 2 * 1024**3, "/var/lib/fake", "overlay2")
+
+    async def containers(self, instance: str | None = None) -> list[ContainerState]:
+        """This gateway's containers, of one instance or of all."""
+        await self._call("containers", instance or "")
+        return [b.state for b in self._boxes.values() if instance in (None, b.spec.instance)]
+
+    async def inspect(self, container_id: str) -> ContainerState | None:
+        """One container, None when it is gone."""
+        await self._call("inspect", container_id)
+        box = self._boxes.get(container_id)
+        return box.state if box else None
+
+    async def create(self, spec: ContainerSpec) -> str:
+        """Make a container; one of the same name and spec is returned as it is."""
+        await self._call("create", spec.name)
+        if spec.name in self._foreign_names:
+            raise Conflict("engine.foreign", f"the name {spec.name} belongs to a container that is not the gateway's")
+        for box in self._boxes.values():
+            if box.spec.name == spec.name:
+                if box.state.spec == spec.spec_hash:
+                    return box.state.id
+                raise Conflict("engine.name_taken", f"the name {spec.name} belongs to a container of another spec")
+        image_id = spec.image
+        if self._images is not None:
+            image_id = self._images.require(spec.image).id
+        for mount in spec.mounts:
+            if mount.kind == "volume" and mount.source not in self._volumes:
+                self._volumes[mount.source] = VolumeSpec(mount.source, spec.instance, self.gateway_id)
+        container_id = self._make_id(spec.name)
+        state = ContainerState(
+            id=container_id,
+            name=spec.name,
+            instance=spec.instance,
+            service=spec.service,
+            release=spec.release,
+            spec=spec.spec_hash,
+            image_id=image_id,
+            state=RunState.CREATED,
+            live=spec.live,
+        )
+        self._boxes[container_id] = _Box(spec, state)
+        self._emit("create", state)
+        return container_id
+
+    async def start(self, container_id: str) -> None:
+        """Start; one that runs is left alone."""
+        await self._call("start", container_id)
+        box = self._box(container_id)
+        if box.state.state is RunState.RUNNING:
+            return
+        if box.spec.network != "none" and box.spec.network not in self._networks:
+            raise NotFound("engine.network_not_found", f"network {box.spec.network} not found")
+        box.stopped_by_hand = False
+        box.state = replace(box.state, restart_count=0)
+        self._run(box)
+
+    async def stop(self, container_id: str, grace_s: int) -> None:
+        """Stop; one that does not run, or is gone, is left alone."""
+        await self._call("stop", container_id)
+        box = self._boxes.get(container_id)
+        if box is None or not box.state.serving:
+            return
+        box.stopped_by_hand = True
+        self._end(box, exit_code=143)
+        self._emit("stop", box.state)
+
+    async def remove(self, container_id: str) -> None:
+        """Remove, running or not; one that is gone is left alone."""
+        await self._call("remove", container_id)
+        box = self._boxes.pop(container_id, None)
+        if box is None:
+            return
+        if box.state.serving:
+            self._emit("die", box.state)
+        self._emit("destroy", box.state)
+
+    async def update(self, container_id: str, live: Live) -> None:
+        """Change what can be changed live."""
+        await self._call("update", container_id)
+        box = self._box(container_id)
+        box.state = replace(box.state, live=live)
+        self._emit("update", box.state)
+
+    async def networks(self, instance: str | None = None) -> list[NetworkSpec]:
+        """This gateway's networks."""
+        await self._call("networks", instance or "")
+        return [n for n in self._networks.values() if instance in (None, n.instance)]
+
+    async def create_network(self, spec: NetworkSpec) -> None:
+        """Make a network; one of the same name is left as it is. An empty subnet becomes a free /28."""
+        await self._call("create_network", spec.name)
+        if spec.name in self._foreign_names:
+            raise Conflict("engine.foreign", f"the network {spec.name} is not the gateway's")
+        if spec.name in self._networks:
+            return
+        used = [n.subnet for n in self._networks.values()]
+        if spec.subnet in used:
+            raise Conflict("engine.subnet_taken", f"the subnet {spec.subnet} is taken")
+        self._networks[spec.name] = replace(spec, subnet=spec.subnet or pick_subnet("10.213.0.0/16", used))
+
+    async def remove_network(self, name: str) -> None:
+        """Remove a network that no container uses; one that is gone is left alone."""
+        await self._call("remove_network", name)
+        if any(b.spec.network == name and b.state.serving for b in self._boxes.values()):
+            raise Conflict("engine.network_in_use", f"network {name} has active endpoints")
+        self._networks.pop(name, None)
+
+    async def volumes(self, instance: str | None = None) -> list[VolumeSpec]:
+        """This gateway's volumes."""
+        await self._call("volumes", instance or "")
+        return [v for v in self._volumes.values() if instance in (None, v.instance)]
+
+    async def create_volume(self, spec: VolumeSpec) -> None:
+        """Make a volume; one of the same name is left as it is."""
+        await self._call("create_volume", spec.name)
+        if spec.name in self._foreign_names:
+            raise Conflict("engine.foreign", f"the volume {spec.name} is not the gateway's")
+        self._volumes.setdefault(spec.name, spec)
+
+    async def remove_volume(self, name: str) -> None:
+        """Remove a volume that no container uses; one that is gone is left alone."""
+        await self._call("remove_volume", name)
+        if any(m.source == name for b in self._boxes.values() for m in b.spec.mounts if m.kind == "volume"):
+            raise Conflict("engine.volume_in_use", f"volume {name} is in use")
+        self._volumes.pop(name, None)
+
+    async def logs(self, container_id: str, tail: int) -> list[str]:
+        """The last lines that the test put into `lines[container_id]`."""
+        await self._call("logs", container_id)
+        self._box(container_id)
+        return self.lines.get(container_id, [])[-tail:] if tail > 0 else []
+
+    async def events(self) -> AsyncIterator[EngineEvent | None]:
+        """None at once and after every `restore`, events in between."""
+        queue: asyncio.Queue[EngineEvent | None] = asyncio.Queue()
+        await self._back.wait()
+        queue.put_nowait(None)
+        self._streams.append(queue)
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self._streams.remove(queue)
+
+    # -- what happens to engines --------------------------------------------------------------------------------
+
+    def fail_next(self, op: str, error: GatewayError, times: int = 1) -> None:
+        """The next `times` calls of `op` raise `error` and do nothing."""
+        self.faults.fail_next(op, error, times)
+
+    def drop(self) -> None:
+        """The engine goes away: every call raises Unreachable, no event arrives; containers run on."""
+        self._back.clear()
+
+    def restore(self) -> None:
+        """The engine is back: calls work and every event stream yields None. What happened meanwhile is lost."""
+        self._back.set()
+        for queue in self._streams:
+            queue.put_nowait(None)
+
+    def crash(self, instance: str, service: str, exit_code: int = 1, *, oom: bool = False) -> None:
+        """The service's serving container dies by itself; its restart policy decides what follows."""
+        box = self._serving(instance, service)
+        if oom:
+            self._emit("oom", box.state)
+        self._end(box, exit_code=exit_code, oom=oom)
+        if not _restarts(box.state.live.restart, exit_code):
+            return
+        box.state = replace(box.state, restart_count=box.state.restart_count + 1)
+        if self.hold_restarts:
+            box.state = replace(box.state, state=RunState.RESTARTING)
+        else:
+            self._run(box)
+
+    def let_restart(self) -> None:
+        """Every container that waits in `restarting` starts (see `hold_restarts`)."""
+        for box in self._boxes.values():
+            if box.state.state is RunState.RESTARTING:
+                self._run(box)
+
+    def become(self, instance: str, service: str, health: Health) -> None:
+        """The service's health probe changes its mind."""
+        box = self._serving(instance, service)
+        box.state = replace(box.state, health=health)
+        self._emit("health_status", box.state)
+
+    def vanish(self, instance: str, service: str) -> None:
+        """Somebody removes the service's containers behind the gateway's back."""
+        for box in [b for b in self._boxes.values() if (b.spec.instance, b.spec.service) == (instance, service)]:
+            del self._boxes[box.state.id]
+            self._emit("destroy", box.state)
+
+    def take_name(self, name: str) -> None:
+        """A container, network or volume of somebody else has this name."""
+        self._foreign_names.add(name)
+
+    def reboot(self) -> None:
+        """The host restarts: what ran starts anew unless its policy is `no`; the event stream breaks."""
+        for box in self._boxes.values():
+            if box.state.serving:
+                stays_down = box.state.live.restart in (Restart.NO, Restart.ON_FAILURE)
+                box.state = replace(box.state, state=RunState.EXITED, health=Health.NONE, exit_code=255, pid=0)
+                if not stays_down:
+                    self._run(box)
+        self.restore()
+
+    def find(self, instance: str, service: str) -> list[ContainerState]:
+        """The service's containers, serving or not, without a call being counted."""
+        return [b.state for b in self._boxes.values() if (b.spec.instance, b.spec.service) == (instance, service)]
+
+    def spec_of(self, container_id: str) -> ContainerSpec:
+        """What the container was made from."""
+        return self._boxes[container_id].spec
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    async def _call(self, op: str, subject: str) -> None:
+        await asyncio.sleep(0)  # a real call always lets others run
+        await self.faults.pass_through(op)
+        if not self._back.is_set():
+            raise Unreachable("engine.unreachable", "the container engine does not answer")
+        self.log.append((op, subject))
+
+    def _box(self, container_id: str) -> _Box:
+        if container_id not in self._boxes:
+            raise NotFound("engine.container_not_found", f"no such container: {container_id}")
+        return self._boxes[container_id]
+
+    def _serving(self, instance: str, service: str) -> _Box:
+        for box in self._boxes.values():
+            if (box.spec.instance, box.spec.service) == (instance, service) and box.state.serving:
+                return box
+        raise LookupError(f"no serving container of {instance}/{service}")
+
+    def _make_id(self, name: str) -> str:
+        self._count += 1
+        return hashlib.sha256(f"{name} {self._count}".encode()).hexdigest()
+
+    def _run(self, box: _Box) -> None:
+        self._count += 1
+        box.state = replace(
+            box.state,
+            state=RunState.RUNNING,
+            health=Health.STARTING if box.spec.healthcheck else Health.NONE,
+            started_at=f"2026-01-01T00:00:00.{self._count:09d}Z",
+            pid=10_000 + self._count,
+            exit_code=0,
+            oom_killed=False,
+            address="" if box.spec.network == "none" else f"10.213.0.{self._count % 250 + 2}",
+        )
+        self._emit("start", box.state)
+
+    def _end(self, box: _Box, exit_code: int, *, oom: bool = False) -> None:
+        box.state = replace(
+            box.state,
+            state=RunState.EXITED,
+            health=Health.NONE,
+            exit_code=exit_code,
+            oom_killed=oom,
+            pid=0,
+            address="",
+        )
+        self._emit("die", box.state)
+
+    def _emit(self, action: str, state: ContainerState) -> None:
+        self._count += 1
+        if not self._back.is_set():
+            return
+        event = EngineEvent(action, state.instance, state.service, state.id, self._count)
+        for queue in self._streams:
+            queue.put_nowait(event)
+
+
+def _restarts(policy: Restart, exit_code: int) -> bool:
+    if policy is Restart.ON_FAILURE:
+        return exit_code != 0
+    return policy in (Restart.ALWAYS, Restart.UNLESS_STOPPED)

@@ -1,0 +1,160 @@
+"""Images in memory: a registry's shelf (`publish`) and the gateway's own (`add`)."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+from agent.domain.container import ImageInfo
+from agent.errors import Conflict, GatewayError, NotFound
+from agent.ports import Progress
+from tests.fakes.faults import Faults
+
+_SIZE_BYTES = 2_000_000
+
+
+def digest_of(text: str) -> str:
+    """A digest that stands for `text`."""
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+class FakeImages:
+    """`agent.ports.Images` in memory.
+
+    `publish(ref)` puts a tag on the registry (again with another `content`: the tag moves); `add(ref)` puts an image
+    on the gateway without a registry. `in_use` holds image ids that containers use.
+    """
+
+    def __init__(self, *refs: str) -> None:
+        self.faults = Faults()
+        self.log: list[tuple[str, str]] = []
+        self.in_use: set[str] = set()
+        self._registry: dict[str, str] = {}
+        self._local: dict[str, ImageInfo] = {}
+        self._archives: dict[str, list[ImageInfo]] = {}
+        for ref in refs:
+            self.publish(ref)
+
+    # -- for tests ----------------------------------------------------------------------------------------------
+
+    def publish(self, ref: str, content: str = "") -> str:
+        """The registry has `ref` now; its pinned form is returned."""
+        repository = ref.rpartition(":")[0] if ":" in ref.rpartition("/")[2] else ref
+        self._registry[ref] = f"{repository}@{digest_of(ref + content)}"
+        return self._registry[ref]
+
+    def add(self, ref: str, content: str = "") -> ImageInfo:
+        """The gateway has a local image `ref` that no registry knows."""
+        image = self._image(digest_of("local " + ref + content), tags=(ref,))
+        self._local[image.id] = image
+        return image
+
+    def fail_next(self, op: str, error: GatewayError, times: int = 1) -> None:
+        """The next `times` calls of `op` raise `error`."""
+        self.faults.fail_next(op, error, times)
+
+    def require(self, ref: str) -> ImageInfo:
+        """The local image; NotFound as the engine says it."""
+        found = self._find(ref)
+        if found is None:
+            raise NotFound("image.not_found", f"no such image: {ref}")
+        return found
+
+    # -- agent.ports.Images -------------------------------------------------------------------------------------
+
+    async def find(self, ref: str) -> ImageInfo | None:
+        """The local image of this tag, digest or id."""
+        await self._call("find", ref)
+        return self._find(ref)
+
+    async def pin(self, ref: str) -> str:
+        """The registry's digest, or the local image's id."""
+        await self._call("pin", ref)
+        if "@sha256:" in ref:
+            return ref
+        return self._registry.get(ref) or self.require(ref).id
+
+    async def pull(self, pinned: str, progress: Progress) -> ImageInfo:
+        """Bring the image here."""
+        await self._call("pull", pinned)
+        if (found := self._find(pinned)) is not None:
+            return found
+        if pinned not in self._registry.values():
+            raise NotFound("image.not_found", f"the registry does not have {pinned}")
+        progress(0, _SIZE_BYTES, "downloading")
+        await asyncio.sleep(0)
+        progress(_SIZE_BYTES, _SIZE_BYTES, "downloading")
+        image = self._image(digest_of("config of " + pinned), digests=(pinned,))
+        self._local[image.id] = image
+        return image
+
+    async def push(self, ref: str, progress: Progress) -> str:
+        """The registry has the local image `ref` now; its digest is returned."""
+        await self._call("push", ref)
+        image = self.require(ref)
+        pinned = self.publish(ref, image.id)
+        self._local[image.id] = replace(image, digests=(*image.digests, pinned))
+        progress(_SIZE_BYTES, _SIZE_BYTES, "pushing")
+        return pinned.partition("@")[2]
+
+    async def build(self, folder: str, tag: str, progress: Progress) -> ImageInfo:
+        """An image named `tag`, whatever is in the folder."""
+        await self._call("build", tag)
+        progress(0, 0, f"built from {folder}")
+        return self.add(tag, folder)
+
+    async def load(self, path: str) -> list[str]:
+        """The images that `save` put at `path`."""
+        await self._call("load", path)
+        if path not in self._archives:
+            raise NotFound("image.archive_not_found", f"no archive at {path}")
+        for image in self._archives[path]:
+            self._local[image.id] = image
+        return [tag for image in self._archives[path] for tag in image.tags]
+
+    async def save(self, refs: Sequence[str], path: str) -> int:
+        """Remember the images under `path`; the size in bytes."""
+        await self._call("save", path)
+        self._archives[path] = [self.require(ref) for ref in refs]
+        return _SIZE_BYTES * len(refs)
+
+    async def list(self) -> list[ImageInfo]:
+        """All local images."""
+        await self._call("list", "")
+        return list(self._local.values())
+
+    async def remove(self, ref: str) -> None:
+        """Remove a local image."""
+        await self._call("remove", ref)
+        image = self.require(ref)
+        if image.id in self.in_use:
+            raise Conflict("image.in_use", f"a container uses {ref}")
+        del self._local[image.id]
+
+    async def prune(self, keep: Sequence[str]) -> int:
+        """Remove pulled images that are neither kept nor used; the bytes they held."""
+        await self._call("prune", "")
+        kept = {image.id for ref in keep if (image := self._find(ref)) is not None} | self.in_use
+        gone = [image for image in self._local.values() if image.digests and image.id not in kept]
+        for image in gone:
+            del self._local[image.id]
+        return sum(image.size_bytes for image in gone)
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    async def _call(self, op: str, subject: str) -> None:
+        await asyncio.sleep(0)
+        await self.faults.pass_through(op)
+        self.log.append((op, subject))
+
+    def _find(self, ref: str) -> ImageInfo | None:
+        for image in self._local.values():
+            if ref == image.id or ref in image.tags or ref in image.digests:
+                return image
+        return None
+
+    @staticmethod
+    def _image(image_id: str, tags: tuple[str, ...] = (), digests: tuple[str, ...] = ()) -> ImageInfo:
+        return ImageInfo(image_id, tags, digests, _SIZE_BYTES, "amd64", "2026-01-01T00:00:00Z")
