@@ -1,0 +1,184 @@
+"""`ecgw app`: install APPs and watch over them."""
+
+from __future__ import annotations
+
+import re
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from agent.cli.pairs import read_json, read_text, scalar, split_pairs
+from agent.cli.rows import details, listing
+from agent.cli.screen import Column, Screen
+from agent.cli.verb import INSTANCE, Verb, arg
+from agent.cli.words import plain, short_id
+from agent.errors import Malformed
+
+TOP_NAME = re.compile(r"""^name:[ \t]*(["']?)([a-z0-9-]+)\1[ \t]*(?:#.*)?$""", re.MULTILINE)
+
+SITE = (
+    arg("--value", help="a parameter of the manifest; repeatable", action="append", metavar="NAME=VALUE", sent=False),
+    arg(
+        "--port",
+        help="bind a role to a port of the gateway; repeatable",
+        action="append",
+        metavar="ROLE=PORT",
+        sent=False,
+    ),
+    arg("--config-file", help="the structured configuration, a JSON object", metavar="FILE", sent=False),
+)
+FILE = arg("file", help="the manifest, or a folder with app.yaml", metavar="FILE", sent=False)
+AS = arg("--as", help="name of the instance (default: the manifest's name)", dest="instance", metavar="NAME")
+TAKE_OVER = arg("--take-over", help="also when the cloud or a file owns it", action="store_true", dest="take_over")
+FORCE = arg("--force", help="also a release that failed here before", action="store_true")
+
+
+def read_site(given: Namespace, params: dict[str, Any]) -> None:
+    """Values, ports and configuration as the site gives them; only what was given is sent."""
+    values = {name: scalar(text) for name, text in split_pairs(given.value, "--value").items()}
+    if values:
+        params["values"] = values
+    ports = split_pairs(given.port, "--port")
+    if ports:
+        params["ports"] = ports
+    if given.config_file:
+        params["config"] = read_json(given.config_file)
+
+
+def read_deploy(given: Namespace, params: dict[str, Any]) -> None:
+    """The manifest's text, the instance's name, and the site's layer."""
+    path = Path(given.file)
+    text = read_text(str(path / "app.yaml" if path.is_dir() else path))
+    params["manifest"] = text
+    if "instance" not in params:
+        found = TOP_NAME.search(text)
+        if found is None:
+            raise Malformed(
+                "cli.no_name",
+                f"{path}: the manifest has no plain 'name:' line to name the instance by",
+                hint="give --as NAME",
+            )
+        params["instance"] = found[2]
+    read_site(given, params)
+
+
+def read_configure(given: Namespace, params: dict[str, Any]) -> None:
+    """As `read_site`; to give nothing is a mistake."""
+    read_site(given, params)
+    if not params.keys() & {"values", "ports", "config"}:
+        raise Malformed(
+            "cli.nothing_given", "there is nothing to configure", hint="give --value, --port or --config-file"
+        )
+
+
+def show_plan(screen: Screen, data: Any) -> None:
+    """The steps in order, then remarks; "nothing would change" where there are none."""
+    if not isinstance(data, Mapping):
+        screen.line(plain(data))
+        return
+    steps = data.get("steps") or []
+    for number, step in enumerate(steps, 1):
+        screen.line(f"{number:>3}. {describe_step(step)}")
+    if not steps:
+        screen.line("nothing would change")
+    rest = {key: value for key, value in data.items() if key != "steps" and value not in (None, "", [], {})}
+    if rest:
+        screen.line()
+        screen.pairs(rest)
+
+
+def describe_step(step: Any) -> str:
+    """One step of a plan in one line."""
+    if not isinstance(step, Mapping):
+        return str(step)
+    words = dict(step)
+    lead = str(words.pop("kind", None) or words.pop("step", None) or words.pop("action", None) or "step")
+    return " ".join([lead, *(plain(value) for value in words.values() if value not in (None, "", [], {}))])
+
+
+def show_logs(screen: Screen, data: Any) -> None:
+    """Log lines as they are, each service's under its name where there are several."""
+    lines = data.get("lines", data) if isinstance(data, Mapping) else data
+    if isinstance(lines, Mapping):
+        for service, own in lines.items():
+            for line in own:
+                screen.line(f"{service} | {line}" if len(lines) > 1 else str(line))
+        return
+    for line in lines or []:
+        screen.line(str(line))
+
+
+LIST = listing(
+    Column("instance"),
+    Column("phase"),
+    Column("desired"),
+    Column("app"),
+    Column("version"),
+    Column("services"),
+    Column("owner"),
+    Column("release", show=short_id),
+    Column("message"),
+    empty="no APP is installed; ecgw app install FILE",
+    name="instance",
+)
+
+VERBS = (
+    Verb("list", "All instances, with phase, version and owner.", type="app.list", render=LIST),
+    Verb("show", "One instance: phase, services, values with their source.", (INSTANCE,), "app.status", details),
+    Verb(
+        "plan",
+        "What an install or upgrade would change; nothing does.",
+        (FILE, AS, *SITE, TAKE_OVER, FORCE),
+        "app.plan",
+        show_plan,
+        read_deploy,
+    ),
+    Verb(
+        "install",
+        "Install an instance.",
+        (FILE, AS, *SITE, TAKE_OVER, FORCE),
+        "app.install",
+        prepare=read_deploy,
+        job=True,
+    ),
+    Verb(
+        "upgrade",
+        "Upgrade an instance to another release; it goes back by itself when that is not healthy.",
+        (FILE, AS, *SITE, TAKE_OVER, FORCE),
+        "app.upgrade",
+        prepare=read_deploy,
+        job=True,
+    ),
+    Verb("start", "Start an instance that was stopped.", (INSTANCE,), "app.start", job=True),
+    Verb("stop", "Stop an instance until it is started again, also over reboots.", (INSTANCE,), "app.stop", job=True),
+    Verb("restart", "Stop and start an instance's containers.", (INSTANCE,), "app.restart", job=True),
+    Verb("rollback", "Go back to the release before.", (INSTANCE,), "app.rollback", job=True),
+    Verb(
+        "remove",
+        "Remove an instance's containers and networks.",
+        (INSTANCE, arg("--volumes", help="its volumes and their data too", action="store_true"), TAKE_OVER),
+        "app.remove",
+        job=True,
+    ),
+    Verb(
+        "configure",
+        "Change values, ports or configuration; the rest stays.",
+        (INSTANCE, *SITE),
+        "app.configure",
+        None,
+        read_configure,
+        job=True,
+    ),
+    Verb(
+        "logs",
+        "The last lines an instance wrote.",
+        (
+            INSTANCE,
+            arg("--service", help="only this service"),
+            arg("--tail", help="how many lines (default: 100)", type=int, metavar="N"),
+        ),
+        "app.logs",
+        show_logs,
+    ),
+)

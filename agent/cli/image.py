@@ -1,0 +1,77 @@
+"""`ecgw image`: what the APPs' containers are made of."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from agent.cli.rows import listing
+from agent.cli.screen import Column
+from agent.cli.verb import Verb, arg
+from agent.cli.words import short_id, size
+from agent.errors import Malformed
+
+IMAGE = arg("image", help="image reference, such as 127.0.0.1:5000/modbus:1.0.0", metavar="REF")
+
+
+def name_folder(given: Namespace, params: dict[str, Any]) -> None:
+    """The agent reads the folder, so its name must hold wherever the agent stands."""
+    folder = Path(given.folder).resolve()
+    if not (folder / "Dockerfile").is_file():
+        raise Malformed("cli.no_dockerfile", f"{folder} has no Dockerfile", hint="name the folder that holds it")
+    params["folder"] = str(folder)
+
+
+def name_path(given: Namespace, params: dict[str, Any]) -> None:
+    """As `name_folder`, for an archive."""
+    params["path"] = str(Path(given.path).resolve())
+
+
+LIST = listing(
+    Column("tags", "image"),
+    Column("id", show=short_id),
+    Column("size_bytes", "size", size),
+    Column("architecture", "arch"),
+    Column("used_by", "used by"),
+    Column("created"),
+    empty="no images",
+)
+
+VERBS = (
+    Verb("list", "Images on the gateway.", type="image.list", render=LIST),
+    Verb("pull", "Fetch an image from its registry.", (IMAGE,), "image.pull", job=True),
+    Verb(
+        "build",
+        "Build an image from a folder with a Dockerfile.",
+        (
+            arg("folder", help="the folder on the gateway", metavar="FOLDER"),
+            arg("-t", "--tag", help="name of the image", required=True, dest="tag", metavar="REF"),
+        ),
+        "image.build",
+        prepare=name_folder,
+        job=True,
+    ),
+    Verb("push", "Hand an image to its registry.", (IMAGE,), "image.push", job=True),
+    Verb(
+        "load",
+        "Read images from an archive.",
+        (arg("path", help="a file as `image save` writes it", metavar="FILE"),),
+        "image.load",
+        prepare=name_path,
+        job=True,
+    ),
+    Verb(
+        "save",
+        "Write images to an archive.",
+        (
+            arg("images", help="image references", nargs="+", metavar="REF"),
+            arg("-o", "--output", help="the file to write", required=True, dest="path", metavar="FILE"),
+        ),
+        "image.save",
+        prepare=name_path,
+        job=True,
+    ),
+    Verb("remove", "Remove an image that no APP uses.", (IMAGE,), "image.remove", job=True),
+    Verb("prune", "Remove what no APP uses, neither now nor to go back.", type="image.prune", job=True),
+)

@@ -1,0 +1,132 @@
+"""One conversation with the agent: send a command, turn a refusal into an error, follow a job to its end."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+from agent.cli.screen import Screen
+from agent.errors import (
+    Busy,
+    Conflict,
+    Failed,
+    GatewayError,
+    Malformed,
+    NoSpace,
+    NotFound,
+    Refused,
+    TimedOut,
+    TooLarge,
+    TooLate,
+    Unauthorised,
+    Unreachable,
+)
+
+BY_STATUS: dict[int, type[GatewayError]] = {
+    kind.status: kind
+    for kind in (
+        Malformed, Unauthorised, Refused, NotFound, TooLate, Conflict, TooLarge, Busy, Failed, Unreachable, TimedOut, NoSpace,
+    )
+}  # fmt: skip
+FINAL = frozenset({"done", "failed", "rolled_back", "cancelled", "superseded"})
+"""States after which nothing more happens to a job (`agent.domain.command.FINAL`, kept apart for the start-up time)."""
+PATIENCE_S = 30.0
+"""How long following a job bears with an agent that does not answer: it may be restarting."""
+
+
+class Client(Protocol):
+    """What `agent.http.client.UnixClient` offers."""
+
+    def request(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]: ...
+    def stream(self, path: str) -> Iterator[dict[str, Any]]: ...
+
+
+class Session:
+    """Sends commands over `client` and reports to `screen`. `wait` False: a job's number is enough."""
+
+    def __init__(self, client: Client, screen: Screen, *, wait: bool = True) -> None:
+        self.client = client
+        self.screen = screen
+        self.wait = wait
+
+    def ask(self, command_type: str, params: Mapping[str, Any]) -> Any:
+        """The `data` of the reply; for a job, the finished job. Raises the error that the reply stands for."""
+        reply = self.send(command_type, params)
+        if reply.get("job") and int(reply.get("code", 0)) == 202:
+            return self.follow(str(reply["job"])) if self.wait else {"id": reply["job"], "state": "waiting"}
+        return reply.get("data")
+
+    def send(self, command_type: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The whole reply to one command."""
+        body = {"id": os.urandom(16).hex(), "type": command_type, "params": dict(params)}
+        status, reply = self.client.request("POST", "/v1/commands", body)
+        if status >= 400:
+            raise error_of(status, reply)
+        return reply
+
+    def follow(self, job_id: str) -> dict[str, Any]:
+        """Poll a job until nothing more will happen to it, showing every change. Raises Failed unless it is done."""
+        shown, pause_s, deadline = "", 0.05, time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                job = self.send("job.status", {"job": job_id}).get("data") or {}
+                deadline = time.monotonic() + PATIENCE_S
+            except Unreachable:
+                if time.monotonic() > deadline:
+                    raise
+                self.screen.progress(f"job {job_id}: the agent does not answer, waiting")
+                job = {}
+            state, text = str(job.get("state", "")), describe(job)
+            if state and state != "done" and text != shown:
+                shown = text
+                self.screen.progress(text) if self.screen.live else self.screen.note(text)
+            if state in FINAL:
+                self.screen.end_progress()
+                return finish(job)
+            if state == "credentials_needed":
+                raise Failed(
+                    "job.credentials_needed",
+                    f"job {job_id} waits for the registry's password",
+                    hint="send the command again with it",
+                )
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, 0.5)
+
+
+def describe(job: Mapping[str, Any]) -> str:
+    """One line about a job's state."""
+    percent = job.get("progress")
+    done = f" {percent} %" if isinstance(percent, int) and 0 < percent < 100 else ""
+    about = " ".join(str(job[key]) for key in ("kind", "instance") if job.get(key))
+    text = f"{about}: {job.get('state', '?')}{done}"
+    return f"{text}: {job['message']}" if job.get("message") else text
+
+
+def finish(job: dict[str, Any]) -> dict[str, Any]:
+    """The job, if it is done; else the error that it ended in."""
+    state = str(job.get("state"))
+    if state == "done":
+        return job
+    raise Failed(
+        f"job.{state}",
+        f"{job.get('kind', 'the job')} ended as {state}" + (f": {job['message']}" if job.get("message") else ""),
+        hint=f"ecgw job show {job.get('id', '')}".rstrip(),
+        job=job,
+    )
+
+
+def error_of(status: int, body: Mapping[str, Any]) -> GatewayError:
+    """The error a reply or a problem document stands for, with its hint and its list of problems."""
+    data = body.get("data")
+    problem: dict[str, Any] = dict(data) if isinstance(data, Mapping) else {}
+    if not problem and "title" in body:
+        problem = dict(body)
+    message = str(problem.pop("title", "") or body.get("msg") or f"the agent answered {status}")
+    code = str(problem.pop("code", "") or f"agent.status_{status}")
+    hint = str(problem.pop("hint", ""))
+    for known in ("status", "message"):
+        problem.pop(known, None)
+    kind = BY_STATUS.get(status) or (Malformed if status < 500 else Failed)
+    return kind(code, message, hint=hint, **problem)

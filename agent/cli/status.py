@@ -1,0 +1,59 @@
+"""`ecgw status`: the gateway in one page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from agent.cli.rows import rows_of
+from agent.cli.screen import Column, Screen
+from agent.cli.verb import Verb
+from agent.cli.words import size, span
+
+
+def readable(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy with bytes and seconds as people say them, by the unit that their names carry."""
+    found: dict[str, Any] = {}
+    for key, item in value.items():
+        number = isinstance(item, int | float) and not isinstance(item, bool)
+        if isinstance(item, Mapping):
+            found[key] = readable(item)
+        elif number and key.endswith("_bytes"):
+            found[key.removesuffix("_bytes")] = size(item)
+        elif number and key.endswith("_s"):
+            found[key.removesuffix("_s")] = span(item)
+        elif number and key.endswith("_percent"):
+            found[key.removesuffix("_percent")] = f"{item:.3g} %"
+        elif number and key.endswith("_c"):
+            found[key.removesuffix("_c")] = f"{item:.3g} °C"
+        else:
+            found[key] = item
+    return found
+
+
+def show_status(screen: Screen, data: Any) -> None:
+    """Facts first, then the APPs and the active alarms as tables, if the agent gave them."""
+    if not isinstance(data, Mapping):
+        screen.line(str(data))
+        return
+    facts = dict(data)
+    apps, alarms = rows_of(facts.pop("apps", None), name="instance"), rows_of(facts.pop("alarms", None), name="key")
+    screen.pairs(readable(facts))
+    if apps:
+        screen.line()
+        screen.table(apps, APPS, empty="")
+    if alarms:
+        screen.line()
+        screen.table(alarms, ALARMS, empty="")
+
+
+APPS = (Column("instance"), Column("phase"), Column("version"), Column("services"), Column("owner"), Column("message"))
+ALARMS = (Column("severity"), Column("key", "alarm"), Column("message"))
+VERBS = (
+    Verb(
+        "",
+        "The gateway in one page: versions, cloud, engine, load, APPs, alarms.",
+        type="gateway.status",
+        render=show_status,
+    ),
+)
