@@ -1,0 +1,25 @@
+#!/bin/sh
+# `make check`: everything that reads the code without running it. Runs all, so that one run names every mistake.
+set -u
+cd "$(dirname "$0")/../.."
+failed=
+
+run() {
+    what=$1
+    shift
+    printf '%s\n' "check: $what"
+    "$@" || failed="$failed $what"
+}
+
+python=.venv/bin/python
+run format $python -m ruff format --check --quiet .
+run lint $python -m ruff check --quiet .
+run types $python -m mypy agent cloud_stub apps/sdk deploy tests
+run boundaries .venv/bin/lint-imports --no-logo
+run sizes $python -m deploy.setup.sizes
+
+if [ -n "$failed" ]; then
+    echo "check: failed:$failed (\`make format\` mends what a tool can)" >&2
+    exit 1
+fi
+echo "check: all is well"
