@@ -1,0 +1,133 @@
+"""All settings together: what gateway.yaml may hold, and what `load` gives to the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from agent.files.shape import Shape
+from agent.settings.board import Board
+from agent.settings.sections import (
+    Cloud,
+    Engine,
+    Identity,
+    Log,
+    Points,
+    Policy,
+    Registries,
+    Storage,
+    Supervision,
+    Thresholds,
+    Uplink,
+    Watch,
+)
+
+SOCKET_PATH_MAX = 107
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayFile(Shape):
+    """gateway.yaml and the files of conf.d/: every section may be left out."""
+
+    identity: Annotated[Identity, Field(description="who this gateway is")] = field(default_factory=Identity)
+    cloud: Annotated[Cloud, Field(description="the cloud link")] = field(default_factory=Cloud)
+    engine: Annotated[Engine, Field(description="the container engine")] = field(default_factory=Engine)
+    registries: Annotated[Registries, Field(description="where images may come from")] = field(
+        default_factory=Registries
+    )
+    policy: Annotated[Policy, Field(description="what APPs may have")] = field(default_factory=Policy)
+    supervision: Annotated[Supervision, Field(description="crash loops and back-off")] = field(
+        default_factory=Supervision
+    )
+    uplink: Annotated[Uplink, Field(description="store-and-forward buffer and link budget")] = field(
+        default_factory=Uplink
+    )
+    points: Annotated[Points, Field(description="defaults of points")] = field(default_factory=Points)
+    thresholds: Annotated[Thresholds, Field(description="when the gateway alarms about itself")] = field(
+        default_factory=Thresholds
+    )
+    watch: Annotated[Watch, Field(description="how files are watched")] = field(default_factory=Watch)
+    log: Annotated[Log, Field(description="the agent's own log")] = field(default_factory=Log)
+    paths: Annotated[Storage, Field(description="where state lives")] = field(default_factory=Storage)
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Every place on disk. `root` holds the configuration, `state` what the agent writes."""
+
+    root: Path
+    state: Path
+
+    @property
+    def gateway(self) -> Path:
+        """The main file."""
+        return self.root / "gateway.yaml"
+
+    @property
+    def apps(self) -> Path:
+        """Manifests and site values."""
+        return self.root / "apps.d"
+
+    @property
+    def devices(self) -> Path:
+        """Field devices and their points."""
+        return self.root / "devices.d"
+
+    @property
+    def points(self) -> Path:
+        """Overrides for points that APPs publish."""
+        return self.root / "points.d"
+
+    @property
+    def rules(self) -> Path:
+        """Local rules."""
+        return self.root / "rules.d"
+
+    @property
+    def admin_socket(self) -> Path:
+        """Where `ecgw` and the local page reach the agent."""
+        return self.state / "admin.sock"
+
+    @property
+    def sockets(self) -> Path:
+        """One directory per instance below this: a short name, because a Unix path ends at 107 bytes."""
+        return self.state / "s"
+
+    @property
+    def state_db(self) -> Path:
+        """Desired state, journal, alarms."""
+        return self.state / "state.db"
+
+    @property
+    def outbox_db(self) -> Path:
+        """The store-and-forward buffer."""
+        return self.state / "outbox.db"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the agent runs by. Paths are absolute, `identity.id` is never empty."""
+
+    identity: Identity
+    cloud: Cloud
+    engine: Engine
+    registries: Registries
+    policy: Policy
+    supervision: Supervision
+    uplink: Uplink
+    points: Points
+    thresholds: Thresholds
+    watch: Watch
+    log: Log
+    board: Board
+    paths: Paths
+
+    def as_dict(self) -> Mapping[str, Any]:
+        """Plain JSON for people: paths as text."""
+        body = asdict(self)
+        body["paths"] = {"root": str(self.paths.root), "state": str(self.paths.state)}
+        return body

@@ -1,0 +1,216 @@
+"""The sections of gateway.yaml: each key, its default, what is allowed and what it means.
+
+These definitions are all there is: the reader checks by them, the JSON Schema and docs/settings.md are made from
+them, and the commented file in config/ is tested against them. Names carry units; the file's keys carry them in
+their values (``keep_alive: 30s`` is `keep_alive_s`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from agent.domain.restart import RestartPolicy
+from agent.files.quantities import PositiveS, SizeBytes, between
+from agent.files.shape import Shape
+from agent.settings.words import Cidr, EnginePrefix, FilePath, GatewayId, Grant, HostName, Registry
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Identity(Shape):
+    """Who this gateway is."""
+
+    id: Annotated[
+        GatewayId, Field(description="name in the cloud and on every container; default: the host's name")
+    ] = ""
+    model: Annotated[str, Field(max_length=64, description="what kind of box it is; names a file in boards/")] = ""
+    serial: Annotated[str, Field(max_length=64, description="serial number on the box")] = ""
+    site: Annotated[str, Field(max_length=128, description="where it stands, for people")] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tls(Shape):
+    """Certificates of the cloud link; relative paths count from the configuration's folder."""
+
+    ca: Annotated[FilePath, Field(description="file with the certificates that may sign the broker's")] = ""
+    cert: Annotated[FilePath, Field(description="file with this gateway's own certificate")] = ""
+    key: Annotated[FilePath, Field(description="file with this gateway's private key, mode 0600")] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud(Shape):
+    """The cloud link. Without a host the gateway runs alone."""
+
+    host: Annotated[HostName, Field(description="name or address of the MQTT broker; empty: no cloud")] = ""
+    port: Annotated[int | None, Field(ge=1, le=65535, description="its port; default: 8883, or 1883 without TLS")] = (
+        None
+    )
+    tls: Annotated[Tls, Field(description="certificates; needed unless `insecure: true`")] = field(default_factory=Tls)
+    insecure: Annotated[bool, Field(description="true sends everything in the clear; for a lab only")] = False
+    keep_alive_s: Annotated[
+        PositiveS,
+        between(5, 1200, "5s to 20m"),
+        Field(alias="keep_alive", description="longest silence on the link before it counts as dead, 5s to 20m"),
+    ] = 30.0
+    dialect: Annotated[Literal["ec/1"], Field(description="northbound protocol")] = "ec/1"
+
+    @property
+    def enabled(self) -> bool:
+        """True when there is a cloud to talk to."""
+        return bool(self.host)
+
+    @property
+    def effective_port(self) -> int:
+        """The port to connect to."""
+        return self.port or (1883 if self.insecure else 8883)
+
+
+@dataclass(frozen=True, slots=True)
+class Engine(Shape):
+    """The container engine on this machine."""
+
+    socket: Annotated[FilePath, Field(description="the Docker engine's Unix socket")] = "/var/run/docker.sock"
+    prefix: Annotated[
+        EnginePrefix, Field(description="first part of the names of containers, networks and volumes")
+    ] = "ec"
+    timeout_s: Annotated[
+        PositiveS,
+        between(5, 600, "5s to 10m"),
+        Field(alias="timeout", description="longest wait for one answer of the engine, 5s to 10m"),
+    ] = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Registries(Shape):
+    """Where images may come from."""
+
+    allow: Annotated[
+        tuple[Registry, ...],
+        Field(max_length=64, description="registries (host, host:port or host/path) that images may be pulled from"),
+    ] = ("docker.io", "127.0.0.1:5000", "localhost:5000")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits(Shape):
+    """What one service may use."""
+
+    cpus: Annotated[float, Field(ge=0.01, le=1024, description="processor cores")] = 1.0
+    mem_bytes: Annotated[
+        SizeBytes, between(6 * MIB, 1024**5, "6M to 1024T"), Field(alias="memory", description="memory, at least 6M")
+    ] = 256 * MIB
+    pids: Annotated[int, Field(ge=1, le=1_000_000, description="processes and threads")] = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Policy(Shape):
+    """What APPs may have on this gateway."""
+
+    limits: Annotated[Limits, Field(description="what a service gets whose manifest says nothing")] = field(
+        default_factory=Limits
+    )
+    maximum: Annotated[Limits, Field(description="the most that a manifest may ask for")] = field(
+        default_factory=lambda: Limits(1024.0, 1024**5, 1_000_000)
+    )
+    subnets: Annotated[Cidr, Field(description="range that APP networks take their /28 from")] = "10.213.0.0/16"
+    grants: Annotated[
+        Mapping[str, tuple[Grant, ...]],
+        Field(description="instance: [codes] that a technician on site allows this instance beyond the defaults"),
+    ] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Supervision(Shape):
+    """When a crashing service counts as looping, and how it is then backed off."""
+
+    deaths: Annotated[int, Field(ge=2, le=100, description="this many ends within `window` make a crash loop")] = 4
+    window_s: Annotated[PositiveS, Field(alias="window", description="see `deaths`")] = 60.0
+    first_delay_s: Annotated[PositiveS, Field(alias="first_delay", description="first wait before a restart")] = 5.0
+    last_delay_s: Annotated[
+        PositiveS, Field(alias="last_delay", description="longest wait; waits double up to here, and never give up")
+    ] = 300.0
+    healthy_s: Annotated[
+        PositiveS, Field(alias="healthy", description="running this long ends the episode and resets its counters")
+    ] = 60.0
+
+    @property
+    def restart_policy(self) -> RestartPolicy:
+        """The same in the domain's words."""
+        return RestartPolicy(self.deaths, self.window_s, self.healthy_s, self.first_delay_s, self.last_delay_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Uplink(Shape):
+    """The store-and-forward buffer and the link's budget."""
+
+    disk_bytes: Annotated[
+        SizeBytes,
+        between(MIB, 1024**5, "1M to 1024T"),
+        Field(alias="disk", description="most that the buffer may take on disk, at least 1M"),
+    ] = 512 * MIB
+    in_flight: Annotated[int, Field(ge=1, le=20, description="messages sent ahead of the broker's answers")] = 20
+    batch_items: Annotated[int, Field(ge=1, le=10_000, description="most samples in one message")] = 512
+    batch_after_s: Annotated[
+        PositiveS,
+        between(0.01, 60, "10ms to 1m"),
+        Field(alias="batch_after", description="longest time that a sample waits for its message"),
+    ] = 1.0
+    compress: Annotated[bool, Field(description="send messages compressed (zstd) where that makes them smaller")] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Points(Shape):
+    """What holds for points whose device file says nothing."""
+
+    window_s: Annotated[
+        PositiveS | None, Field(alias="window", description="length of the aggregation window; absent: every sample")
+    ] = None
+    max_interval_s: Annotated[
+        PositiveS | None, Field(alias="max_interval", description="longest silence even when the value stands still")
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds(Shape):
+    """Beyond these the gateway raises an alarm about itself."""
+
+    disk_free_percent: Annotated[float, Field(ge=0, le=100, description="free disk space below this")] = 10.0
+    mem_used_percent: Annotated[float, Field(ge=0, le=100, description="used memory above this")] = 90.0
+    cpu_percent: Annotated[float, Field(ge=0, le=100, description="processor load above this, over a minute")] = 95.0
+    temperature_c: Annotated[float, Field(ge=-40, le=150, description="board temperature above this, degrees C")] = 85.0
+
+
+@dataclass(frozen=True, slots=True)
+class Watch(Shape):
+    """How the files are watched."""
+
+    every_s: Annotated[
+        PositiveS, between(0.1, 60, "100ms to 1m"), Field(alias="every", description="how often to look, 100ms to 1m")
+    ] = 1.0
+    settle_s: Annotated[
+        PositiveS,
+        between(0.01, 60, "10ms to 1m"),
+        Field(alias="settle", description="a file must stand still this long before it is read, 10ms to 1m"),
+    ] = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Log(Shape):
+    """The agent's own log, on its standard error."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Field(description="least severity that is written")
+    ] = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Storage(Shape):
+    """Where the agent keeps its state."""
+
+    state: Annotated[FilePath, Field(description="folder of the state, mode 0700; `--state` overrides it")] = (
+        "/var/lib/ecgw"
+    )
