@@ -70,7 +70,8 @@ class ContainerSpec:
     """All that the create body is built from: an allow-list, so nothing else can reach the engine.
 
     `image` is what runs: ``repo@sha256:...`` or an image id. `network` is "none" or the engine name of a network.
-    Mappings are tuples of pairs, sorted, so that specs compare and hash.
+    Mappings are tuples of pairs, sorted, so that specs compare and hash. `expose` is ``8080/tcp`` ...; `log_driver` is
+    json-file or local.
     """
 
     name: str
@@ -96,10 +97,12 @@ class ContainerSpec:
     network: str = "none"
     aliases: tuple[str, ...] = ()
     ports: tuple[PublishedPort, ...] = ()
+    expose: tuple[str, ...] = ()
     extra_hosts: tuple[str, ...] = ()
     healthcheck: Healthcheck | None = None
     stop_signal: str = ""
     stop_grace_s: int = 10
+    log_driver: str = "json-file"
     log_options: tuple[tuple[str, str], ...] = (("max-file", "3"), ("max-size", "1m"))
     ulimits: tuple[tuple[str, int, int], ...] = ()
     shm_bytes: int = 0

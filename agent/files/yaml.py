@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from agent.domain.document import Document, Mark, Mistakes, Path, Problem
-from agent.files.scalars import UnclearError, Plain, read_plain, shorten
+from agent.files.scalars import Plain, UnclearError, read_plain, shorten
 
 MAX_BYTES = 262_144
 MAX_DEPTH = 32
