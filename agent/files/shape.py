@@ -34,14 +34,15 @@ class Shape:
 def read_shape(document: Document, shape: type[T], area: str) -> T:
     """`document`'s whole content as a `shape`. Raises Mistakes with every mistake; codes are ``<area>.what``."""
     data = {} if document.data is None else document.data
+    form: Any = shape
     try:
         text = json.dumps(data)
     except (TypeError, ValueError) as error:
         raise Mistakes([document.problem((), f"{area}.wrong_type", f"the file cannot be read: {error}")]) from None
     try:
-        return cast("T", _adapter(shape).validate_json(text))
+        return cast("T", _adapter(form).validate_json(text))
     except ValidationError as error:
-        schema = schema_of(shape)
+        schema = schema_of(form)
         found = {_translate(document, details, schema, area): None for details in error.errors(include_url=False)}
         raise Mistakes(in_order(found)) from None
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Iterator
 
 from agent.domain.document import Path, Problem
 from agent.settings.model import GatewayFile
-from agent.settings.sections import Limits
 
 Say = Callable[[Path, str, str, str], Problem]
 TLS_HINT = "give tls: {ca: ..., cert: ..., key: ...}, or say insecure: true to send everything in the clear"
@@ -34,13 +33,11 @@ def _cloud(file: GatewayFile, say: Say) -> Iterator[Problem]:
 def _limits(file: GatewayFile, say: Say) -> Iterator[Problem]:
     policy = file.policy
     for key, attribute in (("cpus", "cpus"), ("memory", "mem_bytes"), ("pids", "pids")):
-        if _more(policy.limits, policy.maximum, attribute):
+        most = getattr(policy.maximum, attribute)
+        if most is not None and getattr(policy.limits, attribute) > most:
             message = f"'policy.limits.{key}' is more than 'policy.maximum.{key}'"
-            yield say(("policy", "limits", key), "settings.limits", message, "lower it, or raise the maximum")
-
-
-def _more(limits: Limits, maximum: Limits, attribute: str) -> bool:
-    return bool(getattr(limits, attribute) > getattr(maximum, attribute))
+            path = ("policy", "limits", key)
+            yield say(path, "settings.limits", message, "lower it, or raise the maximum")
 
 
 def _supervision(file: GatewayFile, say: Say) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from agent.domain.policy import Policy as AdmissionPolicy
 from agent.files.shape import Shape
 from agent.settings.board import Board
 from agent.settings.sections import (
@@ -25,8 +26,6 @@ from agent.settings.sections import (
     Uplink,
     Watch,
 )
-
-SOCKET_PATH_MAX = 107
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +124,23 @@ class Settings:
     log: Log
     board: Board
     paths: Paths
+
+    def admission_policy(self) -> AdmissionPolicy:
+        """The policy in the words that admission and instantiation take."""
+        limits, most = self.policy.limits, self.policy.maximum
+        return AdmissionPolicy(
+            default_nano_cpus=round(limits.cpus * 1e9),
+            default_mem_bytes=limits.mem_bytes,
+            default_pids=limits.pids,
+            max_nano_cpus=round((most.cpus or 0) * 1e9),
+            max_mem_bytes=most.mem_bytes or 0,
+            max_pids=most.pids,
+            tmpfs_bytes=self.policy.tmpfs_bytes,
+            max_log_bytes=self.policy.log_bytes,
+            registries=self.registries.allow,
+            subnets=self.policy.subnets,
+            grants={instance: frozenset(given) for instance, given in self.policy.grants.items()},
+        )
 
     def as_dict(self) -> Mapping[str, Any]:
         """Plain JSON for people: paths as text."""

@@ -16,9 +16,10 @@ from pydantic import Field
 from agent.domain.restart import RestartPolicy
 from agent.files.quantities import PositiveS, SizeBytes, between
 from agent.files.shape import Shape
-from agent.settings.words import Cidr, EnginePrefix, FilePath, GatewayId, Grant, HostName, Registry
+from agent.settings.words import Cidr, EnginePrefix, FilePath, GatewayId, Grant, HostName, InstanceName, Registry
 
-MIB = 1024 * 1024
+MIB = 1024**2
+TIB = 1024**4
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +98,25 @@ class Registries(Shape):
 
 @dataclass(frozen=True, slots=True)
 class Limits(Shape):
-    """What one service may use."""
+    """What a service gets whose manifest says nothing."""
 
-    cpus: Annotated[float, Field(ge=0.01, le=1024, description="processor cores")] = 1.0
+    cpus: Annotated[float, Field(ge=0.01, le=1024, description="processor cores")] = 0.5
     mem_bytes: Annotated[
-        SizeBytes, between(6 * MIB, 1024**5, "6M to 1024T"), Field(alias="memory", description="memory, at least 6M")
-    ] = 256 * MIB
-    pids: Annotated[int, Field(ge=1, le=1_000_000, description="processes and threads")] = 256
+        SizeBytes, between(6 * MIB, TIB, "6M to 1T"), Field(alias="memory", description="memory, 6M to 1T")
+    ] = 64 * MIB
+    pids: Annotated[int, Field(ge=1, le=1_000_000, description="processes and threads")] = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Maximum(Shape):
+    """The most that a manifest may ask for, per service."""
+
+    cpus: Annotated[float | None, Field(ge=0.01, le=1024, description="processor cores; absent: all there are")] = None
+    mem_bytes: Annotated[
+        Annotated[SizeBytes, between(6 * MIB, TIB, "6M to 1T")] | None,
+        Field(alias="memory", description="memory, 6M to 1T; absent: all there is"),
+    ] = None
+    pids: Annotated[int, Field(ge=1, le=1_000_000, description="processes and threads")] = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +126,21 @@ class Policy(Shape):
     limits: Annotated[Limits, Field(description="what a service gets whose manifest says nothing")] = field(
         default_factory=Limits
     )
-    maximum: Annotated[Limits, Field(description="the most that a manifest may ask for")] = field(
-        default_factory=lambda: Limits(1024.0, 1024**5, 1_000_000)
+    maximum: Annotated[Maximum, Field(description="the most that a manifest may ask for")] = field(
+        default_factory=Maximum
     )
+    tmpfs_bytes: Annotated[
+        SizeBytes, between(MIB, 1024 * MIB, "1M to 1G"), Field(alias="tmpfs", description="size of /tmp, 1M to 1G")
+    ] = 16 * MIB
+    log_bytes: Annotated[
+        SizeBytes,
+        between(MIB, 1024 * MIB, "1M to 1G"),
+        Field(alias="log", description="most log that one container keeps on disk, 1M to 1G"),
+    ] = 10 * MIB
     subnets: Annotated[Cidr, Field(description="range that APP networks take their /28 from")] = "10.213.0.0/16"
     grants: Annotated[
-        Mapping[str, tuple[Grant, ...]],
-        Field(description="instance: [codes] that a technician on site allows this instance beyond the defaults"),
+        Mapping[InstanceName, tuple[Grant, ...]],
+        Field(description="instance: [grants] that a technician on site gives it, as a refusal names them"),
     ] = field(default_factory=dict)
 
 
@@ -149,7 +170,7 @@ class Uplink(Shape):
 
     disk_bytes: Annotated[
         SizeBytes,
-        between(MIB, 1024**5, "1M to 1024T"),
+        between(MIB, TIB, "1M to 1T"),
         Field(alias="disk", description="most that the buffer may take on disk, at least 1M"),
     ] = 512 * MIB
     in_flight: Annotated[int, Field(ge=1, le=20, description="messages sent ahead of the broker's answers")] = 20

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from agent.domain.params import INSTANCE_PATTERN
 from agent.files.quantities import mistake, shown
 
 ID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?")
@@ -16,7 +17,7 @@ HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|[0-9a-fA-F:.]*
 REGISTRY = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[a-z0-9._/-]+)?")
 PORT_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 DEVICE_PATH = re.compile(r"/(dev|sys)/[A-Za-z0-9_./:-]+")
-GRANT = re.compile(r"[a-z][a-z0-9_.-]*(:.{1,200})?")
+GRANT = re.compile(r"[a-z][a-z_]*(:[A-Z_]+)?")
 SMALLEST_NETWORKS = 4
 
 
@@ -67,6 +68,13 @@ HostName = Annotated[
 ]
 Registry = Annotated[
     str, _str(255, min_length=1), _fits(REGISTRY, "a registry", "write host, host:port or host/path, without https://")
+]
+InstanceName = Annotated[
+    str,
+    _str(63, min_length=1),
+    _fits(
+        re.compile(INSTANCE_PATTERN), "an instance's name", "use 1 to 63 of a-z 0-9 - and begin with a letter or digit"
+    ),
 ]
 Grant = Annotated[str, _str(255, min_length=1), _fits(GRANT, "a grant", "write the code that the refusal named")]
 FilePath = Annotated[str, _str(1024), AfterValidator(_path)]
