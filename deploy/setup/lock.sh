@@ -29,3 +29,7 @@ compile requirements.lock pyproject.toml
 compile requirements-dev.lock --extra cloud --extra dev --constraint requirements.lock pyproject.toml
 compile requirements-build.lock --constraint requirements-dev.lock deploy/setup/build.in
 compile requirements-data.lock --no-deps deploy/setup/data.in
+# An APP's own libraries; they go into its image, never into the gateway (see deploy/images/vendor.py).
+for wanted in apps/*/requirements.in; do
+    [ ! -e "$wanted" ] || compile "${wanted%.in}.lock" --constraint requirements-dev.lock "$wanted"
+done
