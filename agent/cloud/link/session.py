@@ -195,6 +195,7 @@ class Session:
             elif descriptor == registered:
                 if what & ~select.POLLOUT:
                     self._read_all()
+                    self._confirm_at_once()
                 if what & select.POLLOUT:
                     self._client.loop_write()
         self._client.loop_misc()
@@ -205,6 +206,14 @@ class Session:
             # What TLS has already decrypted does not make the descriptor readable again.
             if sock is None or not isinstance(sock, ssl.SSLSocket) or not sock.pending():
                 return
+
+    def _confirm_at_once(self) -> None:
+        # mosquitto leaves Nagle's algorithm on: with our delayed ACK, each second PUBACK of a burst would wait 40 ms.
+        # The kernel forgets the option by itself, so it is set again after every read.
+        sock: Any = self._client.socket()
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def _send_waiting(self) -> None:
         while (ack := self._owner.next_ack()) is not None:
