@@ -1,6 +1,6 @@
 # Shared by the set-up scripts: one voice, and one way to give up.
 # Sourced, not run. Every script is run from the project's root.
-PATH=$PATH:/usr/sbin:/sbin   # dockerd, mosquitto and ip live there, and a plain user's PATH lacks them
+PATH=$PATH:${EC_SBIN-/usr/sbin:/sbin}   # dockerd, mosquitto and ip live there, and a plain user's PATH lacks them
 export PATH
 
 say() { printf '%s\n' "setup: $*"; }
