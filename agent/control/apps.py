@@ -1,0 +1,185 @@
+"""The decisions about APPs: install, upgrade, configure, start, stop, restart, roll back, remove, cancel.
+
+Pure computations on the ledger's state: each returns the change and the reply, and raises without a trace.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from agent.control.catalog import read
+from agent.control.deploy import Deployer, layers_of
+from agent.control.ledger import Ledger
+from agent.domain import transition
+from agent.domain.app import Desired, Trial, Wanted
+from agent.domain.command import Command, Job, JobState, Origin, Reply
+from agent.domain.journal import Change
+from agent.domain.params import Configure, Deploy, Instance, JobId, Remove
+from agent.errors import Conflict, NotFound
+from agent.ports import Clock
+
+
+class AppDecisions:
+    """One method per command type; `table` is what the inbox takes."""
+
+    def __init__(self, ledger: Ledger, deployer: Deployer, clock: Clock) -> None:
+        self._ledger = ledger
+        self._deployer = deployer
+        self._clock = clock
+        self.table = {
+            "app.install": self.install,
+            "app.upgrade": self.upgrade,
+            "app.configure": self.configure,
+            "app.start": self.start,
+            "app.stop": self.stop,
+            "app.restart": self.restart,
+            "app.rollback": self.roll_back,
+            "app.remove": self.remove,
+            "job.cancel": self.cancel,
+        }
+
+    def install(self, command: Command, params: Deploy) -> tuple[Change, Reply]:
+        """A new instance. Conflict when there is one of that name."""
+        if params.instance in self._ledger.desired:
+            owner = self._ledger.desired[params.instance].owner
+            hint = f"use app.upgrade (it is owned by {owner}), or install it --as another name"
+            raise Conflict("app.exists", f"there is an APP instance '{params.instance}'", hint=hint, owner=owner.value)
+        job = self._job(command, "install", params.instance, params.model_dump(exclude={"instance", "take_over"}))
+        self._check(params, job, None)
+        desired = Desired(params.instance, command.origin, Wanted.RUNNING, job=job.id, folder=_folder(command))
+        return Change(desired=(desired,), jobs=(job,)), _accepted(command, job)
+
+    def upgrade(self, command: Command, params: Deploy) -> tuple[Change, Reply]:
+        """Another release of an instance."""
+        desired = self._own(command, params.instance, take_over=params.take_over)
+        job = self._job(command, "upgrade", params.instance, params.model_dump(exclude={"instance", "take_over"}))
+        self._check(params, job, desired)
+        return self._begin(command, replace(desired, folder=_folder(command) or desired.folder), job)
+
+    def configure(self, command: Command, params: Configure) -> tuple[Change, Reply]:
+        """New values; the release stays. Anyone may set their own layer."""
+        desired = self._ledger.get(params.instance)
+        if desired.current is None:
+            raise Conflict("app.not_fetched", f"{params.instance} is not installed yet", hint="wait for its job")
+        job = self._job(command, "configure", params.instance, params.model_dump(exclude={"instance"}))
+        text = self._ledger.releases[desired.current.release].text
+        self._deployer.check(params.instance, read(text, params.instance), *layers_of(job, desired), desired.folder)
+        return self._begin(command, desired, job)
+
+    def start(self, command: Command, params: Instance) -> tuple[Change, Reply]:
+        """Run what was stopped."""
+        desired = self._ledger.get(params.instance)
+        if desired.wanted is Wanted.RUNNING:
+            return Change(), Reply(command.id, 200, f"{params.instance} shall run already")
+        self._must_have_version(desired)
+        return self._settle(command, replace(desired, wanted=Wanted.RUNNING, hold=""), "start")
+
+    def stop(self, command: Command, params: Instance) -> tuple[Change, Reply]:
+        """Stop it; it stays stopped over restarts, and is reported as held."""
+        desired = self._ledger.get(params.instance)
+        self._must_have_version(desired)
+        who = command.who or command.origin.value
+        stopped = replace(desired, wanted=Wanted.STOPPED, hold=f"stopped by {who}", trial=Trial.PROVEN)
+        return self._settle(command, stopped, "stop")
+
+    def restart(self, command: Command, params: Instance) -> tuple[Change, Reply]:
+        """Stop and start it, in order of dependence."""
+        desired = self._ledger.get(params.instance)
+        self._must_have_version(desired)
+        stopped = replace(desired, wanted=Wanted.STOPPED, hold=transition.RESTARTING, trial=Trial.PROVEN)
+        return self._settle(command, stopped, "restart")
+
+    def roll_back(self, command: Command, params: Instance) -> tuple[Change, Reply]:
+        """Back to the version before, with its values, by the same gate."""
+        desired = self._ledger.get(params.instance)
+        if desired.previous is None:
+            raise Conflict("app.no_previous", f"{params.instance} has no version to go back to", hint="upgrade it instead")
+        job = self._job(command, "rollback", params.instance, {})
+        base = replace(desired, wanted=Wanted.RUNNING, hold="", trial=Trial.PROVEN)
+        after, moved = transition.adopt(base, job, desired.previous, needs_trial=True)
+        return Change(desired=(after,), jobs=(moved, *self._superseded(desired, job))), _accepted(command, job)
+
+    def remove(self, command: Command, params: Remove) -> tuple[Change, Reply]:
+        """Take it away; its volumes only when asked."""
+        desired = self._own(command, params.instance, take_over=params.take_over)
+        wanted = Wanted.PURGED if params.volumes else Wanted.ABSENT
+        return self._settle(command, replace(desired, wanted=wanted, trial=Trial.PROVEN), "remove")
+
+    def cancel(self, command: Command, params: JobId) -> tuple[Change, Reply]:
+        """Stop a job: before its version was adopted nothing has changed; on trial it goes back."""
+        job = self._ledger.jobs.get(params.job)
+        if job is None:
+            raise NotFound("job.unknown", f"there is no job '{params.job}'", hint="see `ecgw job list`")
+        if job.state.final:
+            raise Conflict("job.over", f"job {job.id} is {job.state} already")
+        desired = self._ledger.desired.get(job.instance)
+        cancelled = replace(job, state=JobState.CANCELLED, message=f"cancelled by {command.who or command.origin}")
+        if desired is None or desired.job != job.id:
+            return Change(jobs=(cancelled,)), Reply(command.id, 200)
+        if desired.current is None:
+            return Change(jobs=(cancelled,), gone=(desired.name,)), Reply(command.id, 200)
+        if desired.trial is Trial.PROVEN:
+            if job.state in (JobState.WAITING, JobState.DOWNLOADING):
+                return Change(desired=(replace(desired, job=""),), jobs=(cancelled,)), Reply(command.id, 200)
+            raise Conflict("job.too_late", f"job {job.id} cannot be cancelled any more", hint="wait, or roll back")
+        after, _ = transition.fall_back(desired, None, "cancelled", automatic=True)
+        return Change(desired=(replace(after, job=""),), jobs=(cancelled,)), Reply(command.id, 200)
+
+    def _check(self, params: Deploy, job: Job, desired: Desired | None) -> None:
+        manifest = read(params.manifest, params.instance)
+        self._deployer.check(params.instance, manifest, *layers_of(job, desired))
+
+    def _own(self, command: Command, instance: str, *, take_over: bool) -> Desired:
+        """The instance, when the sender owns its release or takes it over in so many words."""
+        desired = self._ledger.get(instance)
+        if desired.owner is command.origin:
+            return desired
+        if not take_over:
+            raise Conflict(
+                "app.owner",
+                f"{instance} is owned by {desired.owner}, not by {command.origin}",
+                hint="take it over explicitly (take_over: true, --take-over), or let its owner do it",
+                owner=desired.owner.value,
+            )
+        return replace(desired, owner=command.origin)
+
+    def _must_have_version(self, desired: Desired) -> None:
+        if desired.current is None:
+            raise Conflict("app.not_fetched", f"{desired.name} is not installed yet", hint="wait for its job, or cancel it")
+
+    def _begin(self, command: Command, desired: Desired, job: Job) -> tuple[Change, Reply]:
+        after = replace(desired, job=job.id)
+        return Change(desired=(after,), jobs=(job, *self._superseded(desired, job))), _accepted(command, job)
+
+    def _settle(self, command: Command, desired: Desired, kind: str) -> tuple[Change, Reply]:
+        """A change that needs no images: the reconciler ends the job once it is so."""
+        job = replace(self._job(command, kind, desired.name, {}), state=JobState.INSTALLING)
+        return self._begin(command, desired, job)
+
+    def _superseded(self, desired: Desired, by: Job) -> tuple[Job, ...]:
+        old = self._ledger.open_job(desired.name)
+        return (transition.supersede(old, by.id),) if old else ()
+
+    def _job(self, command: Command, kind: str, instance: str, params: Mapping[str, Any]) -> Job:
+        return Job(
+            id=uuid.uuid4().hex[:12],
+            kind=kind,
+            instance=instance,
+            command_id=command.id,
+            state=JobState.WAITING,
+            created_ms=self._clock.now_ms(),
+            params=params,
+            origin=command.origin,
+        )
+
+
+def _folder(command: Command) -> str:
+    """Only a site's file brings a folder of its own."""
+    return str(command.params.get("folder", "")) if command.origin is Origin.FILE else ""
+
+
+def _accepted(command: Command, job: Job) -> Reply:
+    return Reply(command.id, 202, f"job {job.id} follows", job=job.id)

@@ -1,0 +1,169 @@
+"""Releases and what they become here: parsed once, turned into container specs, and made known to the eSDK."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from agent.control.ledger import Ledger
+from agent.domain.app import Desired, Layer, Version
+from agent.domain.appview import AppView
+from agent.domain.document import Mistakes
+from agent.domain.instantiate import AppSpec, Place, Site, instantiate
+from agent.domain.journal import StoredRelease
+from agent.domain.manifest import read_manifest
+from agent.domain.manifest_model import Manifest
+from agent.domain.policy import Policy
+from agent.domain.release import Release, make_release
+from agent.domain.values import Effective, LayerFrom, layer_values
+from agent.errors import Failed
+from agent.files.yaml import read_document
+
+
+class AppDoors(Protocol):
+    """The eSDK's socket directories: they exist before a container does and go after the last one."""
+
+    def folder(self, instance: str) -> Path: ...
+    async def open(self, view: AppView) -> None: ...
+    async def close(self, instance: str, *, remove: bool) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Premises:
+    """Where this gateway puts things. `apps` is the folder under which an APP's own files lie."""
+
+    gateway: str
+    prefix: str
+    policy: Policy
+
+
+Viewer = Callable[[Mapping[str, AppView]], None]
+
+
+class Catalog:
+    """Releases by hash and specs by instance, remembered while their inputs stay the same."""
+
+    def __init__(self, ledger: Ledger, premises: Premises, doors: AppDoors) -> None:
+        self._ledger = ledger
+        self._premises = premises
+        self._doors = doors
+        self._releases: dict[str, Release] = {}
+        self._specs: dict[str, tuple[Version, AppSpec]] = {}
+        self._views: dict[str, AppView] = {}
+        self._viewers: list[Viewer] = []
+
+    @property
+    def policy(self) -> Policy:
+        """The gateway's rules for APPs."""
+        return self._premises.policy
+
+    @property
+    def views(self) -> Mapping[str, AppView]:
+        """Every instance the eSDK knows now."""
+        return self._views
+
+    def on_views(self, viewer: Viewer) -> None:
+        """Have `viewer` called with all views whenever one comes, changes or goes."""
+        self._viewers.append(viewer)
+
+    def release(self, hash_: str) -> Release:
+        """A release by its hash; Failed when the stored text no longer makes it."""
+        found = self._releases.get(hash_)
+        if found is None:
+            stored = self._ledger.releases.get(hash_)
+            if stored is None:
+                raise Failed("release.missing", f"release {hash_[:12]} is not in the gateway's state", hint="deploy it again")
+            found = make_release(read(stored.text, stored.source), stored.digests, stored.files)
+            self._releases[hash_] = found
+        return found
+
+    def keep(self, release: Release, source: str) -> StoredRelease:
+        """The stored form of a release (with what was known of it)."""
+        known = self._ledger.releases.get(release.hash)
+        if known is not None:
+            return known
+        return StoredRelease(release.hash, release.text, source, dict(release.digests), dict(release.files))
+
+    def effective(self, version: Version) -> Effective:
+        """The values of a version with where each came from; Mistakes when a layer does not fit the release."""
+        release = self.release(version.release)
+        return layered(release.manifest, version.cloud, version.site, release.files)
+
+    def spec(self, desired: Desired) -> AppSpec:
+        """The containers, networks and volumes of the wanted version."""
+        version = desired.current
+        if version is None:
+            raise Failed("app.not_fetched", f"{desired.name} has no release yet")
+        remembered = self._specs.get(desired.name)
+        if remembered is not None and remembered[0] == version:
+            return remembered[1]
+        spec = self.design(desired.name, self.release(version.release), self.effective(version), desired.folder)
+        self._specs[desired.name] = (version, spec)
+        return spec
+
+    def design(self, instance: str, release: Release, effective: Effective, folder: str = "") -> AppSpec:
+        """What `release` becomes on this gateway under the name `instance`; Mistakes when its values do not fit."""
+        place = Place(
+            gateway=self._premises.gateway,
+            prefix=self._premises.prefix,
+            app_dir=folder,
+            esdk_dir=str(self._doors.folder(instance)),
+            subnet="",
+            policy=self._premises.policy,
+        )
+        spec, problems = instantiate(release, Site(instance, effective), place)
+        if spec is None:
+            raise Mistakes(problems)
+        return spec
+
+    async def prepare(self, desired: Desired) -> None:
+        """Open the eSDK's door for the instance, or tell it what has changed."""
+        view = self.spec(desired).view()
+        if self._views.get(desired.name) != view:
+            await self._doors.open(view)
+            self._views[desired.name] = view
+            self._tell()
+
+    async def dismantle(self, desired: Desired) -> None:
+        """Close the door and forget the instance."""
+        await self._doors.close(desired.name, remove=True)
+        self._specs.pop(desired.name, None)
+        if self._views.pop(desired.name, None) is not None:
+            self._tell()
+
+    def _tell(self) -> None:
+        for viewer in self._viewers:
+            viewer(self._views)
+
+
+def read(text: str, source: str) -> Manifest:
+    """A manifest from its text; Mistakes with every problem."""
+    manifest, problems = read_manifest(read_document(text, source))
+    if manifest is None:
+        raise Mistakes(problems)
+    return manifest
+
+
+def layered(manifest: Manifest, cloud: Layer, site: Layer, files: Mapping[str, str]) -> Effective:
+    """The layers put together: the release's defaults < the cloud < the site."""
+    effective, problems = layer_values(manifest, (LayerFrom("cloud", cloud), LayerFrom("site", site)), files)
+    if problems:
+        raise Mistakes(problems)
+    return effective
+
+
+def merged(
+    layer: Layer,
+    values: Mapping[str, object] | None,
+    config: Mapping[str, object] | None,
+    ports: Mapping[str, str] | None,
+) -> Layer:
+    """`layer` with what is given laid over it; None leaves a part as it is."""
+    return replace(
+        layer,
+        values={**layer.values, **(values or {})},
+        config=layer.config if config is None else config,
+        ports={**layer.ports, **(ports or {})},
+    )

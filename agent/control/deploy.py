@@ -1,0 +1,153 @@
+"""Brings a release's images here, checks what it would become, and makes it the wanted version."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from agent.control.catalog import Catalog, layered, merged, read
+from agent.control.ledger import Ledger
+from agent.control.runner import Told
+from agent.domain import transition
+from agent.domain.admission import admit, admit_images
+from agent.domain.app import Desired, Layer, Version
+from agent.domain.command import Job, JobState, Origin
+from agent.domain.document import Problem
+from agent.domain.instantiate import AppSpec
+from agent.domain.journal import Change
+from agent.domain.manifest_model import Manifest
+from agent.domain.policy import Facts
+from agent.domain.release import Release, make_release
+from agent.errors import Conflict, Refused
+from agent.ports import EngineInfo, ImageInfo, Images
+
+DEPLOYS = ("install", "upgrade", "configure")
+
+
+def refuse(problems: tuple[Problem, ...]) -> None:
+    """Raise what admission found, if anything."""
+    if problems:
+        first = problems[0]
+        raise Refused(first.code, str(first), problems=[p.as_dict() for p in problems])
+
+
+def layers_of(job: Job, desired: Desired | None) -> tuple[Layer, Layer]:
+    """The cloud's and the site's layer after this job: its own values go to the layer of where it came from."""
+    base = desired.current if desired and desired.current else Version("")
+    values, config, ports = job.params.get("values"), job.params.get("config"), job.params.get("ports")
+    if job.origin is Origin.CLOUD:
+        return merged(base.cloud, values, config, ports), base.site
+    if job.origin is Origin.FILE:
+        return base.cloud, merged(Layer(), values, config, ports)
+    return base.cloud, merged(base.site, values, config, ports)
+
+
+class Deployer:
+    """The work of the job kinds install, upgrade and configure, up to the point where the reconciler takes over."""
+
+    def __init__(self, ledger: Ledger, catalog: Catalog, images: Images, engine_info: EngineInfo | None) -> None:
+        self._ledger = ledger
+        self._catalog = catalog
+        self._images = images
+        self.engine_info = engine_info
+
+    def check(self, instance: str, manifest: Manifest, cloud: Layer, site: Layer, folder: str = "") -> AppSpec:
+        """What can be known before any image is here: values fit, admission agrees. Mistakes or Refused otherwise."""
+        refuse(admit_images(manifest, self._catalog.policy))
+        effective = layered(manifest, cloud, site, {})
+        draft = make_release(manifest, {image: image for image in manifest.images}, {})
+        spec = self._catalog.design(instance, draft, effective, folder)
+        refuse(admit(manifest, spec, self._catalog.policy, self.facts(instance, spec, {}, {})))
+        return spec
+
+    def facts(
+        self, instance: str, spec: AppSpec, architectures: Mapping[str, str], real_paths: Mapping[str, str]
+    ) -> Facts:
+        """What the gateway has and what the other instances already hold."""
+        others = [d for d in self._ledger.desired.values() if d.name != instance and d.current is not None]
+        specs = [self._catalog.spec(d) for d in others]
+        ports = {
+            (p.host_port, p.protocol): f"instance {s.instance}" for s in specs for c in s.containers for p in c.ports
+        }
+        info = self.engine_info
+        return Facts(
+            architecture=info.architecture if info else "",
+            cpus=info.cpus if info else 0,
+            mem_bytes=info.mem_bytes if info else 0,
+            host_ports=ports,
+            publishers={s.instance: s.grants.points_publish for s in specs},
+            image_architectures=architectures,
+            real_paths=real_paths,
+        )
+
+    async def deploy(self, job: Job, told: Told) -> None:
+        """Pin, fetch, check again with what is now known, adopt."""
+        await self._ledger.move_job(job.id, JobState.DOWNLOADING, "asking for the images")
+        manifest = read(str(job.params["manifest"]), str(job.params.get("source", job.instance)))
+        found: dict[str, ImageInfo] = {}
+        digests: dict[str, str] = {}
+        for number, ref in enumerate(manifest.images):
+            pinned = await self._images.pin(ref)
+            digests[ref] = pinned
+            here = await self._images.find(pinned)
+            found[pinned] = here or await self._images.pull(pinned, PullProgress(told, number, len(manifest.images), ref))
+        release = make_release(manifest, digests, dict(job.params.get("files") or {}))
+        await self._adopt(job, release, {pinned: image.architecture for pinned, image in found.items()})
+
+    async def configure(self, job: Job, told: Told) -> None:
+        """New values for the release that runs."""
+        desired = self._ledger.get(job.instance)
+        if desired.current is None:
+            raise Conflict("app.not_fetched", f"{job.instance} has no release yet", hint="wait for its installation")
+        await self._adopt(job, self._catalog.release(desired.current.release), {})
+
+    async def _adopt(self, job: Job, release: Release, architectures: dict[str, str]) -> None:
+        desired = self._ledger.get(job.instance)
+        cloud, site = layers_of(job, desired)
+        effective = layered(release.manifest, cloud, site, release.files)
+        spec = self._catalog.design(job.instance, release, effective, desired.folder)
+        real_paths = await asyncio.to_thread(_resolve, spec.bind_sources())
+        facts = self.facts(job.instance, spec, architectures, real_paths)
+        refuse(admit(release.manifest, spec, self._catalog.policy, facts))
+        stored = self._catalog.keep(release, str(job.params.get("source", job.instance)))
+        forced = bool(job.params.get("force"))
+        if stored.failed and not forced:
+            raise Conflict(
+                "release.known_bad",
+                f"release {release.hash[:12]} of {job.instance} failed before: {stored.failed}",
+                hint="deploy a corrected version, or force this one",
+            )
+        version = Version(release.hash, cloud, site)
+
+        def decision() -> Change:
+            current, open_job = self._ledger.desired.get(job.instance), self._ledger.jobs[job.id]
+            if current is None or open_job.state.final:
+                return Change()
+            changes = current.current is None or self._catalog.spec(current).containers != spec.containers
+            after, moved = transition.adopt(current, open_job, version, needs_trial=changes)
+            return Change(desired=(after,), jobs=(moved,), releases=(replace(stored, failed=""),))
+
+        await self._ledger.decide(decision)
+
+
+def _resolve(sources: Sequence[str]) -> dict[str, str]:
+    """Where binds really lead; reads the disk, so never in the loop."""
+    return {source: os.path.realpath(source) for source in sources}
+
+
+class PullProgress:
+    """Turns bytes of one image into percent of all."""
+
+    def __init__(self, told: Told, number: int, count: int, ref: str) -> None:
+        self._told = told
+        self._number = number
+        self._count = count
+        self._ref = ref
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        part = done / total if total else 0.0
+        percent = int(100 * (self._number + part) / self._count)
+        size = f" {done / 1e6:.1f} of {total / 1e6:.1f} MB" if total else ""
+        self._told(percent, f"{self._ref}:{size} {what}".strip())

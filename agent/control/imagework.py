@@ -1,0 +1,133 @@
+"""Commands about images: long ones are jobs of the runner, short ones are done at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from agent.control.catalog import Catalog
+from agent.control.ledger import Ledger
+from agent.control.runner import Told
+from agent.domain.admission import check_reference
+from agent.domain.command import Command, Job, JobState, Reply
+from agent.domain.journal import Change
+from agent.domain.params import Build, Image, Load, Nothing, Params, Save
+from agent.errors import Conflict, NotFound
+from agent.ports import Clock, Images, Progress
+
+LONG = ("image.pull", "image.push", "image.build", "image.load", "image.save")
+
+
+class ImageWork:
+    """`decisions` start jobs, `kinds` are their work, `acts` are short."""
+
+    def __init__(self, ledger: Ledger, catalog: Catalog, images: Images, clock: Clock) -> None:
+        self._ledger = ledger
+        self._catalog = catalog
+        self._images = images
+        self._clock = clock
+        self.decisions = dict.fromkeys(LONG, self.begin)
+        self.kinds = {
+            "image.pull": self.pull,
+            "image.push": self.push,
+            "image.build": self.build,
+            "image.load": self.load,
+            "image.save": self.save,
+        }
+        self.acts = {"image.remove": self.remove, "image.prune": self.prune}
+        self.reads = {"image.list": self.list}
+
+    def begin(self, command: Command, params: Params) -> tuple[Change, Reply]:
+        """A job for one of the long commands."""
+        if isinstance(params, Image) and command.type == "image.pull":
+            check_reference(params.image, self._catalog.policy)
+        now_ms = self._clock.now_ms()
+        job = Job(
+            id=uuid.uuid4().hex[:12],
+            kind=command.type,
+            instance="",
+            command_id=command.id,
+            state=JobState.WAITING,
+            created_ms=now_ms,
+            params=params.model_dump(),
+            origin=command.origin,
+        )
+        return Change(jobs=(job,)), Reply(command.id, 202, f"job {job.id} follows", job=job.id)
+
+    async def pull(self, job: Job, told: Told) -> None:
+        """Fetch an image by the digest its registry gives now."""
+        pinned = await self._images.pin(str(job.params["image"]))
+        await self._images.pull(pinned, _percent(told))
+        await self._done(job, pinned)
+
+    async def push(self, job: Job, told: Told) -> None:
+        """Push an image to the registry its name says."""
+        params = Image.model_validate(job.params)
+        await self._done(job, await self._images.push(params.image, _percent(told)))
+
+    async def build(self, job: Job, told: Told) -> None:
+        """Build a folder's Dockerfile, without network."""
+        params = Build.model_validate(job.params)
+        folder = await asyncio.to_thread(os.path.realpath, params.folder)
+        info = await self._images.build(folder, params.tag, _percent(told))
+        await self._done(job, info.id)
+
+    async def load(self, job: Job, told: Told) -> None:
+        """Load an archive."""
+        await self._done(job, ", ".join(await self._images.load(Load.model_validate(job.params).path)))
+
+    async def save(self, job: Job, told: Told) -> None:
+        """Save images into an archive."""
+        params = Save.model_validate(job.params)
+        size = await self._images.save(params.images, params.path)
+        await self._done(job, f"{size} bytes in {params.path}")
+
+    async def remove(self, command: Command, params: Image) -> Any:
+        """Remove an image that no instance runs or may go back to."""
+        found = await self._images.find(params.image)
+        if found is None:
+            raise NotFound("image.unknown", f"there is no image '{params.image}' here", hint="see `ecgw image list`")
+        needed = self._needed()
+        if needed & {found.id, *found.digests, *found.tags}:
+            raise Conflict("image.in_use", f"{params.image} is what an APP runs or may go back to", hint="remove the APP")
+        await self._images.remove(params.image)
+        return {"removed": params.image}
+
+    async def prune(self, command: Command, params: Nothing) -> Any:
+        """Remove what nothing needs."""
+        return {"freed_bytes": await self._images.prune(sorted(self._needed()))}
+
+    async def list(self, params: Nothing) -> Any:
+        """All images, with those in use marked."""
+        needed = self._needed()
+        return [
+            {
+                "id": i.id,
+                "tags": i.tags,
+                "digests": i.digests,
+                "size_bytes": i.size_bytes,
+                "architecture": i.architecture,
+                "created": i.created,
+                "in_use": bool(needed & {i.id, *i.digests}),
+            }
+            for i in await self._images.list()
+        ]
+
+    def _needed(self) -> set[str]:
+        """Pinned images of every wanted version and of the one before it."""
+        versions = [v for d in self._ledger.desired.values() for v in (d.current, d.previous) if v is not None]
+        stored: list[Mapping[str, str]] = [self._ledger.releases[v.release].digests for v in versions]
+        return {pinned for digests in stored for pinned in digests.values()}
+
+    async def _done(self, job: Job, message: str) -> None:
+        await self._ledger.move_job(job.id, JobState.DONE, message, 100)
+
+
+def _percent(told: Told) -> Progress:
+    def progress(done: int, total: int, what: str) -> None:
+        told(int(100 * done / total) if total else 0, what)
+
+    return progress

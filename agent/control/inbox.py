@@ -1,0 +1,164 @@
+"""Where every command ends up, wherever it came from: checked, done or journaled, and answered once.
+
+The same id gets the same reply and has no second effect. A change is on disk, with its reply, before the reply is
+given; the cloud's message is acknowledged to the broker only after that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from agent.control.ledger import Ledger
+from agent.domain.command import Command, Origin, Reply
+from agent.domain.document import did_you_mean
+from agent.domain.journal import Change
+from agent.domain.params import LOCAL_ONLY, PARAMS, Params
+from agent.errors import GatewayError, Malformed, NotFound, Refused, TooLate
+from agent.ports import Clock
+
+log = logging.getLogger("agent.control.inbox")
+
+Read = Callable[[Any], Awaitable[Any]]
+"""Answers with data and changes nothing."""
+Act = Callable[[Command, Any], Awaitable[Any]]
+"""Does something outside the desired state (a write, an acknowledgement) and answers with data."""
+Decide = Callable[[Command, Any], tuple[Change, Reply]]
+"""Computes a change of the desired state and its reply; must not await."""
+
+NEEDS_SANE_CLOCK = frozenset({"point.write", "gateway.reboot"})
+LIMIT_OPEN = 256
+
+
+class Inbox:
+    """Commands in, replies out. The three tables say what each type does."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        *,
+        reads: Mapping[str, Read],
+        acts: Mapping[str, Act],
+        decisions: Mapping[str, Decide],
+    ) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._reads = reads
+        self._acts = acts
+        self._decisions = decisions
+        self._open: dict[str, asyncio.Task[Reply]] = {}
+
+    @property
+    def types(self) -> frozenset[str]:
+        """The command types this gateway offers."""
+        return frozenset({*self._reads, *self._acts, *self._decisions})
+
+    async def submit(self, command: Command, *, expiry_left_s: int | None = None) -> Reply:
+        """Answer a command. Never raises: what went wrong is the reply's code, msg and data."""
+        running = self._open.get(command.id)
+        if running is None:
+            if len(self._open) >= LIMIT_OPEN:
+                return Reply(command.id, 429, f"{LIMIT_OPEN} commands are under way; send it again later")
+            running = asyncio.create_task(self._answer(command, expiry_left_s), name=f"command-{command.id}")
+            self._open[command.id] = running
+            running.add_done_callback(lambda _: self._open.pop(command.id, None))
+        return await asyncio.shield(running)
+
+    async def _answer(self, command: Command, expiry_left_s: int | None) -> Reply:
+        journaled = command.origin is not Origin.LOCAL or command.type not in self._reads
+        try:
+            if journaled:
+                known = await self._ledger.journal.reply_to(command.id)
+                if known is not None:
+                    return known
+            params = self._check(command, expiry_left_s)
+            reply = await self._carry_out(command, params, journaled=journaled)
+        except GatewayError as error:
+            reply = self._refusal(command, error)
+            if journaled and not error.retryable:
+                await self._journal_refusal(command, reply)
+        except Exception:
+            log.exception("command_failed id=%s type=%s", command.id, command.type)
+            return Reply(command.id, 500, "the agent failed inside; see its log", ts_ms=self._clock.now_ms())
+        log.info("command id=%s type=%s origin=%s code=%d", command.id, command.type, command.origin, reply.code)
+        return reply
+
+    async def _carry_out(self, command: Command, params: Params, *, journaled: bool) -> Reply:
+        now_ms = self._clock.now_ms()
+        if command.type in self._decisions:
+            return await self._decide(command, params)
+        if command.type in self._reads:
+            reply = Reply(command.id, 200, data=await self._reads[command.type](params), ts_ms=now_ms)
+            if journaled:
+                await self._ledger.decide(Change, answered=(command, reply))
+            return reply
+        # An effect outside the store cannot be undone: the id is spent first, so a kill cannot make it happen twice.
+        unknown = Reply(command.id, 500, "interrupted: the agent stopped while it was carried out", ts_ms=now_ms)
+        await self._ledger.decide(Change, answered=(command, unknown))
+        try:
+            data = await self._acts[command.type](command, params)
+        except GatewayError as error:
+            reply = self._refusal(command, error)
+        else:
+            reply = data if isinstance(data, Reply) else Reply(command.id, 200, data=data, ts_ms=now_ms)
+        await self._ledger.decide(Change, answered=(command, reply))
+        return reply
+
+    async def _decide(self, command: Command, params: Params) -> Reply:
+        def decision() -> Change:
+            change, reply = self._decisions[command.type](command, params)
+            return replace(change, command=command, reply=replace(reply, ts_ms=self._clock.now_ms()))
+
+        change = await self._ledger.decide(decision)
+        assert change.reply is not None
+        return change.reply
+
+    def _check(self, command: Command, expiry_left_s: int | None) -> Params:
+        model = PARAMS.get(command.type)
+        if model is None or command.type not in self.types:
+            hint = did_you_mean(command.type, self.types)
+            raise NotFound("command.unknown", f"there is no command '{command.type}'", hint=hint)
+        if command.type in LOCAL_ONLY and command.origin is not Origin.LOCAL:
+            raise Refused("command.local_only", f"{command.type} names a path of the gateway's disk", hint="use ecgw")
+        self._check_time(command, expiry_left_s)
+        try:
+            return model.model_validate(dict(command.params))
+        except ValidationError as error:
+            mistakes = [(".".join(map(str, e["loc"])) or "params", e["msg"]) for e in error.errors()]
+            where, what = mistakes[0]
+            raise Malformed(
+                "command.params",
+                f"{command.type}: params.{where}: {what}",
+                hint="allowed: " + ", ".join(model.model_fields),
+                field=f"params.{where}",
+                mistakes=[{"field": f"params.{w}", "message": m} for w, m in mistakes],
+            ) from None
+
+    def _check_time(self, command: Command, expiry_left_s: int | None) -> None:
+        """The broker's own count of waiting time wins; without it the wall clock, and only while that is sane."""
+        if command.origin is not Origin.CLOUD or (expiry_left_s is not None and expiry_left_s > 0):
+            return
+        if not self._clock.sane():
+            if command.type in NEEDS_SANE_CLOCK:
+                raise TooLate("command.clock", f"{command.type} is refused while the gateway's clock is wrong")
+            return
+        late_ms = self._clock.now_ms() - (command.ts_ms + int(command.ttl_s * 1000))
+        if command.ts_ms and late_ms > 0:
+            raise TooLate("command.late", f"the time to live passed {late_ms / 1000:.0f} s ago", hint="send it again")
+
+    def _refusal(self, command: Command, error: GatewayError) -> Reply:
+        return Reply(command.id, error.status, str(error), data=error.problem(), ts_ms=self._clock.now_ms())
+
+    async def _journal_refusal(self, command: Command, reply: Reply) -> None:
+        try:
+            await self._ledger.decide(Change, answered=(command, reply))
+        except GatewayError as error:
+            log.warning("refusal_not_journaled id=%s reason=%s", command.id, error)
+
+

@@ -1,0 +1,115 @@
+"""The one writer of desired state: every decision is committed to disk as a whole before anybody acts on it.
+
+The inbox brings commands here; the job runner and the reconciler bring what they found out (images are here, the
+health gate has spoken). Readers see the state as of the last commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+from agent.domain.app import Desired
+from agent.domain.command import Command, Job, JobState, Reply
+from agent.domain.journal import Change, Snapshot, StoredRelease, StoredRule
+from agent.errors import NotFound
+from agent.ports import Clock
+
+Listener = Callable[[Change], None]
+Decision = Callable[[], Change]
+
+
+class Journal(Protocol):
+    """Where decisions are written."""
+
+    async def load(self) -> Snapshot: ...
+    async def commit(self, change: Change, now_ms: int) -> None: ...
+    async def reply_to(self, command_id: str) -> Reply | None: ...
+    async def mark_told(self, job_id: str, updated_ms: int) -> None: ...
+    async def begin_step(self, instance: str, step: str, now_ms: int) -> int: ...
+    async def end_step(self, number: int, ended: str) -> None: ...
+
+
+class Ledger:
+    """Desired state, releases, jobs and applied rules, in memory as they are on disk."""
+
+    def __init__(self, journal: Journal, clock: Clock) -> None:
+        self.journal = journal
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._listeners: list[Listener] = []
+        self.desired: dict[str, Desired] = {}
+        self.releases: dict[str, StoredRelease] = {}
+        self.jobs: dict[str, Job] = {}
+        self.rules: dict[str, StoredRule] = {}
+        self.meta: dict[str, str] = {}
+        self.untold: tuple[str, ...] = ()
+
+    async def load(self) -> None:
+        """Read everything from disk; call once, before anything else."""
+        snapshot = await self.journal.load()
+        self.desired = {d.name: d for d in snapshot.desired}
+        self.releases = {r.hash: r for r in snapshot.releases}
+        self.jobs = {j.id: j for j in snapshot.jobs}
+        self.rules = {r.name: r for r in snapshot.rules}
+        self.meta = dict(snapshot.meta)
+        self.untold = snapshot.untold
+
+    def listen(self, listener: Listener) -> None:
+        """Have `listener` called after every commit, in the loop, with what changed."""
+        self._listeners.append(listener)
+
+    def get(self, instance: str) -> Desired:
+        """The desired state of an instance, or NotFound."""
+        found = self.desired.get(instance)
+        if found is None:
+            known = ", ".join(sorted(self.desired)) or "none"
+            raise NotFound("app.unknown", f"there is no APP instance '{instance}'", hint=f"installed: {known}")
+        return found
+
+    def open_job(self, instance: str) -> Job | None:
+        """The deployment under way for an instance."""
+        desired = self.desired.get(instance)
+        job = self.jobs.get(desired.job) if desired and desired.job else None
+        return job if job and not job.state.final else None
+
+    async def decide(self, decision: Decision, *, answered: tuple[Command, Reply] | None = None) -> Change:
+        """Compute a change from the state as it is now, write it, then let everybody see it.
+
+        `decision` must not await; two decisions never overlap. What it raises leaves everything as it was.
+        """
+        async with self._lock:
+            change = decision()
+            if answered is not None:
+                change = replace(change, command=answered[0], reply=answered[1])
+            now_ms = self._clock.now_ms()
+            change = replace(change, jobs=tuple(replace(job, updated_ms=now_ms) for job in change.jobs))
+            await self.journal.commit(change, now_ms)
+            self._apply(change)
+        for listener in self._listeners:
+            listener(change)
+        return change
+
+    async def move_job(self, job_id: str, state: JobState, message: str = "", progress: int = 0) -> None:
+        """Set a job's state, unless it is over already."""
+
+        def decision() -> Change:
+            job = self.jobs[job_id]
+            if job.state.final:
+                return Change()
+            return Change(jobs=(replace(job, state=state, message=message, progress=progress),))
+
+        await self.decide(decision)
+
+    def _apply(self, change: Change) -> None:
+        self.desired.update({d.name: d for d in change.desired})
+        self.releases.update({r.hash: r for r in change.releases})
+        self.jobs.update({j.id: j for j in change.jobs})
+        self.rules.update({r.name: r for r in change.rules})
+        self.meta.update(change.meta)
+        for name in change.gone:
+            self.desired.pop(name, None)
+        for name in change.rules_gone:
+            self.rules.pop(name, None)

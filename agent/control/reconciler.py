@@ -1,0 +1,222 @@
+"""Makes the engine's containers what the ledger wants, one instance at a time, for ever.
+
+An engine event or a decision marks an instance dirty; a dirty instance is listed, planned and changed. Everything is
+listed at every (re)connect to the engine and every few minutes. Nothing else changes containers, networks or volumes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+
+from agent.control.catalog import Catalog
+from agent.control.ledger import Ledger
+from agent.control.steps import StepRunner
+from agent.control.supervisor import Supervisor
+from agent.control.trial import TrialRunner
+from agent.domain.app import Desired, Trial, Wanted
+from agent.domain.command import Origin
+from agent.domain.journal import Change
+from agent.domain.planner import Observed, plan
+from agent.errors import GatewayError
+from agent.ports import Engine, EngineEvent
+
+log = logging.getLogger("agent.control.reconciler")
+
+SWEEP_S = 300.0
+AT_ONCE = 4
+RETRY_FIRST_S = 1.0
+RETRY_LAST_S = 60.0
+EVENTS_OF_INTEREST = frozenset({"start", "die", "oom", "destroy", "pause", "unpause", "stop", "update"})
+
+
+class Reconciler:
+    """One task per dirty instance; `observed` is what was last seen, for people and for reports."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        engine: Engine,
+        catalog: Catalog,
+        steps: StepRunner,
+        supervisor: Supervisor,
+        trials: TrialRunner,
+    ) -> None:
+        self._ledger = ledger
+        self._engine = engine
+        self._catalog = catalog
+        self._steps = steps
+        self._supervisor = supervisor
+        self._trials = trials
+        self.observed: dict[str, Observed] = {}
+        self.errors: dict[str, GatewayError] = {}
+        self.engine_up = False
+        self._dirty: set[str] = set()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._failures: dict[str, int] = {}
+        self._room = asyncio.Semaphore(AT_ONCE)
+        self._watchers: list[Callable[[str], None]] = []
+        ledger.listen(self._on_change)
+
+    def watch(self, watcher: Callable[[str], None]) -> None:
+        """Have `watcher(instance)` called whenever an instance was looked at anew."""
+        self._watchers.append(watcher)
+
+    async def run(self) -> None:
+        """Follow the engine until cancelled."""
+        sweeper = asyncio.create_task(self._sweep(), name="reconciler-sweep")
+        try:
+            async for event in self._engine.events():
+                if event is None:
+                    await self._on_connect()
+                elif event.action in EVENTS_OF_INTEREST or event.action.startswith("health_status"):
+                    self._on_event(event)
+        finally:
+            sweeper.cancel()
+            for timer in self._timers.values():
+                timer.cancel()
+            tasks = list(self._tasks.values())
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(sweeper, *tasks, return_exceptions=True)
+
+    def touch(self, instance: str, delay_s: float = 0.0) -> None:
+        """Mark an instance dirty, now or after `delay_s`."""
+        pending = self._timers.pop(instance, None)
+        if pending is not None:
+            pending.cancel()
+        if delay_s > 0:
+            loop = asyncio.get_running_loop()
+            self._timers[instance] = loop.call_later(delay_s, self.touch, instance)
+            return
+        self._dirty.add(instance)
+        if instance not in self._tasks:
+            self._tasks[instance] = asyncio.create_task(self._converge(instance), name=f"converge-{instance}")
+
+    def _on_change(self, change: Change) -> None:
+        for desired in change.desired:
+            self.touch(desired.name)
+
+    def _on_event(self, event: EngineEvent) -> None:
+        self._supervisor.see(event)
+        if event.instance in self._tasks and event.action in ("start", "update", "destroy", "stop"):
+            return  # our own step's echo: the task lists again by itself before it ends
+        self.touch(event.instance)
+
+    async def _on_connect(self) -> None:
+        self.engine_up = True
+        try:
+            found = {c.instance for c in await self._engine.containers()}
+        except GatewayError as error:
+            log.warning("engine_list_failed code=%s reason=%s", error.code, error)
+            found = set()
+        for name in found | set(self._ledger.desired):
+            self.touch(name)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            for name in list(self._ledger.desired):
+                self.touch(name)
+
+    async def _converge(self, instance: str) -> None:
+        try:
+            while instance in self._dirty:
+                self._dirty.discard(instance)
+                wake_s = await self._attempt(instance)
+                if wake_s is not None and instance not in self._dirty:
+                    self._tasks.pop(instance, None)
+                    self.touch(instance, max(wake_s, 0.05))
+                    return
+        finally:
+            self._tasks.pop(instance, None)
+
+    async def _attempt(self, instance: str) -> float | None:
+        """One pass with its back-off: seconds until the next look, or None when an event will tell."""
+        try:
+            async with self._room:
+                wake_s = await self._once(instance)
+            desired = self._ledger.desired.get(instance)
+            if desired is not None and desired.trial is Trial.VERIFYING and wake_s is None:
+                await self._trials.verify(desired, self._observe)
+            self._failures.pop(instance, None)
+            self.errors.pop(instance, None)
+            return wake_s
+        except GatewayError as error:
+            return await self._failed(instance, error)
+        except Exception:
+            log.exception("reconcile_failed instance=%s", instance)
+            return RETRY_LAST_S
+        finally:
+            for watcher in self._watchers:
+                watcher(instance)
+
+    async def _failed(self, instance: str, error: GatewayError) -> float:
+        count = self._failures.get(instance, 0)
+        self._failures[instance] = count + 1
+        self.errors[instance] = error
+        desired = self._ledger.desired.get(instance)
+        if desired is not None and desired.trial is Trial.VERIFYING:
+            await self._trials.give_up_on(desired, error, attempts=count + 1)
+        delay: float = min(RETRY_LAST_S, RETRY_FIRST_S * 2 ** min(count, 10))
+        return delay * (0.75 + 0.5 * random.random())
+
+    async def _observe(self, instance: str) -> Observed:
+        containers, networks, volumes = await asyncio.gather(
+            self._engine.containers(instance), self._engine.networks(instance), self._engine.volumes(instance)
+        )
+        seen = Observed(tuple(containers), tuple(networks), tuple(volumes), self._supervisor.looping(instance))
+        self.observed[instance] = seen
+        return seen
+
+    async def _once(self, instance: str) -> float | None:
+        desired = self._ledger.desired.get(instance)
+        observed = await self._observe(instance)
+        if desired is None:
+            await self._remove_orphans(instance, observed)
+            return None
+        if desired.wanted in (Wanted.ABSENT, Wanted.PURGED):
+            return await self._remove(desired, observed)
+        if desired.current is None:
+            return None
+        spec = self._catalog.spec(desired)
+        if desired.trial is Trial.VERIFYING or desired.wanted is Wanted.STOPPED:
+            self._supervisor.forget(instance)
+        else:
+            self._supervisor.adopt(instance, spec, observed.containers)
+        await self._catalog.prepare(desired)
+        looping = self._supervisor.looping(instance)
+        observed = Observed(observed.containers, observed.networks, observed.volumes, looping)
+        steps = list(plan(desired, spec, observed))
+        own, wake_s = self._supervisor.steps(instance, observed.containers)
+        steps += own
+        if steps:
+            complete = await self._steps.run(instance, steps, still=lambda: self._ledger.desired.get(instance) == desired)
+            await self._observe(instance)
+            if not complete:
+                self._dirty.add(instance)
+                return None
+        if desired.trial is Trial.PROVEN:
+            await self._trials.conclude(desired)
+        return wake_s
+
+    async def _remove(self, desired: Desired, observed: Observed) -> float | None:
+        steps = plan(desired, None, observed)
+        await self._steps.run(desired.name, steps, still=lambda: self._ledger.desired.get(desired.name) == desired)
+        self._supervisor.forget(desired.name)
+        await self._catalog.dismantle(desired)
+        await self._trials.forget(desired)
+        self.observed.pop(desired.name, None)
+        self.errors.pop(desired.name, None)
+        return None
+
+    async def _remove_orphans(self, instance: str, observed: Observed) -> None:
+        """Containers of ours that no desired state knows: left by a kill in the middle of a removal."""
+        self.observed.pop(instance, None)
+        if not observed.containers or not self._ledger.remembers:
+            return
+        ghost = Desired(instance, owner=Origin.LOCAL, wanted=Wanted.ABSENT)
+        await self._steps.run(instance, plan(ghost, None, observed), still=lambda: True)

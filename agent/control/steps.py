@@ -1,0 +1,113 @@
+"""Carries out the planner's steps, each journaled before and after: one table from step to engine call."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from agent.control.ledger import Journal
+from agent.domain import planner
+from agent.domain.container import ContainerState, Health, RunState
+from agent.errors import Failed, GatewayError, NotFound, TimedOut
+from agent.ports import Clock, Engine
+
+log = logging.getLogger("agent.control.steps")
+
+AWAIT_SERVICE_S = 120.0
+POLL_S = 0.25
+
+
+class StepRunner:
+    """The only caller of the engine's changing methods. `on_stop` hears of every container we stop ourselves."""
+
+    def __init__(self, engine: Engine, journal: Journal, clock: Clock, on_stop: Callable[[str], None]) -> None:
+        self._engine = engine
+        self._journal = journal
+        self._clock = clock
+        self._on_stop = on_stop
+        self._table: dict[type, Callable[[str, Any], Awaitable[object]]] = {
+            planner.CreateNetwork: lambda _, s: engine.create_network(s.network),
+            planner.RemoveNetwork: lambda _, s: engine.remove_network(s.name),
+            planner.CreateVolume: lambda _, s: engine.create_volume(s.volume),
+            planner.RemoveVolume: lambda _, s: engine.remove_volume(s.name),
+            planner.UpdateContainer: lambda _, s: engine.update(s.container_id, s.live),
+            planner.StopContainer: self._stop,
+            planner.RemoveContainer: lambda _, s: engine.remove(s.container_id),
+        }
+
+    async def run(self, instance: str, steps: Sequence[planner.Step], *, still: Callable[[], bool]) -> bool:
+        """Run `steps` in order while `still()` holds; True when all ran. The first failure ends it and is raised."""
+        made: dict[tuple[str, str], str] = {}
+        for step in steps:
+            if not still():
+                return False
+            number = await self._journal.begin_step(instance, describe(step), self._clock.now_ms())
+            try:
+                await self._run_one(instance, step, made)
+            except GatewayError as error:
+                await self._journal.end_step(number, f"{error.code}: {error.message}")
+                log.warning("step_failed instance=%s step=%r code=%s reason=%s", instance, describe(step), error.code, error)
+                raise
+            await self._journal.end_step(number, "done")
+        return True
+
+    async def _run_one(self, instance: str, step: planner.Step, made: dict[tuple[str, str], str]) -> None:
+        if isinstance(step, planner.CreateContainer):
+            made[step.container.service, step.container.spec_hash] = await self._engine.create(step.container)
+        elif isinstance(step, planner.StartContainer):
+            found = made.get((step.service, step.spec)) or (await self._find(instance, step.service, step.spec)).id
+            await self._engine.start(found)
+        elif isinstance(step, planner.AwaitService):
+            await self._await_service(instance, step)
+        else:
+            await self._table[type(step)](instance, step)
+
+    async def _stop(self, _: str, step: planner.StopContainer) -> None:
+        self._on_stop(step.container_id)
+        await self._engine.stop(step.container_id, step.grace_s)
+
+    async def _find(self, instance: str, service: str, spec: str) -> ContainerState:
+        for container in await self._engine.containers(instance):
+            if container.service == service and container.spec == spec:
+                return container
+        raise NotFound("engine.container_gone", f"{instance}: the container of {service} vanished before its start")
+
+    async def _await_service(self, instance: str, step: planner.AwaitService) -> None:
+        deadline = self._clock.monotonic() + AWAIT_SERVICE_S
+        while self._clock.monotonic() < deadline:
+            container = await self._find(instance, step.service, step.spec)
+            if container.health is Health.UNHEALTHY:
+                raise Failed("app.dependency_unhealthy", f"{instance}: {step.service} is unhealthy; others wait for it")
+            if container.state is RunState.RUNNING and (
+                step.condition != "healthy" or container.health is Health.HEALTHY
+            ):
+                return
+            await asyncio.sleep(POLL_S)
+        raise TimedOut("app.dependency_late", f"{instance}: {step.service} is not {step.condition} after {AWAIT_SERVICE_S:g} s")
+
+
+def describe(step: planner.Step) -> str:
+    """A step as one line for the journal and for people: ``create container guard (1f2e...)``."""
+    match step:
+        case planner.CreateNetwork(network):
+            return f"create network {network.name}"
+        case planner.RemoveNetwork(name):
+            return f"remove network {name}"
+        case planner.CreateVolume(volume):
+            return f"create volume {volume.name}"
+        case planner.RemoveVolume(name):
+            return f"remove volume {name}"
+        case planner.CreateContainer(container):
+            return f"create container {container.service} ({container.spec_hash}) from {container.image}"
+        case planner.StartContainer(service, spec):
+            return f"start container {service} ({spec})"
+        case planner.AwaitService(service, _, condition):
+            return f"await {service} {condition}"
+        case planner.StopContainer(container_id, service, _):
+            return f"stop container {service} [{container_id[:12]}]"
+        case planner.RemoveContainer(container_id, service):
+            return f"remove container {service} [{container_id[:12]}]"
+        case planner.UpdateContainer(container_id, service, _):
+            return f"update limits of {service} [{container_id[:12]}]"

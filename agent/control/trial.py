@@ -1,0 +1,129 @@
+"""A new version on trial: the health gate is watched, its verdict written, and finished jobs are closed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from agent.control.catalog import Catalog
+from agent.control.ledger import Ledger
+from agent.domain import transition
+from agent.domain.app import Desired
+from agent.domain.command import JobState
+from agent.domain.container import ContainerState, RunState
+from agent.domain.gate import Gate, Verdict, observe
+from agent.domain.instantiate import AppSpec
+from agent.domain.journal import Change
+from agent.domain.manifest_model import Probe
+from agent.domain.planner import Observed
+from agent.errors import GatewayError
+from agent.ports import Clock
+
+log = logging.getLogger("agent.control.trial")
+
+LOOK_S = 0.5
+GIVE_UP_AFTER = 12
+
+
+class Prober(Protocol):
+    """Asks a container's port from inside its network namespace."""
+
+    async def ask(self, container: ContainerState, probe: Probe) -> str | None:
+        """None when content, else what is wrong in words."""
+        ...
+
+
+class TrialRunner:
+    """The gate's loop and the decisions that end a deployment."""
+
+    def __init__(self, ledger: Ledger, catalog: Catalog, clock: Clock, prober: Prober) -> None:
+        self._ledger = ledger
+        self._catalog = catalog
+        self._clock = clock
+        self._prober = prober
+
+    async def verify(self, desired: Desired, look: Callable[[str], Awaitable[Observed]]) -> None:
+        """Watch the gate until it speaks or the decision is overtaken by another."""
+        spec = self._catalog.spec(desired)
+        if desired.job:
+            await self._ledger.move_job(desired.job, JobState.VERIFYING, "waiting for it to be healthy", 50)
+        gate = Gate(spec.update.within_s, spec.update.stable_s, self._clock.monotonic())
+        expected = tuple(c.service for c in spec.containers)
+        while self._ledger.desired.get(desired.name) == desired:
+            seen = _new_ones(spec, (await look(desired.name)).containers)
+            gate = observe(gate, expected, seen, await self._ask(spec.update.probe, seen), self._clock.monotonic())
+            if gate.verdict is Verdict.PASSED:
+                await self._pass(desired)
+            elif gate.verdict is Verdict.FAILED:
+                log.warning("health_gate_failed instance=%s reason=%r", desired.name, gate.reason)
+                await self._fail(desired, spec, gate.reason, blame=True)
+            else:
+                await asyncio.sleep(LOOK_S)
+
+    async def give_up_on(self, desired: Desired, error: GatewayError, *, attempts: int) -> None:
+        """A step of a version on trial failed: go back when trying again cannot help. The release is not blamed."""
+        if not error.retryable or attempts >= GIVE_UP_AFTER:
+            await self._fail(desired, self._catalog.spec(desired), str(error), blame=False)
+
+    async def conclude(self, desired: Desired) -> None:
+        """The instance is as it shall be: close what is open."""
+
+        def decision() -> Change:
+            if self._ledger.desired.get(desired.name) != desired:
+                return Change()
+            job = self._ledger.open_job(desired.name)
+            after, ended = transition.conclude(desired, job)
+            if after == desired and ended == job:
+                return Change()
+            return Change(desired=(after,), jobs=(ended,) if ended and ended != job else ())
+
+        if desired.job or desired.hold == transition.RESTARTING:
+            await self._ledger.decide(decision)
+
+    async def forget(self, desired: Desired) -> None:
+        """Its containers are gone: the instance is, too."""
+
+        def decision() -> Change:
+            if self._ledger.desired.get(desired.name) != desired:
+                return Change()
+            job = self._ledger.open_job(desired.name)
+            ended = (replace(job, state=JobState.DONE, progress=100),) if job else ()
+            return Change(gone=(desired.name,), jobs=ended)
+
+        await self._ledger.decide(decision)
+
+    async def _ask(self, probe: Probe | None, seen: Sequence[ContainerState]) -> str | None:
+        if probe is None:
+            return None
+        for container in seen:
+            if container.service == probe.service and container.state is RunState.RUNNING:
+                return await self._prober.ask(container, probe)
+        return f"{probe.service} does not run"
+
+    async def _pass(self, desired: Desired) -> None:
+        def decision() -> Change:
+            if self._ledger.desired.get(desired.name) != desired:
+                return Change()
+            return Change(desired=(transition.prove(desired),))
+
+        await self._ledger.decide(decision)
+
+    async def _fail(self, desired: Desired, spec: AppSpec, reason: str, *, blame: bool) -> None:
+        def decision() -> Change:
+            if self._ledger.desired.get(desired.name) != desired or desired.current is None:
+                return Change()
+            job = self._ledger.open_job(desired.name)
+            after, ended = transition.fall_back(desired, job, reason, automatic=spec.update.automatic_rollback)
+            stored = self._ledger.releases.get(desired.current.release)
+            bad = (replace(stored, failed=reason),) if stored and blame else ()
+            return Change(desired=(after,), jobs=(ended,) if ended else (), releases=bad)
+
+        await self._ledger.decide(decision)
+
+
+def _new_ones(spec: AppSpec, containers: Sequence[ContainerState]) -> list[ContainerState]:
+    wanted = {c.service: c.spec_hash for c in spec.containers}
+    return [c for c in containers if wanted.get(c.service) == c.spec]

@@ -1,0 +1,191 @@
+"""What people and clouds are shown of instances, jobs, volumes and networks: plain JSON, made from the last look."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from agent.control.catalog import Catalog, layered, read
+from agent.control.deploy import Deployer, layers_of
+from agent.control.ledger import Ledger
+from agent.control.reconciler import Reconciler
+from agent.control.steps import describe
+from agent.domain import transition
+from agent.domain.app import Desired, Version, Wanted, phase
+from agent.domain.command import Job, JobState, Origin
+from agent.domain.container import as_json
+from agent.domain.params import Deploy, JobId, Logs, MaybeInstance, Name, Nothing
+from agent.domain.planner import Observed, plan
+from agent.domain.release import make_release
+from agent.errors import NotFound
+from agent.ports import Engine
+
+
+class AppViews:
+    """The reads about APPs and jobs; `table` is what the inbox takes."""
+
+    def __init__(self, ledger: Ledger, catalog: Catalog, reconciler: Reconciler, deployer: Deployer, engine: Engine) -> None:
+        self._ledger = ledger
+        self._catalog = catalog
+        self._reconciler = reconciler
+        self._deployer = deployer
+        self._engine = engine
+        self.table = {
+            "app.list": self.list_apps,
+            "app.status": self.status,
+            "app.plan": self.plan,
+            "app.logs": self.logs,
+            "job.list": self.list_jobs,
+            "job.status": self.job,
+            "volume.list": self.list_volumes,
+            "volume.show": self.show_volume,
+            "network.list": self.list_networks,
+            "network.show": self.show_network,
+        }
+
+    def summary(self, instance: str) -> dict[str, Any]:
+        """One instance in the few words of a list."""
+        desired = self._ledger.get(instance)
+        observed = self._reconciler.observed.get(instance, Observed())
+        looping = bool(observed.looping)
+        job = self._ledger.open_job(instance)
+        release = self._catalog.release(desired.current.release) if desired.current else None
+        error = self._reconciler.errors.get(instance)
+        return {
+            "instance": instance,
+            "app": release.name if release else "",
+            "version": release.version if release else "",
+            "release": release.hash if release else "",
+            "phase": phase(desired, job, observed.containers, looping).value,
+            "wanted": desired.wanted.value,
+            "owner": desired.owner.value,
+            "hold": desired.hold,
+            "job": job.id if job else "",
+            "error": str(error) if error else "",
+        }
+
+    def detail(self, instance: str) -> dict[str, Any]:
+        """Everything about one instance: services, values with their source, grants, limits, roll-back version."""
+        desired = self._ledger.get(instance)
+        body = self.summary(instance)
+        observed = self._reconciler.observed.get(instance, Observed())
+        body["services"] = [_service(c) for c in (as_json(c) for c in observed.containers)]
+        if desired.current is not None:
+            spec = self._catalog.spec(desired)
+            body["values"] = self._catalog.effective(desired.current).as_dict()
+            body["grants"] = as_json(spec.grants)
+            body["limits"] = {c.service: as_json(c.live) for c in spec.containers}
+            body["images"] = {c.service: c.image for c in spec.containers}
+        if desired.previous is not None:
+            previous = self._catalog.release(desired.previous.release)
+            body["previous"] = {"version": previous.version, "release": previous.hash}
+        return body
+
+    async def list_apps(self, params: Nothing) -> Any:
+        """All instances."""
+        return [self.summary(name) for name in sorted(self._ledger.desired)]
+
+    async def status(self, params: MaybeInstance) -> Any:
+        """One instance in full, or all."""
+        if params.instance is not None:
+            return self.detail(params.instance)
+        return [self.detail(name) for name in sorted(self._ledger.desired)]
+
+    async def plan(self, params: Deploy) -> Any:
+        """What an install or upgrade would do, step by step, with tags not yet resolved."""
+        manifest = read(params.manifest, params.instance)
+        desired = self._ledger.desired.get(params.instance)
+        job = Job("", "plan", params.instance, "", JobState.WAITING, params=params.model_dump(), origin=Origin.LOCAL)
+        cloud, site = layers_of(job, desired)
+        self._deployer.check(params.instance, manifest, cloud, site, desired.folder if desired else "")
+        pinned = self._pins(manifest.images)
+        release = make_release(manifest, pinned, {})
+        base = desired or Desired(params.instance, Origin.LOCAL, Wanted.RUNNING)
+        effective = layered(manifest, cloud, site, release.files)
+        spec = self._catalog.design(params.instance, release, effective, base.folder)
+        after, _ = transition.adopt(base, job, Version(release.hash, cloud, site), needs_trial=False)
+        observed = self._reconciler.observed.get(params.instance, Observed())
+        steps = plan(replace(after, wanted=Wanted.RUNNING), spec, observed)
+        return {
+            "instance": params.instance,
+            "exists": desired is not None,
+            "version": manifest.version,
+            "images": pinned,
+            "values": effective.as_dict(),
+            "grants": as_json(spec.grants),
+            "steps": [describe(step) for step in steps],
+            "warnings": [p.as_dict() for p in manifest.warnings],
+        }
+
+    def _pins(self, images: tuple[str, ...]) -> dict[str, str]:
+        """Digests that releases on this gateway already gave to these references."""
+        known = {ref: pin for stored in self._ledger.releases.values() for ref, pin in stored.digests.items()}
+        return {image: known.get(image, image) for image in images}
+
+    async def logs(self, params: Logs) -> Any:
+        """The last lines of one service, or of all."""
+        self._ledger.get(params.instance)
+        lines: dict[str, list[str]] = {}
+        for container in await self._engine.containers(params.instance):
+            if params.service in (None, container.service):
+                lines.setdefault(container.service, []).extend(await self._engine.logs(container.id, params.tail))
+        if params.service is not None and params.service not in lines:
+            raise NotFound("app.no_service", f"{params.instance} has no container of service '{params.service}'")
+        return lines
+
+    async def list_jobs(self, params: MaybeInstance) -> Any:
+        """Jobs, newest first."""
+        jobs = [j for j in self._ledger.jobs.values() if params.instance in (None, j.instance)]
+        return [show_job(j) for j in sorted(jobs, key=lambda j: -j.created_ms)]
+
+    async def job(self, params: JobId) -> Any:
+        """One job."""
+        job = self._ledger.jobs.get(params.job)
+        if job is None:
+            raise NotFound("job.unknown", f"there is no job '{params.job}'", hint="see `ecgw job list`")
+        return show_job(job)
+
+    async def list_volumes(self, params: MaybeInstance) -> Any:
+        """The gateway's volumes."""
+        return [as_json(v) for v in await self._engine.volumes(params.instance)]
+
+    async def show_volume(self, params: Name) -> Any:
+        """One volume."""
+        return _one("volume", params.name, [as_json(v) for v in await self._engine.volumes()])
+
+    async def list_networks(self, params: MaybeInstance) -> Any:
+        """The gateway's networks."""
+        return [as_json(n) for n in await self._engine.networks(params.instance)]
+
+    async def show_network(self, params: Name) -> Any:
+        """One network."""
+        return _one("network", params.name, [as_json(n) for n in await self._engine.networks()])
+
+
+def show_job(job: Job) -> dict[str, Any]:
+    """A job as people and clouds see it; also the payload of topic `job`."""
+    return {
+        "job": job.id,
+        "kind": job.kind,
+        "instance": job.instance,
+        "command": job.command_id,
+        "state": job.state.value,
+        "message": job.message,
+        "progress": job.progress,
+        "created": job.created_ms,
+        "ts": job.updated_ms,
+    }
+
+
+def _service(container: Mapping[str, Any]) -> dict[str, Any]:
+    kept = ("service", "id", "name", "state", "health", "exit_code", "oom_killed", "started_at", "restart_count", "live")
+    return {key: container[key] for key in kept}
+
+
+def _one(kind: str, name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    for row in rows:
+        if row["name"] == name:
+            return row
+    known = ", ".join(str(row["name"]) for row in rows) or "none"
+    raise NotFound(f"{kind}.unknown", f"there is no {kind} '{name}'", hint=f"there are: {known}")

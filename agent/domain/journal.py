@@ -1,0 +1,56 @@
+"""What is written down: releases, rules, and the changes that one decision makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from agent.domain.app import Desired
+from agent.domain.command import Command, Job, Reply
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRelease:
+    """A release as it lies on disk: its text and digests make it again; `failed` says why it is known bad."""
+
+    hash: str
+    text: str
+    source: str
+    digests: dict[str, str]
+    files: dict[str, str] = field(default_factory=dict)
+    failed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRule:
+    """A rules text applied by a command, under the name it was applied as."""
+
+    name: str
+    origin: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one decision changes, committed as a whole."""
+
+    command: Command | None = None
+    reply: Reply | None = None
+    desired: tuple[Desired, ...] = ()
+    gone: tuple[str, ...] = ()
+    releases: tuple[StoredRelease, ...] = ()
+    jobs: tuple[Job, ...] = ()
+    rules: tuple[StoredRule, ...] = ()
+    rules_gone: tuple[str, ...] = ()
+    meta: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything the control room needs at start."""
+
+    desired: tuple[Desired, ...]
+    releases: tuple[StoredRelease, ...]
+    jobs: tuple[Job, ...]
+    untold: tuple[str, ...]
+    rules: tuple[StoredRule, ...]
+    meta: dict[str, str]
