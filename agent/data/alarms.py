@@ -1,0 +1,177 @@
+"""The alarm book: one key, one episode. Raising an active alarm again only counts; it is cleared once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+import msgspec
+
+from agent.data.background import Background
+from agent.domain.alarm import Alarm, Severity
+from agent.domain.priority import Priority
+from agent.errors import Busy, GatewayError, NotFound
+from agent.ports import Clock, OutRecord
+
+MAX_ACTIVE = 2_000
+MAX_PER_SOURCE = 100
+MAX_MESSAGE = 500
+RETRY_S = 1.0
+COUNT_SAVE_S = 1.0
+
+_RANK = {severity: rank for rank, severity in enumerate(Severity)}
+
+
+class AlarmStore(Protocol):
+    """Where active alarms are kept. A cleared one may be forgotten."""
+
+    async def save_alarm(self, alarm: Alarm) -> None: ...
+    async def load_alarms(self) -> list[Alarm]: ...
+
+
+class Sender(Protocol):
+    """The outbox, as far as alarms need it."""
+
+    def add_soon(self, record: OutRecord) -> None: ...
+    async def flushed(self) -> None: ...
+
+
+class AlarmBook:
+    """All alarms of this gateway. `source` is ``rule:<name>``, ``app:<instance>``, ``device:<name>`` or a room's name.
+
+    A change is in the outbox (critical) before it is in the store: after a crash the cloud may hear of a raise twice,
+    never not at all.
+    """
+
+    def __init__(self, store: AlarmStore, sender: Sender, clock: Clock) -> None:
+        self._store = store
+        self._sender = sender
+        self._clock = clock
+        self._active: dict[str, Alarm] = {}
+        self._unsent: deque[OutRecord] = deque(maxlen=10_000)
+        self._unsaved: dict[str, Alarm] = {}
+        self._work = Background(self._settle, "alarms")
+        self.on_change: list[Callable[[Alarm], None]] = []
+
+    async def load(self) -> None:
+        """Read what stood when the agent ended. Alarms raised before this are kept."""
+        for alarm in await self._store.load_alarms():
+            self._active.setdefault(alarm.key, alarm)
+
+    def raise_alarm(self, source: str, code: str, severity: Severity, message: str) -> Alarm:
+        """Begin an episode, or count one more in it. A worse severity is told again. Busy: too many are active."""
+        key = f"{source}/{code}"
+        known = self._active.get(key)
+        if known is not None:
+            worse = _RANK[severity] < _RANK[known.severity]
+            alarm = replace(known, count=known.count + 1, message=message[:MAX_MESSAGE])
+            if worse:
+                alarm = replace(alarm, severity=severity)
+            self._put(alarm, "raise" if worse else None)
+            return alarm
+        if len(self._active) >= MAX_ACTIVE or sum(a.source == source for a in self._active.values()) >= MAX_PER_SOURCE:
+            raise Busy("alarm.too_many", f"'{source}' has too many alarms active", hint="clear some first")
+        alarm = Alarm(source, code, severity, message[:MAX_MESSAGE], raised_ms=self._clock.now_ms())
+        self._put(alarm, "raise")
+        return alarm
+
+    def clear_alarm(self, source: str, code: str) -> Alarm | None:
+        """End an episode; None when there is none."""
+        known = self._active.get(f"{source}/{code}")
+        if known is None:
+            return None
+        alarm = replace(known, cleared_ms=max(self._clock.now_ms(), 1))
+        self._put(alarm, "clear")
+        return alarm
+
+    def clear_source(self, source: str) -> None:
+        """End all episodes of a source that is no more."""
+        for alarm in [each for each in self._active.values() if each.source == source]:
+            self.clear_alarm(source, alarm.code)
+
+    def acknowledge(self, key: str) -> Alarm:
+        """Somebody has seen it; it stays active. NotFound: no such alarm is active."""
+        known = self._active.get(key)
+        if known is None:
+            raise NotFound("alarm.unknown", f"no active alarm '{key[:200]}'", hint="see `ecgw alarm list`")
+        if known.acknowledged_ms:
+            return known
+        alarm = replace(known, acknowledged_ms=max(self._clock.now_ms(), 1))
+        self._put(alarm, "acknowledge")
+        return alarm
+
+    def active(self) -> list[Alarm]:
+        """What stands now, worst first, then oldest."""
+        return sorted(self._active.values(), key=lambda alarm: (_RANK[alarm.severity], alarm.raised_ms, alarm.key))
+
+    def is_active(self, source: str, code: str) -> bool:
+        """True within an episode."""
+        return f"{source}/{code}" in self._active
+
+    async def settled(self) -> None:
+        """Wait until every change so far is in the outbox and in the store."""
+        await self._work.idle()
+
+    async def close(self) -> None:
+        """Stop; what is not saved stays unsaved."""
+        await self._work.close()
+
+    def _put(self, alarm: Alarm, state: str | None) -> None:
+        if alarm.active:
+            self._active[alarm.key] = alarm
+        else:
+            del self._active[alarm.key]
+        self._unsaved[alarm.key] = alarm
+        if state is not None:
+            self._unsent.append(OutRecord(Priority.CRITICAL, "event", _encode(alarm, state, self._clock.now_ms())))
+            self._send()
+            for tell in self.on_change:
+                tell(alarm)
+        self._work.kick()
+
+    def _send(self) -> bool:
+        """Hand over what waits. False: the outbox is full."""
+        while self._unsent:
+            try:
+                self._sender.add_soon(self._unsent[0])
+            except GatewayError:
+                return False
+            self._unsent.popleft()
+        return True
+
+    async def _settle(self) -> None:
+        while self._unsaved or self._unsent:
+            if not self._send():
+                await asyncio.sleep(RETRY_S)
+                continue
+            changed, self._unsaved = self._unsaved, {}
+            try:
+                await self._sender.flushed()
+                for key, alarm in list(changed.items()):
+                    await self._store.save_alarm(alarm)
+                    del changed[key]
+            except GatewayError:
+                # The disk is full or failing: the newest state of each alarm is kept and tried again.
+                self._unsaved = changed | self._unsaved
+                await asyncio.sleep(RETRY_S)
+            if self._unsaved and not self._unsent:
+                await asyncio.sleep(COUNT_SAVE_S)  # only counts grew: once a second is enough
+
+
+def _encode(alarm: Alarm, state: str, now_ms: int) -> bytes:
+    return msgspec.json.encode(
+        {
+            "type": "alarm",
+            "key": alarm.key,
+            "code": alarm.code,
+            "source": alarm.source,
+            "severity": alarm.severity.value,
+            "message": alarm.message,
+            "state": state,
+            "t": now_ms,
+            "count": alarm.count,
+        }
+    )
