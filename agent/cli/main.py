@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from agent.cli.screen import Screen, open_screen
-from agent.cli.session import Session
+from agent.cli.session import Answer, Session
 from agent.cli.verb import Arg, Verb, arg
 from agent.errors import GatewayError, Malformed
 
@@ -94,30 +94,29 @@ def parse(words: list[str]) -> tuple[Verb, argparse.Namespace]:
 
 def execute(verb: Verb, given: argparse.Namespace, screen: Screen) -> int:
     """Do what the verb declares."""
-    from agent.http.client import UnixClient
-
-    session = Session(UnixClient(given.socket), screen, wait=not getattr(given, "no_wait", False))
+    session = Session(given.socket, screen, wait=not getattr(given, "no_wait", False))
     if verb.run is not None:
         return verb.run(given, session)
-    data = session.ask(verb.type, verb.params(given))
+    answer = session.ask(verb.type, verb.params(given))
     if screen.as_json:
-        screen.json(data)
-    elif verb.render is not None and not (verb.job and _is_job(data)):
-        verb.render(screen, data)
+        screen.json(answer.data)
+    elif verb.render is not None:
+        verb.render(screen, answer.data)
     else:
-        say_done(screen, data)
+        say_done(screen, answer)
     return 0
 
 
-def say_done(screen: Screen, data: Any) -> None:
+def say_done(screen: Screen, answer: Answer) -> None:
     """What a command without a table of its own says when it worked."""
+    data = answer.data
     if _is_job(data):
         about = " ".join(str(data[key]) for key in ("kind", "instance") if data.get(key))
         screen.line(f"{about or 'job ' + str(data.get('id', ''))}: {data.get('message') or data.get('state')}")
     elif isinstance(data, Mapping) and data:
         screen.pairs(data)
     else:
-        screen.line("done" if not data else str(data))
+        screen.line(str(data) if data else answer.message if answer.message not in ("", "ok") else "done")
 
 
 def show_error(screen: Screen, error: GatewayError) -> None:

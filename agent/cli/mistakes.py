@@ -8,27 +8,38 @@ from typing import Any
 from agent.cli.words import clean, plain
 from agent.errors import GatewayError
 
-HIDDEN = frozenset({"problems", "job", "status", "code", "title", "hint"})
+LISTS = ("problems", "mistakes")
+HIDDEN = frozenset({*LISTS, "job", "status", "code", "title", "hint", "type", "field"})
 
 
 def error_lines(error: GatewayError) -> Iterator[str]:
     """The lines to print, most important first."""
-    yield f"ecgw: {clean(error.message)}"
-    problems = error.fields.get("problems")
-    for problem in problems if isinstance(problems, list | tuple) else ():
-        yield "  " + clean(position_line(problem))
+    listed = [item for key in LISTS for item in _items(error.fields.get(key))]
+    first = listed[0] if listed and isinstance(listed[0], Mapping) else {}
+    if first.get("message") == error.message:
+        yield f"ecgw: {len(listed)} mistake{'s' if len(listed) > 1 else ''}, and nothing was changed"
+    else:
+        yield f"ecgw: {clean(error.message)}"
+    for item in listed:
+        yield "  " + clean(position_line(item))
     for key, value in error.fields.items():
         if key not in HIDDEN and value not in (None, "", [], {}):
             yield f"  {clean(str(key))}: {clean(plain(value))}"
-    if error.hint:
+    if error.hint and error.hint != first.get("hint"):
         yield f"  hint: {clean(error.hint)}"
+
+
+def _items(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else []
 
 
 def position_line(problem: Any) -> str:
     """`file:line:col: what is wrong; what is allowed` from a `Problem`, its wire form, or a plain text."""
     if not isinstance(problem, Mapping):
         return str(problem)
-    where = ":".join(str(problem[key]) for key in ("file", "line", "col") if problem.get(key) not in (None, ""))
+    where = ":".join(
+        str(problem[key]) for key in ("file", "line", "col", "field") if problem.get(key) not in (None, "")
+    )
     text = str(problem.get("message", ""))
     if problem.get("hint"):
         text = f"{text}; {problem['hint']}"

@@ -41,7 +41,8 @@ def watch(given: Namespace, session: Session) -> int:
     """Print changes as they happen, until Ctrl-C or `--count` of them."""
     left = given.count
     screen = session.screen
-    for change in session.client.stream(f"/v1/points/stream?filter={quote(given.filter or '#', safe='')}"):
+    for event in session.client.stream(f"/v1/points/stream?filter={quote(given.filter or '#', safe='')}"):
+        change = event.data
         screen.json_line(change) if screen.as_json else screen.line(describe_change(change))
         if left is not None:
             left -= 1

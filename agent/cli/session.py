@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from agent.cli.screen import Screen
 from agent.errors import (
@@ -24,6 +26,9 @@ from agent.errors import (
     Unreachable,
 )
 
+if TYPE_CHECKING:
+    from agent.http.client import UnixClient
+
 BY_STATUS: dict[int, type[GatewayError]] = {
     kind.status: kind
     for kind in (
@@ -32,39 +37,55 @@ BY_STATUS: dict[int, type[GatewayError]] = {
 }  # fmt: skip
 FINAL = frozenset({"done", "failed", "rolled_back", "cancelled", "superseded"})
 """States after which nothing more happens to a job (`agent.domain.command.FINAL`, kept apart for the start-up time)."""
+ANSWER_S = 60.0
+"""How long a reply may take; what takes longer is a job."""
 PATIENCE_S = 30.0
 """How long following a job bears with an agent that does not answer: it may be restarting."""
 
 
-class Client(Protocol):
-    """What `agent.http.client.UnixClient` offers."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of a command: the reply's `data` (for a followed job, the finished job) and its message."""
 
-    def request(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]: ...
-    def stream(self, path: str) -> Iterator[dict[str, Any]]: ...
+    data: Any
+    message: str = ""
 
 
 class Session:
-    """Sends commands over `client` and reports to `screen`. `wait` False: a job's number is enough."""
+    """Sends commands to the agent at `socket` and reports to `screen`. `wait` False: a job's number is enough."""
 
-    def __init__(self, client: Client, screen: Screen, *, wait: bool = True) -> None:
-        self.client = client
+    def __init__(self, socket: str, screen: Screen, *, wait: bool = True) -> None:
+        self.socket = socket
         self.screen = screen
         self.wait = wait
+        self._client: UnixClient | None = None
 
-    def ask(self, command_type: str, params: Mapping[str, Any]) -> Any:
-        """The `data` of the reply; for a job, the finished job. Raises the error that the reply stands for."""
+    @property
+    def client(self) -> UnixClient:
+        """The connection; made at the first need, because some commands work without an agent."""
+        if self._client is None:
+            from agent.http.client import UnixClient
+
+            self._client = UnixClient(Path(self.socket), timeout_s=ANSWER_S)
+        return self._client
+
+    def ask(self, command_type: str, params: Mapping[str, Any]) -> Answer:
+        """Send a command, and follow the job where one follows. Raises the error that the reply stands for."""
         reply = self.send(command_type, params)
-        if reply.get("job") and int(reply.get("code", 0)) == 202:
-            return self.follow(str(reply["job"])) if self.wait else {"id": reply["job"], "state": "waiting"}
-        return reply.get("data")
+        job = str(reply.get("job") or "")
+        if job and reply.get("code") == 202:
+            return Answer(self.follow(job) if self.wait else {"id": job, "state": "waiting"})
+        return Answer(reply.get("data"), str(reply.get("msg") or ""))
 
     def send(self, command_type: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """The whole reply to one command."""
         body = {"id": os.urandom(16).hex(), "type": command_type, "params": dict(params)}
-        status, reply = self.client.request("POST", "/v1/commands", body)
-        if status >= 400:
-            raise error_of(status, reply)
-        return reply
+        reply = self.client.request("POST", "/v1/commands", body)
+        if reply.status >= 400:
+            raise error_of(reply.status, reply.body if isinstance(reply.body, dict) else {})
+        if not isinstance(reply.body, dict):
+            raise Failed("cli.not_an_agent", f"what answers at {self.socket} is not the agent", hint="see --socket")
+        return reply.body
 
     def follow(self, job_id: str) -> dict[str, Any]:
         """Poll a job until nothing more will happen to it, showing every change. Raises Failed unless it is done."""

@@ -1,0 +1,1 @@
+"""Driver APP: reads Modbus TCP devices into points and writes points into registers."""
