@@ -128,7 +128,7 @@ def plan(desired: Desired, spec: AppSpec | None, observed: Observed) -> tuple[St
         return ()
     if desired.wanted is Wanted.STOPPED:
         stops = _stop(_in_stop_order(spec, [c for c in observed.containers if c.serving]), spec)
-        return (*stops, *_remove(_outdated(spec, observed), serving=False))
+        return (*stops, *_remove(_outdated(spec, observed)))
     return _plan_running(spec, observed, keep_old=desired.trial is Trial.VERIFYING)
 
 
@@ -145,7 +145,9 @@ def _plan_removal(observed: Observed, *, purge: bool) -> tuple[Step, ...]:
 def _plan_running(spec: AppSpec, observed: Observed, *, keep_old: bool) -> tuple[Step, ...]:
     current = _current(spec, observed)
     outdated = _outdated(spec, observed)
-    steps: list[Step] = []
+    # A dead container still holds its name, which the new one needs.
+    steps: list[Step] = [RemoveContainer(c.id, c.service) for c in outdated if c.state is RunState.DEAD]
+    outdated = [c for c in outdated if c.state is not RunState.DEAD]
     have_networks = {n.name for n in observed.networks}
     have_volumes = {v.name for v in observed.volumes}
     steps += [CreateNetwork(n) for n in spec.networks if n.name not in have_networks]
@@ -155,7 +157,7 @@ def _plan_running(spec: AppSpec, observed: Observed, *, keep_old: bool) -> tuple
     for container in spec.containers:
         steps += _bring_up(spec, container, current.get(container.service), observed.looping)
     if not keep_old:
-        steps += _remove(outdated, serving=True)
+        steps += _remove(outdated)
         wanted = {n.name for n in spec.networks}
         steps += [RemoveNetwork(n.name) for n in observed.networks if n.name not in wanted]
     return tuple(steps)
@@ -206,9 +208,9 @@ def _stop(containers: Sequence[ContainerState], spec: AppSpec) -> list[Step]:
     return [StopContainer(c.id, c.service, grace.get(c.service, DEFAULT_GRACE_S)) for c in containers]
 
 
-def _remove(containers: Iterable[ContainerState], *, serving: bool) -> list[Step]:
-    """Remove outdated containers; those still serving are listed only where a stop stands before."""
-    return [RemoveContainer(c.id, c.service) for c in containers if serving or not c.serving]
+def _remove(containers: Iterable[ContainerState]) -> list[Step]:
+    """Remove outdated containers; the plan has stopped those that served before it comes here."""
+    return [RemoveContainer(c.id, c.service) for c in containers]
 
 
 def give_back(live: Live) -> Live:
