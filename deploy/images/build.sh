@@ -51,8 +51,11 @@ if ! made_by_recipe ec/python:3; then
     say "making ec/python:3"
     work=$(mktemp -d)
     # Only Debian's own sources: a third party's would bring keys and packages that nobody asked for.
+    # Their key is named because newer releases trust none by default.
+    keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+    [ -e "$keyring" ] && signed="[signed-by=$keyring] " || signed=
     list_sources() {
-        apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) main' \
+        apt-get indextargets --format "deb $signed"'$(REPO_URI) $(RELEASE) main' \
             "Created-By: Packages" "Origin: Debian" "Component: main" | sort -u
     }
     list_sources >"$work/sources.list"

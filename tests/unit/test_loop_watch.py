@@ -1,5 +1,6 @@
 """The check that nothing blocks the loop does bite, and bites only what is ours."""
 
+import asyncio
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -8,6 +9,8 @@ from types import ModuleType
 
 import pytest
 from blockbuster import BlockingError
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 @pytest.fixture
@@ -35,6 +38,19 @@ async def test_the_test_itself_may_block() -> None:
 @pytest.mark.may_block
 async def test_a_marked_test_may_block(sleep_in_agent: Callable[[], None]) -> None:
     sleep_in_agent()
+
+
+def test_a_loop_that_a_plain_test_runs_is_watched_too(sleep_in_agent: Callable[[], None]) -> None:
+    async def on_a_loop() -> None:
+        sleep_in_agent()
+
+    with pytest.raises(BlockingError):
+        asyncio.run(on_a_loop())
+
+
+@given(st.integers())
+def test_the_watch_does_not_disturb_hypothesis(number: int) -> None:
+    assert number == int(str(number))
 
 
 def test_agent_code_outside_a_loop_may_block(sleep_in_agent: Callable[[], None]) -> None:
