@@ -57,6 +57,17 @@ def _read_documents(root: Path, problems: list[Problem]) -> list[Document]:
     return documents
 
 
+def check_settings_file(document: Document) -> None:
+    """Check one file of settings away from its place. Raises Mistakes."""
+    document = _without_empty(document)
+    read_shape(document, GatewayFile, AREA)
+    merged = Merged([document])
+    file, wrong = _read_sections(merged)
+    problems = check_between(file, merged.problem, wrong)
+    if problems:
+        raise Mistakes(in_order(problems))
+
+
 def _read_sections(merged: Merged) -> tuple[GatewayFile, frozenset[str]]:
     """The merged settings, and the sections with mistakes: those are left at their defaults."""
     good: dict[str, Any] = {}

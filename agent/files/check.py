@@ -1,0 +1,171 @@
+"""What `ecgw check` says about a file or a folder: every mistake, what looks wrong, and what is there. No agent needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.domain.document import Document, Mark, Mistakes, Problem, did_you_mean
+from agent.files.apps import MANIFEST_KEYS, VALUES_KEYS
+from agent.files.effect import Effect
+from agent.files.kinds import KINDS, Kind
+from agent.files.shape import in_order, read_shape
+from agent.files.site import Site, read_site
+from agent.files.text import read_bytes
+from agent.files.yaml import read_document
+from agent.settings import load
+from agent.settings.board import Board
+from agent.settings.load import check_settings_file
+from agent.settings.model import GatewayFile
+
+BY_FOLDER: Mapping[str, Kind] = {kind.folder: kind for kind in KINDS}
+BY_NAME: Mapping[str, Kind] = {kind.name: kind for kind in KINDS}
+ROOT_MARKS = ("gateway.yaml", "conf.d", *BY_FOLDER)
+SECTIONS = frozenset(GatewayFile.__dataclass_fields__)
+CONTENTS: tuple[tuple[frozenset[str], str], ...] = (
+    (frozenset({"devices"}), "devices"),
+    (frozenset({"rules"}), "rules"),
+    (MANIFEST_KEYS, "apps"),
+    (VALUES_KEYS - {"ports"}, "apps"),
+    (SECTIONS - {"points"}, "settings"),
+    (frozenset({"leds", "ports"}), "board"),
+    (frozenset({"points"}), "points"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """`problems` empty: the files would be taken. `warnings` do not stop them. `summary` is for people, one line each."""
+
+    problems: tuple[Problem, ...]
+    summary: tuple[str, ...]
+    warnings: tuple[Problem, ...] = ()
+
+
+def check(path: Path) -> Report:
+    """Check a configuration folder, one folder of a kind, or one file; its kind is told by its place or content."""
+    path = path.absolute()
+    if path.is_dir() and path.name not in BY_FOLDER and not (path / "app.yaml").exists():
+        return _check_root(path)
+    kind = BY_FOLDER.get(path.name) or BY_FOLDER.get(path.parent.name)
+    if kind is not None:
+        return _check_in_site(path, kind)
+    if path.is_dir():
+        return _check_alone(path, BY_NAME["apps"])
+    if path.name == "gateway.yaml" or path.parent.name == "conf.d":
+        return _check_settings(path)
+    return _check_file(path)
+
+
+def _check_root(root: Path) -> Report:
+    if not any((root / name).exists() for name in ROOT_MARKS):
+        hint = f"a configuration folder holds some of {', '.join(ROOT_MARKS)}"
+        return Report((Problem(str(root), Mark(1, 1), "check.folder", "holds no gateway's configuration", hint),), ())
+    problems: list[Problem] = []
+    summary: list[str] = []
+    defaults = None
+    try:
+        settings = load(root)
+    except Mistakes as mistakes:
+        problems += mistakes.problems
+    else:
+        defaults = settings.points
+        cloud = f"{settings.cloud.host}:{settings.cloud.effective_port}" if settings.cloud.enabled else "none"
+        summary.append(f"gateway {settings.identity.id}: cloud {cloud}, state in {settings.paths.state}")
+    site = read_site(root, defaults)
+    return _report([*problems, *site.problems], [*summary, *_describe(site)], site)
+
+
+def _check_settings(path: Path) -> Report:
+    """gateway.yaml or a file of conf.d, with the files that it is merged with."""
+    try:
+        load(path.parent.parent if path.parent.name == "conf.d" else path.parent)
+    except Mistakes as mistakes:
+        return Report(tuple(each for each in mistakes.problems if each.source == str(path)), ())
+    return Report((), (f"{path.name}: valid settings",))
+
+
+def _check_in_site(path: Path, kind: Kind) -> Report:
+    """A file or folder in its place: it is also held against its neighbours."""
+    folder = path if path.name == kind.folder else path.parent
+    site = read_site(folder.parent)
+    inside = (f"{path}/", str(path))
+    mine = [each for each in site.problems if each.source.startswith(inside[0]) or each.source == inside[1]]
+    about = [each for each in site.problems if f" {path}:" in each.hint and each not in mine]
+    warnings = tuple(each for each in site.warnings if each.source.startswith(inside))
+    summary = [line for line in _describe(site) if line.startswith(kind.name)] if path == folder else []
+    if not mine and not about and path != folder:
+        summary = [f"{path.name}: valid {kind.name}"]
+    return _report([*mine, *about], summary, Site(warnings=warnings))
+
+
+def _check_file(path: Path) -> Report:
+    if path.suffix == ".csv":
+        return _check_alone(path, BY_NAME["devices"])
+    try:
+        document = read_document(read_bytes(path, str(path), max_bytes=BY_NAME["devices"].max_bytes), str(path))
+    except Mistakes as mistakes:
+        return Report(mistakes.problems, ())
+    kind = "board" if path.parent.name == "boards" else _kind_of(document)
+    if kind in BY_NAME:
+        return _check_alone(path, BY_NAME[kind])
+    if kind in CHECKS:
+        try:
+            CHECKS[kind](document)
+        except Mistakes as mistakes:
+            return Report(mistakes.problems, ())
+        return Report((), (f"{path.name}: valid {kind}",))
+    keys = list(document.data) if isinstance(document.data, dict) else []
+    hint = did_you_mean(keys[0] if keys else "", ["devices", "rules", "points", "services", "app", *SECTIONS])
+    return Report((document.problem((), "check.kind", "cannot tell what kind of file this is", hint),), ())
+
+
+def _check_board(document: Document) -> None:
+    read_shape(document, Board, "board")
+
+
+CHECKS: Mapping[str, Callable[[Document], None]] = {"settings": check_settings_file, "board": _check_board}
+
+
+def _kind_of(document: Document) -> str:
+    """The kind that the keys speak for; "" where they say nothing."""
+    keys = document.data.keys() if isinstance(document.data, dict) else set()
+    return next((kind for marks, kind in CONTENTS if marks & keys), "")
+
+
+def _check_alone(path: Path, kind: Kind) -> Report:
+    """A file away from its place: what it leans on is taken for granted."""
+    try:
+        effect = kind.read(path, kind.fetch(path))
+    except Mistakes as mistakes:
+        return Report(mistakes.problems, ())
+    summary = [f"{path.name}: valid {kind.name}", *_needs(effect)]
+    return _report([], summary, Site(warnings=effect.warnings))
+
+
+def _needs(effect: Effect) -> list[str]:
+    return [f"  needs {need.name} beside it" for need in effect.needs]
+
+
+def _describe(site: Site) -> list[str]:
+    """What the site holds, one line a kind, and the devices, rules and instances by name."""
+    points = sum(len(device.points) for device in site.devices)
+    lines = [
+        f"devices: {len(site.devices)} with {points} points{_names(device.name for device in site.devices)}",
+        f"points: {len(site.points)} overrides",
+        f"rules: {len(site.rules)}{_names(rule.name for rule in site.rules)}",
+        f"apps: {len(site.apps)}{_names(app.instance for app in site.apps)}",
+    ]
+    return [line for line in lines if not line.split(": ")[1].startswith("0")]
+
+
+def _names(names: Iterable[str]) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - 10} more" if len(listed) > 10 else ""
+    return f" ({', '.join(listed[:10])}{more})" if listed else ""
+
+
+def _report(problems: list[Problem], summary: list[str], site: Site) -> Report:
+    warned = [f"warning: {warning}" for warning in site.warnings]
+    return Report(tuple(in_order(problems)), (*summary, *warned), site.warnings)
