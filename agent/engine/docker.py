@@ -1,0 +1,316 @@
+"""`agent.ports.Engine` on a Docker engine: containers, networks, volumes and events of one gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from typing import Any
+
+import docker
+from docker import errors as docker_errors
+
+from agent.domain.container import (
+    LABEL_APP,
+    LABEL_GATEWAY,
+    LABEL_SPEC,
+    ContainerSpec,
+    ContainerState,
+    Live,
+    NetworkSpec,
+    VolumeSpec,
+)
+from agent.domain.subnets import pick_subnet
+from agent.engine.body import create_body, live_body, network_body
+from agent.engine.client import EngineClient
+from agent.engine.events import follow_events
+from agent.engine.hostrules import HostRules, bridge_name
+from agent.engine.observed import labels_of, read_container, read_info, read_network, read_volume
+from agent.errors import Busy, Conflict, GatewayError, NotFound, Refused
+from agent.ports import EngineEvent, EngineInfo
+
+_log = logging.getLogger(__name__)
+
+_WORK_WITHIN_S = 120.0
+_STOP_MARGIN_S = 60.0
+_LOG_BYTES = 512 * 1024
+_SUBNET_TRIES = 8
+
+
+class DockerEngine:
+    """The engine behind `socket_path`. Objects are recognised by the label ``ec.gateway=<gateway_id>`` only.
+
+    `pool` is where bridges without a stated subnet take theirs from; `routes` tells the host's routes as CIDR texts.
+    Stopping, removing and updating what is gone: stop and remove are content, update and start raise NotFound.
+    """
+
+    def __init__(
+        self,
+        socket_path: str,
+        gateway_id: str,
+        *,
+        pool: str = "10.213.0.0/16",
+        routes: Callable[[], Iterable[str]] = tuple,
+        host_rules: HostRules | None = None,
+    ) -> None:
+        self._client = EngineClient(socket_path)
+        self._gateway_id = gateway_id
+        self._pool = pool
+        self._routes = routes
+        self._rules = host_rules or HostRules()
+        self._isolated: dict[str, bool] = {}
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._client.close()
+
+    async def info(self) -> EngineInfo:
+        """Facts about the engine."""
+        return await self._client.call("asking the engine for facts", lambda c: read_info(c.info(), c.api_version))
+
+    # -- containers ---------------------------------------------------------------------------------------------
+
+    async def containers(self, instance: str | None = None) -> list[ContainerState]:
+        """The gateway's containers, of one instance or of all. One that vanishes meanwhile is left out."""
+        labels = self._labels(instance)
+        rows = await self._client.call(
+            "listing containers", lambda c: c.containers(all=True, filters={"label": labels})
+        )
+        states = await asyncio.gather(*(self.inspect(str(row["Id"])) for row in rows))
+        return [state for state in states if state is not None]
+
+    async def inspect(self, container_id: str) -> ContainerState | None:
+        """One container; None when it is gone or somebody else's."""
+        document = await self._find_container(container_id)
+        if document is None or not self._is_ours(document):
+            return None
+        return read_container(document)
+
+    async def create(self, spec: ContainerSpec) -> str:
+        """Make a container and give its id; one of ours with the same name and spec is returned as it is."""
+        isolated = spec.network != "none" and await self._is_isolated(spec.network)
+        body = create_body(spec, isolated=isolated)
+
+        def create(client: docker.APIClient) -> str:
+            return str(client.create_container_from_config(body, spec.name)["Id"])  # type: ignore[no-untyped-call]
+
+        try:
+            return await self._client.call(f"creating container {spec.name}", create, within_s=_WORK_WITHIN_S)
+        except Conflict as conflict:
+            if conflict.code != "engine.conflict":
+                raise
+            present = await self._find_container(spec.name)
+            if present is None:
+                raise
+            if not self._is_ours(present):
+                raise _foreign("container", spec.name) from None
+            if labels_of(present).get(LABEL_SPEC) == spec.spec_hash:
+                return str(present["Id"])
+            raise Conflict(
+                "engine.name_taken",
+                f"the name {spec.name} belongs to a container of another spec",
+                hint="remove it first",
+            ) from None
+
+    async def start(self, container_id: str) -> None:
+        """Start; one that runs is left alone."""
+        await self._client.call(
+            f"starting container {container_id[:12]}", lambda c: c.start(container_id), within_s=_WORK_WITHIN_S
+        )
+
+    async def stop(self, container_id: str, grace_s: int) -> None:
+        """Stop with a grace period; one that does not run or is gone is left alone."""
+        await self._tolerate_absence(
+            f"stopping container {container_id[:12]}",
+            lambda c: c.stop(container_id, timeout=grace_s),
+            within_s=grace_s + _STOP_MARGIN_S,
+        )
+
+    async def remove(self, container_id: str) -> None:
+        """Remove with its anonymous volumes, running or not; one that is gone is left alone."""
+        doing = f"removing container {container_id[:12]}"
+        try:
+            await self._tolerate_absence(doing, lambda c: c.remove_container(container_id, v=True, force=True))
+        except Conflict as conflict:
+            if "already in progress" not in conflict.message:
+                raise
+
+    async def update(self, container_id: str, live: Live) -> None:
+        """Change limits and restart policy of a container without a restart."""
+        body = live_body(live)
+
+        def update(client: docker.APIClient) -> None:
+            self._client.post(client, f"/containers/{container_id}/update", body)
+
+        if not live.nano_cpus:
+            present = await self.inspect(container_id)
+            if present is not None and present.live.nano_cpus:
+                raise Refused(
+                    "engine.cannot_lift",
+                    "the engine cannot take a CPU limit away from a container that has one",
+                    hint="state a limit (as many CPUs as the gateway has means none)",
+                )
+        await self._client.call(f"updating container {container_id[:12]}", update, within_s=_WORK_WITHIN_S)
+
+    async def logs(self, container_id: str, tail: int) -> list[str]:
+        """The last `tail` lines of both outputs, oldest first; at most 512 KiB."""
+
+        def read(client: docker.APIClient) -> bytes:
+            return bytes(client.logs(container_id, stdout=True, stderr=True, stream=False, tail=tail))
+
+        raw = (
+            await self._client.call(f"reading logs of container {container_id[:12]}", read, slow=True) if tail else b""
+        )
+        lines = raw[-_LOG_BYTES:].decode(errors="replace").splitlines()
+        return lines[1:] if len(raw) > _LOG_BYTES else lines
+
+    def events(self) -> AsyncIterator[EngineEvent | None]:
+        """Container events, for ever; None at each (re)connect, once the host rules stand again."""
+        return follow_events(self._client, self._gateway_id, self._restore_rules)
+
+    # -- networks -----------------------------------------------------------------------------------------------
+
+    async def networks(self, instance: str | None = None) -> list[NetworkSpec]:
+        """The gateway's networks."""
+        labels = self._labels(instance)
+        rows = await self._client.call("listing networks", lambda c: c.networks(filters={"label": labels}))
+        found = [read_network(row) for row in rows]
+        self._isolated.update({n.name: n.isolated for n in found})
+        return found
+
+    async def create_network(self, spec: NetworkSpec) -> None:
+        """Make a bridge; one of ours of that name is left as it is. An isolated one stands only with its host rule."""
+        present = await self._find_network(spec.name)
+        if present is not None and not self._is_ours(present):
+            raise _foreign("network", spec.name)
+        bridge = bridge_name(spec.name)
+        if spec.isolated:
+            # Before the bridge is there: at no moment is a container on it without the rule.
+            await self._rules.block(bridge)
+        if present is None:
+            try:
+                await self._make_network(spec, bridge)
+            except BaseException:
+                await self._rules.unblock(bridge)
+                raise
+        self._isolated[spec.name] = spec.isolated
+
+    async def remove_network(self, name: str) -> None:
+        """Remove a network and its host rule; one that is gone is left alone."""
+        present = await self._find_network(name)
+        if present is not None:
+            if not self._is_ours(present):
+                raise _foreign("network", name)
+            await self._tolerate_absence(f"removing network {name}", lambda c: c.remove_network(name))
+        self._isolated.pop(name, None)
+        await self._rules.unblock(bridge_name(name))
+
+    # -- volumes ------------------------------------------------------------------------------------------------
+
+    async def volumes(self, instance: str | None = None) -> list[VolumeSpec]:
+        """The gateway's named volumes."""
+        labels = self._labels(instance)
+        answer = await self._client.call("listing volumes", lambda c: c.volumes(filters={"label": labels}))
+        return [read_volume(row) for row in answer.get("Volumes") or ()]
+
+    async def create_volume(self, spec: VolumeSpec) -> None:
+        """Make a named volume; one of ours of that name is left as it is."""
+        labels = {LABEL_GATEWAY: spec.gateway, LABEL_APP: spec.instance}
+
+        def create(client: docker.APIClient) -> Mapping[str, Any]:
+            return dict(client.create_volume(spec.name, driver="local", labels=labels))
+
+        # The engine answers an existing name with what is there, whoever made it.
+        if not self._is_ours(await self._client.call(f"creating volume {spec.name}", create)):
+            raise _foreign("volume", spec.name)
+
+    async def remove_volume(self, name: str) -> None:
+        """Remove a named volume with its data; one that is gone is left alone."""
+        try:
+            present = await self._client.call(f"looking for volume {name}", lambda c: c.inspect_volume(name))
+        except NotFound:
+            return
+        if not self._is_ours(present):
+            raise _foreign("volume", name)
+        await self._tolerate_absence(f"removing volume {name}", lambda c: c.remove_volume(name))
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _labels(self, instance: str | None) -> list[str]:
+        ours = [f"{LABEL_GATEWAY}={self._gateway_id}"]
+        return ours if instance is None else [*ours, f"{LABEL_APP}={instance}"]
+
+    def _is_ours(self, document: Mapping[str, Any]) -> bool:
+        return labels_of(document).get(LABEL_GATEWAY) == self._gateway_id
+
+    async def _tolerate_absence(
+        self, doing: str, work: Callable[[docker.APIClient], object], *, within_s: float = _WORK_WITHIN_S
+    ) -> None:
+        try:
+            await self._client.call(doing, work, within_s=within_s, slow=True)
+        except NotFound:
+            return
+
+    async def _find_container(self, id_or_name: str) -> Mapping[str, Any] | None:
+        def find(client: docker.APIClient) -> Mapping[str, Any] | None:
+            try:
+                return dict(client.inspect_container(id_or_name))
+            except docker_errors.NotFound:
+                return None
+
+        return await self._client.call(f"inspecting container {id_or_name[:64]}", find)
+
+    async def _find_network(self, name: str) -> Mapping[str, Any] | None:
+        # The engine's name filter finds parts of names too, and its inspect would take an id's first digits.
+        rows = await self._client.call(f"looking for network {name}", lambda c: c.networks(names=[name]))
+        return next((row for row in rows if row["Name"] == name), None)
+
+    async def _is_isolated(self, network: str) -> bool:
+        if network not in self._isolated:
+            await self.networks()
+        return self._isolated.get(network, False)
+
+    async def _make_network(self, spec: NetworkSpec, bridge: str) -> None:
+        labels = {LABEL_GATEWAY: spec.gateway, LABEL_APP: spec.instance}
+        refused: list[str] = []
+        for _ in range(_SUBNET_TRIES):
+            subnet = spec.subnet or pick_subnet(self._pool, [*self._routes(), *await self._subnets(), *refused])
+            body = network_body(spec, subnet, bridge, labels)
+
+            def create(client: docker.APIClient, body: dict[str, Any] = body) -> None:
+                self._client.post(client, "/networks/create", body)
+
+            try:
+                await self._client.call(f"creating network {spec.name}", create, within_s=_WORK_WITHIN_S, slow=True)
+            except Conflict as conflict:
+                # Another gateway or program on this host may have taken it between the look and the call.
+                if conflict.code != "engine.subnet_taken" or spec.subnet:
+                    raise
+                refused.append(subnet)
+            else:
+                return
+        raise Busy("network.pool_exhausted", f"no subnet of {self._pool} was free for {spec.name}", hint="try again")
+
+    async def _subnets(self) -> list[str]:
+        rows = await self._client.call("listing all networks", lambda c: c.networks())
+        pools = [pool for row in rows for pool in (row.get("IPAM") or {}).get("Config") or ()]
+        return [str(pool["Subnet"]) for pool in pools if pool.get("Subnet")]
+
+    async def _restore_rules(self) -> None:
+        """A reboot or a reloaded firewall takes the rules away while the bridges stay."""
+        for network in await self.networks():
+            if not network.isolated:
+                continue
+            try:
+                await self._rules.block(bridge_name(network.name))
+            except GatewayError as error:
+                # Said, and not fatal: supervision of everything goes on.
+                _log.error("engine.host_rule network=%s error=%s", network.name, error)
+
+
+def _foreign(kind: str, name: str) -> Conflict:
+    return Conflict(
+        "engine.foreign",
+        f"the {kind} {name} is on the engine and not this gateway's",
+        hint="rename it or choose another prefix in gateway.yaml; the gateway never touches what is not its own",
+    )

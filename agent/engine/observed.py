@@ -1,0 +1,140 @@
+"""The engine's answers -> the domain's words. Pure, and tolerant: engines of several ages leave fields out or null."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from agent.domain.container import (
+    LABEL_APP,
+    LABEL_GATEWAY,
+    LABEL_RELEASE,
+    LABEL_SERVICE,
+    LABEL_SPEC,
+    ContainerState,
+    Health,
+    ImageInfo,
+    Live,
+    NetworkSpec,
+    Restart,
+    RunState,
+    VolumeSpec,
+)
+from agent.ports import EngineEvent, EngineInfo
+
+Json = Mapping[str, Any]
+
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm", "i686": "386"}
+
+
+def read_info(info: Json, api_version: str) -> EngineInfo:
+    """`GET /info`."""
+    machine = str(info.get("Architecture", ""))
+    return EngineInfo(
+        version=str(info.get("ServerVersion", "")),
+        api_version=api_version,
+        architecture=_ARCHITECTURES.get(machine, machine),
+        cpus=int(info.get("NCPU") or 0),
+        mem_bytes=int(info.get("MemTotal") or 0),
+        root_dir=str(info.get("DockerRootDir", "")),
+        storage_driver=str(info.get("Driver", "")),
+    )
+
+
+def read_container(document: Json) -> ContainerState:
+    """`GET /containers/{id}/json`."""
+    state: Json = document.get("State") or {}
+    labels = labels_of(document)
+    return ContainerState(
+        id=str(document["Id"]),
+        name=str(document.get("Name", "")).removeprefix("/"),
+        instance=labels.get(LABEL_APP, ""),
+        service=labels.get(LABEL_SERVICE, ""),
+        release=labels.get(LABEL_RELEASE, ""),
+        spec=labels.get(LABEL_SPEC, ""),
+        image_id=str(document.get("Image", "")),
+        state=RunState(str(state.get("Status") or "created")),
+        health=_read_health(state),
+        exit_code=int(state.get("ExitCode") or 0),
+        oom_killed=bool(state.get("OOMKilled")),
+        started_at=str(state.get("StartedAt", "")),
+        restart_count=int(document.get("RestartCount") or 0),
+        pid=int(state.get("Pid") or 0),
+        address=_read_address(document),
+        live=_read_live(document.get("HostConfig") or {}),
+    )
+
+
+def labels_of(document: Json) -> Mapping[str, str]:
+    """The labels of a container, network, volume or image, wherever that kind keeps them."""
+    labels = (document.get("Config") or {}).get("Labels") or document.get("Labels") or {}
+    return {str(k): str(v) for k, v in labels.items()}
+
+
+def read_network(document: Json) -> NetworkSpec:
+    """One entry of `GET /networks`."""
+    labels = labels_of(document)
+    pools = (document.get("IPAM") or {}).get("Config") or [{}]
+    return NetworkSpec(
+        name=str(document["Name"]),
+        instance=labels.get(LABEL_APP, ""),
+        gateway=labels.get(LABEL_GATEWAY, ""),
+        subnet=str(pools[0].get("Subnet", "")),
+        isolated=bool(document.get("Internal")),
+    )
+
+
+def read_volume(document: Json) -> VolumeSpec:
+    """One entry of `GET /volumes`."""
+    labels = labels_of(document)
+    return VolumeSpec(str(document["Name"]), labels.get(LABEL_APP, ""), labels.get(LABEL_GATEWAY, ""))
+
+
+def read_image(document: Json) -> ImageInfo:
+    """`GET /images/{name}/json`."""
+    return ImageInfo(
+        id=str(document["Id"]),
+        tags=tuple(t for t in document.get("RepoTags") or () if t != "<none>:<none>"),
+        digests=tuple(d for d in document.get("RepoDigests") or () if d != "<none>@<none>"),
+        size_bytes=int(document.get("Size") or 0),
+        architecture=str(document.get("Architecture", "")),
+        created=str(document.get("Created", "")),
+    )
+
+
+def read_event(document: Json) -> EngineEvent | None:
+    """One entry of `GET /events`; None for what is no container event. ``health_status: healthy`` loses its tail."""
+    if document.get("Type") != "container":
+        return None
+    actor: Json = document.get("Actor") or {}
+    attributes: Json = actor.get("Attributes") or {}
+    return EngineEvent(
+        action=str(document.get("Action", "")).partition(":")[0],
+        instance=str(attributes.get(LABEL_APP, "")),
+        service=str(attributes.get(LABEL_SERVICE, "")),
+        container_id=str(actor.get("ID", "")),
+        time_ns=int(document.get("timeNano") or 0),
+    )
+
+
+def _read_health(state: Json) -> Health:
+    status = str((state.get("Health") or {}).get("Status") or "none")
+    # The engine keeps the last word of a probe after the container has ended; it is worth nothing then.
+    if state.get("Status") != "running":
+        return Health.NONE
+    return Health(status)
+
+
+def _read_address(document: Json) -> str:
+    networks: Json = (document.get("NetworkSettings") or {}).get("Networks") or {}
+    return next((str(n["IPAddress"]) for n in networks.values() if n.get("IPAddress")), "")
+
+
+def _read_live(host: Json) -> Live:
+    policy = str((host.get("RestartPolicy") or {}).get("Name") or "no")
+    return Live(
+        nano_cpus=max(0, int(host.get("NanoCpus") or 0)),
+        mem_bytes=max(0, int(host.get("Memory") or 0)),
+        pids=max(0, int(host.get("PidsLimit") or 0)),
+        restart=Restart(policy),
+    )

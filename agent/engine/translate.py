@@ -1,0 +1,183 @@
+"""The engine's and the registries' words -> the gateway's errors. Pure; tables, first match wins."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import requests
+from docker import errors as docker_errors
+from urllib3 import exceptions as urllib3_errors
+
+from agent.errors import (
+    Busy,
+    Conflict,
+    Failed,
+    GatewayError,
+    NoSpace,
+    NotFound,
+    TimedOut,
+    Unauthorised,
+    Unreachable,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    """What a text of the engine means. `status` 0: whatever the HTTP status."""
+
+    pattern: re.Pattern[str]
+    kind: type[GatewayError]
+    code: str
+    hint: str = ""
+    status: int = 0
+
+
+def _meaning(pattern: str, kind: type[GatewayError], code: str, hint: str = "", *, status: int = 0) -> _Meaning:
+    return _Meaning(re.compile(pattern, re.IGNORECASE), kind, code, hint, status)
+
+
+_ENGINE: Sequence[_Meaning] = (
+    _meaning(
+        r"no space left on device|disk quota exceeded",
+        NoSpace,
+        "engine.no_space",
+        "free space on the engine's disk: `ecgw image prune`, `docker system df`",
+    ),
+    _meaning(
+        r"could not find bridge|bridge .* (not found|does not exist)",
+        Failed,
+        "engine.bridge_missing",
+        "the engine has lost its bridge: restart the engine (APPs restart with it); the gateway keeps trying",
+    ),
+    _meaning(r"pool overlaps with other one", Conflict, "engine.subnet_taken", "choose another subnet"),
+    _meaning(
+        r"non-overlapping IPv4 address pool|predefined address pools",
+        Failed,
+        "engine.pools_exhausted",
+        "give the gateway's policy a range of its own for small subnets",
+    ),
+    _meaning(
+        r"port is already allocated|address already in use",
+        Conflict,
+        "engine.port_taken",
+        "another APP or program holds the host port; change the manifest's `ports` or free it",
+    ),
+    _meaning(
+        r"executable file not found|exec format error|no such file or directory.*: unknown$|permission denied.*: unknown$",
+        Failed,
+        "engine.cannot_execute",
+        "check the image's command and its architecture",
+    ),
+    _meaning(r"has active endpoints", Conflict, "engine.network_in_use", "containers still use the network"),
+    _meaning(r"volume is in use|volume in use", Conflict, "engine.volume_in_use", "a container still uses the volume"),
+    _meaning(r"no such image", NotFound, "image.not_found", "pull, load or build it first"),
+    _meaning(r"no such container", NotFound, "engine.container_not_found"),
+    _meaning(r"network .* not found|no such network", NotFound, "engine.network_not_found"),
+    _meaning(r"no such volume|get \S+: no such volume", NotFound, "engine.volume_not_found"),
+    _meaning(
+        r"client version .* is too (old|new)",
+        Unreachable,
+        "engine.api_version",
+        "the engine was replaced by another version; the next call agrees on a version anew",
+    ),
+    _meaning(r"image is (being )?used by|conflict: unable to (delete|remove)", Conflict, "image.in_use"),
+    _meaning(r"", NotFound, "engine.not_found", status=404),
+    _meaning(r"", Conflict, "engine.conflict", status=409),
+)
+
+_REGISTRY: Sequence[_Meaning] = (
+    _meaning(
+        r"unauthorized|authentication required|no basic auth credentials|denied: requested access",
+        Unauthorised,
+        "image.unauthorised",
+        "give the registry's credentials in gateway.yaml under `registries`",
+    ),
+    _meaning(
+        r"manifest unknown|manifest for \S+ not found|name unknown|repository does not exist|not found: manifest|"
+        r"repository name not known|failed to resolve reference .* not found|does not exist or no pull access",
+        NotFound,
+        "image.not_found",
+        "check the name and tag; push it to the registry first",
+    ),
+    _meaning(
+        r"verification failed|digest .* did not match|unexpected digest|filesystem layer verification",
+        Failed,
+        "image.corrupt",
+        "the bytes are not those of the digest; pull again, and suspect the link or the registry if it repeats",
+    ),
+    _meaning(r"toomanyrequests|too many requests|\b429\b", Busy, "image.registry_busy", "the registry limits its rate"),
+    _meaning(
+        r"\b50[0234]\b|i/o timeout|timeout|deadline exceeded|connection (refused|reset)|unexpected EOF|\bEOF\b|"
+        r"no such host|server misbehaving|network is unreachable|no route to host|temporary failure|context canceled|"
+        r"request canceled|broken pipe",
+        Unreachable,
+        "image.registry_unreachable",
+        "check the link to the registry; what runs is not affected",
+    ),
+)
+
+
+def translate(error: BaseException, doing: str) -> GatewayError:
+    """`error` of a call to the engine, made while `doing` (words for people), as the gateway's own."""
+    if isinstance(error, GatewayError):
+        return error
+    if isinstance(error, docker_errors.APIError):
+        status = error.response.status_code if error.response is not None else 500
+        return translate_words(_words_of(error), doing, status=status)
+    if isinstance(error, requests.exceptions.Timeout | urllib3_errors.TimeoutError):
+        return TimedOut(
+            "engine.timeout", f"{doing}: the engine did not answer in time", hint="it is retried; see the engine's load"
+        )
+    if _is_connection_error(error):
+        reason = str(_root_of(error)) or type(error).__name__
+        denied = isinstance(_root_of(error), PermissionError)
+        hint = "run the agent as root or in the group `docker`" if denied else "start it: systemctl start docker"
+        return Unreachable("engine.unreachable", f"{doing}: the engine does not answer ({reason})", hint=hint)
+    return Failed("engine.failed", f"{doing}: {str(error) or type(error).__name__}")
+
+
+def translate_words(words: str, doing: str, *, status: int = 500) -> GatewayError:
+    """An error that the engine told in words (a body's `message`, or `error` inside a stream)."""
+    return _first(_ENGINE, words, doing, status) or Failed("engine.failed", f"{doing}: {words}", engine_status=status)
+
+
+def translate_transfer(words: str, doing: str, *, status: int = 500) -> GatewayError:
+    """As `translate_words`, for pulls, pushes and look-ups, whose words are mostly the registry's."""
+    return _first(_REGISTRY, words, doing, 0) or translate_words(words, doing, status=status)
+
+
+def as_transfer(error: BaseException, doing: str) -> GatewayError:
+    """As `translate`, for calls in which the engine talks to a registry."""
+    if isinstance(error, docker_errors.APIError):
+        status = error.response.status_code if error.response is not None else 500
+        return translate_transfer(_words_of(error), doing, status=status)
+    return translate(error, doing)
+
+
+def _words_of(error: docker_errors.APIError) -> str:
+    return str(error.explanation or error).strip()
+
+
+def _first(table: Sequence[_Meaning], words: str, doing: str, status: int) -> GatewayError | None:
+    for meaning in table:
+        if meaning.status in (0, status) and meaning.pattern.search(words):
+            return meaning.kind(meaning.code, f"{doing}: {words}", hint=meaning.hint)
+    return None
+
+
+def _is_connection_error(error: BaseException) -> bool:
+    return isinstance(error, requests.exceptions.ConnectionError | urllib3_errors.HTTPError | OSError)
+
+
+def _root_of(error: BaseException) -> BaseException:
+    """The innermost cause: requests and urllib3 wrap the errno several times."""
+    seen: set[int] = set()
+    while id(error) not in seen:
+        seen.add(id(error))
+        inner = error.__cause__ or next((a for a in error.args if isinstance(a, BaseException)), None)
+        if inner is None:
+            break
+        error = inner
+    return error
