@@ -8,6 +8,7 @@ stay is gone.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from agent.files.apps import AppFile
 from agent.files.devices import assemble_devices
 from agent.files.effect import Book, Effect
 from agent.files.folder import Listing, list_folder
-from agent.files.kinds import KINDS, Kind, is_table
+from agent.files.kinds import KINDS, Content, Kind, is_table
 from agent.files.notes import look_across
 from agent.files.points import order_overrides
 from agent.files.shape import in_order
@@ -49,24 +50,47 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """One file as last read: its digest, and its effect or what is wrong with it."""
+    """One file as last read: its content, and its effect or what is wrong with it."""
 
-    digest: str
+    content: Content
     effect: Effect | None
     problems: tuple[Problem, ...] = ()
 
 
 class SiteReader:
-    """Reads the folders again and again and remembers the last valid effect of each file."""
+    """Reads the folders again and again and remembers the last valid effect of each file.
 
-    def __init__(self, root: Path, defaults: Points | None = None) -> None:
+    `memory` is what an earlier reader's `memory()` gave: so a file that is invalid when the agent starts, or a folder
+    that vanished while it was down, still acts as it last did.
+    """
+
+    def __init__(self, root: Path, defaults: Points | None = None, memory: Mapping[str, bytes] | None = None) -> None:
         self._root = root.absolute()
         self._defaults = defaults
         self._read: dict[Path, _Read] = {}
-        self._valid: dict[str, dict[Path, tuple[str, Effect]]] = {kind.name: {} for kind in KINDS}
+        self._valid: dict[str, dict[Path, _Read]] = {kind.name: {} for kind in KINDS}
+        for kind in KINDS:
+            for name, raw in (memory or {}).items():
+                if not kind.folders and name.startswith(f"{kind.folder}/"):
+                    self._remember(kind, self._root / name, raw)
 
-    def read(self) -> Site:
-        """The site as it holds now. Reads disk: call it off the loop. Never raises for what the files hold."""
+    def memory(self) -> dict[str, bytes]:
+        """The bytes that hold now, by path below the root, to be kept and given to the next reader.
+
+        APPs are left out: what they shall run is part of the desired state, which is stored anyway.
+        """
+        return {
+            str(path.relative_to(self._root)): read.content.raw
+            for kind in KINDS
+            if not kind.folders
+            for path, read in self._valid[kind.name].items()
+        }
+
+    def read(self, unsettled: Collection[Path] = ()) -> Site:
+        """The site as it holds now. Reads disk: call it off the loop. Never raises for what the files hold.
+
+        `unsettled` are files that somebody is writing just now: they stay what they were.
+        """
         problems: list[Problem] = []
         missing: list[str] = []
         empty: list[str] = []
@@ -75,35 +99,46 @@ class SiteReader:
             listing = list_folder(self._root / kind.folder, kind.suffixes, folders=kind.folders)
             problems += listing.problems
             if listing.files:
-                kept += self._read_kind(kind, listing, problems)
+                kept += self._read_kind(kind, listing, frozenset(unsettled), problems)
                 continue
             empty.append(kind.name)
             if self._valid[kind.name]:
                 missing.append(kind.name)
         return self._site(problems, missing, empty, kept)
 
-    def _read_kind(self, kind: Kind, listing: Listing, problems: list[Problem]) -> list[str]:
+    def _remember(self, kind: Kind, path: Path, raw: bytes) -> None:
+        content = Content(raw, hashlib.sha256(raw).hexdigest())
+        try:
+            self._valid[kind.name][path] = _Read(content, kind.read(path, content))
+        except Mistakes:
+            return  # An older agent took it, this one does not: the file on disk will say why.
+
+    def _read_kind(
+        self, kind: Kind, listing: Listing, unsettled: frozenset[Path], problems: list[Problem]
+    ) -> list[str]:
         """Take the effects of a folder's files. Of two that collide the one that was there first stays."""
         before = self._valid[kind.name]
-        reads = {path: self._read_file(kind, path) for path in listing.files}
+        reads = {path: self._read_file(kind, path) for path in listing.files if path not in unsettled}
+        reads |= {path: before[path] for path in unsettled if path in before}
         book, now, kept = Book(), {}, []
         for path in sorted(reads, key=lambda each: (is_table(each), self._age(reads[each], before.get(each)), each)):
             read = reads[path]
             found = book.enter(read.effect) if read.effect else list(read.problems)
             if read.effect is not None and not found:
-                now[path] = (read.digest, read.effect)
+                now[path] = read
                 continue
             problems += found
-            if path in before and not book.enter(before[path][1]):
-                now[path] = before[path]
+            last = before.get(path)
+            if last is not None and last.effect is not None and not book.enter(last.effect):
+                now[path] = last
                 kept.append(str(path))
         self._valid[kind.name] = {path: now[path] for path in reads if path in now}
         return kept
 
     @staticmethod
-    def _age(read: _Read, before: tuple[str, Effect] | None) -> int:
+    def _age(read: _Read, before: _Read | None) -> int:
         """0 unchanged, 1 valid no more, 2 new or changed."""
-        if before is not None and before[0] == read.digest:
+        if before is not None and before.content.digest == read.content.digest:
             return 0
         return 1 if read.effect is None else 2
 
@@ -111,25 +146,28 @@ class SiteReader:
         try:
             content = kind.fetch(path)
         except Mistakes as mistakes:
-            return _Read("", None, mistakes.problems)
+            return _Read(Content(b"", ""), None, mistakes.problems)
         known = self._read.get(path)
-        if known is not None and known.digest == content.digest:
+        if known is not None and known.content.digest == content.digest:
             return known
         try:
-            read = _Read(content.digest, kind.read(path, content))
+            read = _Read(content, kind.read(path, content))
         except Mistakes as mistakes:
-            read = _Read(content.digest, None, mistakes.problems)
+            read = _Read(content, None, mistakes.problems)
         self._read[path] = read
         return read
 
     def _site(self, problems: list[Problem], missing: list[str], empty: list[str], kept: list[str]) -> Site:
-        effects = {name: [effect for _, effect in files.values()] for name, files in self._valid.items()}
+        effects = {
+            name: [read.effect for read in files.values() if read.effect is not None]
+            for name, files in self._valid.items()
+        }
         items = {name: [item for effect in listed for item in effect.items] for name, listed in effects.items()}
         warnings = [warning for listed in effects.values() for effect in listed for warning in effect.warnings]
         seal = hashlib.sha256()
         for name, files in self._valid.items():
-            for path, (digest, _) in files.items():
-                seal.update(f"{name}\0{path}\0{digest}\n".encode())
+            for path, read in files.items():
+                seal.update(f"{name}\0{path}\0{read.content.digest}\n".encode())
         site = Site(
             devices=assemble_devices(effects["devices"]),
             points=order_overrides(

@@ -35,11 +35,12 @@ class Changes:
     """What changed since the last time: paths by kind (``settings``, ``devices``, ``points``, ``rules``, ``apps``).
 
     `missing` are kinds whose folder vanished or lost its last file just now. `first` marks the report that opens a
-    watch: everything that is there.
+    watch: everything that is there. `unsettled` are paths that changed too and do not stand still yet: leave them be.
     """
 
     paths: Mapping[str, frozenset[Path]]
     missing: frozenset[str] = frozenset()
+    unsettled: frozenset[Path] = frozenset()
     first: bool = False
 
     @property
@@ -77,7 +78,7 @@ class Watcher:
         self._settle_s = settle_s
         self._monotonic = monotonic
         self._tracks: dict[str, Tracks] = {kind: {} for kind in FOLDERS}
-        self._unsettled = False
+        self._unsettled: set[Path] = set()
 
     async def changes(self) -> AsyncIterator[Changes]:
         """What changes, for ever. The first report comes at once; reading the files after it misses nothing."""
@@ -97,7 +98,7 @@ class Watcher:
     def look(self) -> Changes | None:
         """Look once. None when nothing has changed, or what has does not stand still yet."""
         now = self._monotonic()
-        self._unsettled = False
+        self._unsettled.clear()
         paths: dict[str, frozenset[Path]] = {}
         missing: set[str] = set()
         for kind, tracks in self._tracks.items():
@@ -107,7 +108,7 @@ class Watcher:
                 paths[kind] = frozenset(changed)
             if had and not tracks:
                 missing.add(kind)
-        return Changes(paths, frozenset(missing)) if paths or missing else None
+        return Changes(paths, frozenset(missing), frozenset(self._unsettled)) if paths or missing else None
 
     def _compare(self, tracks: Tracks, seen: Seen, now: float) -> list[Path]:
         changed: list[Path] = []
@@ -119,7 +120,7 @@ class Watcher:
                 if stamp is None:
                     del tracks[path]
             elif not self._settled(track, stamp, now):
-                self._unsettled = True
+                self._unsettled.add(path)
             elif self._confirm(tracks, path, track, stamp):
                 changed.append(path)
         return changed
