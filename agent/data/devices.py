@@ -48,7 +48,9 @@ class DeviceTable:
             return
         for name in self._devices.keys() - new.keys():
             self._status.pop(name, None)
-            self._alarms.clear_alarm(f"device:{name}", OFFLINE)
+        for alarm in self._alarms.active():
+            if alarm.source.startswith("device:") and alarm.source.removeprefix("device:") not in new:
+                self._alarms.clear_alarm(alarm.source, alarm.code)
         self._devices = new
         self.version += 1
         for tell in self.on_configured:
@@ -99,8 +101,9 @@ class DeviceTable:
         if config is None:
             raise NotFound("device.unknown", f"there is no device '{name[:100]}'", hint="see `ecgw device list`")
         status = self._status.get(name, DeviceStatus())
+        state = "unknown" if status.online is None else "online" if status.online else "offline"
         return {
             "name": name, "driver": config.driver, "port": config.port, "address": dict(config.address),
-            "points": [point.name for point in config.points], "online": status.online, "since": status.since_ms,
-            "reported": status.reported_ms, "stats": dict(status.stats), "source": config.source,
+            "points": [point.name for point in config.points], "online": status.online, "state": state,
+            "changed_ms": status.since_ms, "reported_ms": status.reported_ms, "stats": dict(status.stats), "source": config.source,
         }  # fmt: skip

@@ -6,20 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from agent.domain.batch import SampleItem
 from agent.domain.grants import matches
+from agent.domain.override import PointOverride
 from agent.domain.sample import POINT_NAME, DeviceConfig, PointConfig, Quality, Scalar
 from agent.errors import Busy, Malformed, Refused
 
 MAX_UNDECLARED = 2_000
 MAX_NAME = 512
-
-
-class Override(Protocol):
-    """A technician's change to every point that `filter` covers (files of ``points.d``)."""
-
-    @property
-    def filter(self) -> str: ...
-    def apply(self, config: PointConfig) -> PointConfig: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +43,7 @@ class RuleInput(Protocol):
 class Watcher(Protocol):
     """A subscription to changes (data/streams.py)."""
 
-    def offer(self, state: PointState) -> None: ...
+    def offer(self, update: SampleItem) -> None: ...
 
 
 class PointState:
@@ -99,11 +93,11 @@ class PointTable:
         self._max_undeclared = max_undeclared
         self._undeclared: dict[str, int] = {}
         self._publishers: Mapping[str, tuple[str, ...]] = {}
-        self._overrides: tuple[Override, ...] = ()
+        self._overrides: tuple[PointOverride, ...] = ()
 
-    def configure(self, devices: Iterable[DeviceConfig], overrides: Sequence[Override]) -> None:
+    def configure(self, devices: Iterable[DeviceConfig], overrides: Sequence[PointOverride]) -> None:
         """Take the files as they are now. Points that stay keep their latest value."""
-        self._overrides = tuple(overrides)
+        self._overrides = tuple(sorted(overrides, key=lambda each: each.breadth))
         declared = {point.name: (point, point.owner or device.driver) for device in devices for point in device.points}
         for config, owner in declared.values():
             self._put(self._overridden(config), owner, declared=True)

@@ -42,16 +42,13 @@ class Subscription:
         """True when a filter covers the point."""
         return any(matches(each, name) for each in self.filters)
 
-    def offer(self, state: PointState) -> None:
+    def offer(self, update: Update) -> None:
         """Called by the ingest for each new value."""
-        if state.value is None:
-            return
-        update = Update(state.name, state.t_ms, state.value, state.q, True if state.unsynced else msgspec.UNSET)
         if not self._overflow and len(self._queue) < self._max_waiting:
             self._queue.append(update)
         else:
-            self.coalesced += state.name in self._overflow
-            self._overflow[state.name] = update
+            self.coalesced += update.p in self._overflow
+            self._overflow[update.p] = update
         if not self._ready.is_set():
             self._ready.set()
             if self.on_ready is not None:
@@ -113,8 +110,9 @@ class ChangeStreams:
             state = self._table.states[name]
             if subscription.covers(name):
                 state.watchers = (*state.watchers, subscription)
-                if initial:
-                    subscription.offer(state)
+                if initial and state.value is not None:
+                    u = state.unsynced or msgspec.UNSET
+                    subscription.offer(Update(name, state.t_ms, state.value, state.q, u))
         return subscription
 
     def __len__(self) -> int:
