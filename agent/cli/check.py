@@ -23,10 +23,13 @@ def run_check(given: Namespace, session: Session) -> int:
     problems = [problem.as_dict() for problem in report.problems]
     screen = session.screen
     if screen.as_json:
-        screen.json({"ok": not problems, "problems": problems, "summary": list(report.summary)})
+        warnings = [problem.as_dict() for problem in report.warnings]
+        screen.json({"ok": not problems, "problems": problems, "warnings": warnings, "summary": list(report.summary)})
     else:
         for problem in report.problems:
             screen.line(str(problem))
+        for problem in report.warnings:
+            screen.line(f"{problem} (a warning)")
         for line in report.summary:
             screen.line(line)
         if problems:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,22 @@ from agent.cli.screen import Column
 from agent.cli.verb import Verb, arg
 from agent.cli.words import moment
 
+
+def p50(latency: Any) -> str:
+    """The median from sample to write, out of the engine's figures."""
+    found = latency.get("p50_ms") if isinstance(latency, Mapping) else None
+    return f"{found:.3g} ms" if isinstance(found, int | float) else "-"
+
+
 LIST = listing(
     Column("name", "rule"),
     Column("state"),
-    Column("active"),
     Column("when"),
     Column("fired"),
-    Column("changed_ms", "since", moment),
-    Column("origin"),
+    Column("last_fired", "last", moment),
+    Column("latency", "p50", p50),
+    Column("errors"),
+    Column("last_error", "error"),
     Column("source"),
     empty="no rules; write them in rules.d",
 )

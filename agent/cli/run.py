@@ -21,7 +21,7 @@ def run_agent(given: Namespace, session: Session) -> int:
     except Mistakes as mistakes:
         raise Malformed(
             "settings.invalid",
-            f"{len(mistakes.problems)} mistakes in the settings under {given.config}",
+            f"the settings under {given.config} do not hold",
             hint="mend them; ecgw check shows the same list",
             problems=[problem.as_dict() for problem in mistakes.problems],
         ) from mistakes

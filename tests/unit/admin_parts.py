@@ -63,8 +63,9 @@ class Office:
         self._run(self._start(uid))
 
     def stop(self) -> None:
-        """Close everything."""
-        assert self._api is not None
+        """Close everything. Does nothing the second time."""
+        if self._api is None or self._loop.is_closed():
+            return
         self._run(self._api.stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
