@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 MIB = 1024 * 1024
@@ -57,16 +56,3 @@ class Facts:
     image_architectures: Mapping[str, str] = field(default_factory=dict)
     real_paths: Mapping[str, str] = field(default_factory=dict)
     gateway_ports: Mapping[str, str] | None = None
-
-
-def pick_subnet(policy: Policy, taken: Iterable[str]) -> str | None:
-    """The first /28 of the policy's range that touches none of `taken` (CIDRs: bridges and the host's routes)."""
-    busy = [ipaddress.ip_network(each, strict=False) for each in taken]
-    space = ipaddress.ip_network(policy.subnets)
-    if space.prefixlen > 28:
-        return None
-    blockers = [net for net in busy if isinstance(net, ipaddress.IPv4Network) and net.prefixlen > 0]
-    for subnet in space.subnets(new_prefix=28):
-        if isinstance(subnet, ipaddress.IPv4Network) and not any(subnet.overlaps(net) for net in blockers):
-            return str(subnet)
-    return None

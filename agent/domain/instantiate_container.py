@@ -1,0 +1,166 @@
+"""One service of one instance as the container the engine shall run: what it asked for on top of the defaults.
+
+`DEFAULTS` is the published table of what every service gets; docs/manifest.md repeats it and a test compares them.
+"""
+
+from __future__ import annotations
+
+import math
+import posixpath
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Protocol
+
+from agent.domain.container import ContainerSpec, Live, Mount
+from agent.domain.document import Problem
+from agent.domain.manifest_model import Limits, NetworkAccess, Service, Tmpfs
+from agent.domain.policy import Policy
+from agent.domain.release import Release
+
+ESDK_TARGET = "/run/ec"
+ESDK_SOCKET = "/run/ec/esdk.sock"
+TMP = "/tmp"  # noqa: S108 - in the container
+LOG_MAX_BYTES = 1024 * 1024
+LOG_MAX_FILES = 3
+
+DEFAULTS: Mapping[str, str] = {
+    "init": "true: the engine's init is PID 1, passes signals on and reaps",
+    "cap_drop": "ALL: no capability; cap_add gives single harmless ones back",
+    "security_opt": "no-new-privileges, and the engine's own seccomp profile",
+    "read_only": "true: the root file system cannot be written",
+    "tmpfs": f"{TMP} in memory, noexec, nosuid, nodev, as large as policy.tmpfs (16 MiB)",
+    "cpus": "policy.limits.cpus (0.5)",
+    "mem_limit": "policy.limits.memory (64 MiB), no swap on top",
+    "pids_limit": "policy.limits.pids (64)",
+    "logging": "json-file, 3 files of 1 MiB",
+    "restart": "unless-stopped",
+    "network": "none: no network at all; several services get a bridge of their own that leads nowhere else",
+    "/run/ec": "the eSDK's directory, read-only, with the socket esdk.sock",
+    "EC_APP": "the instance's name",
+    "EC_SERVICE": "the service's name",
+    "EC_ESDK": "/run/ec/esdk.sock",
+}
+"""What a service gets that says nothing -> in words."""
+
+
+class Where(Protocol):
+    """The parts of a place that a container needs."""
+
+    @property
+    def gateway(self) -> str: ...
+    @property
+    def prefix(self) -> str: ...
+    @property
+    def app_dir(self) -> str: ...
+    @property
+    def esdk_dir(self) -> str: ...
+    @property
+    def policy(self) -> Policy: ...
+
+
+class ContainerMaker:
+    """Makes the containers of one instance; `problems` are those that only this place has."""
+
+    def __init__(self, release: Release, instance: str, place: Where) -> None:
+        self.problems: list[Problem] = []
+        self._release = release
+        self._instance = instance
+        self._place = place
+
+    @property
+    def network(self) -> str:
+        """The engine's name of the instance's own network."""
+        return f"{self._place.prefix}-{self._instance}"
+
+    def volume(self, name: str) -> str:
+        """The engine's name of a volume."""
+        return f"{self._place.prefix}-{self._instance}_{name}"
+
+    def make(self, service: Service) -> ContainerSpec:
+        """The container of `service`."""
+        manifest = self._release.manifest
+        policy = self._place.policy
+        spec = ContainerSpec(
+            name="",
+            instance=self._instance,
+            service=service.name,
+            release=self._release.hash,
+            image=self._release.digests[service.image],
+            gateway=self._place.gateway,
+            command=service.command,
+            entrypoint=service.entrypoint,
+            environment=self._environment(service),
+            user=service.user,
+            working_dir=service.working_dir,
+            hostname=service.hostname,
+            labels=service.labels,
+            mounts=self._mounts(service),
+            tmpfs=_tmpfs(service, policy),
+            read_only=service.read_only,
+            init=service.init,
+            cap_add=service.cap_add,
+            network=self.network if manifest.needs_network else "none",
+            aliases=(service.name,) if manifest.needs_network else (),
+            ports=service.ports if manifest.network is NetworkAccess.INBOUND else (),
+            expose=service.expose,
+            extra_hosts=service.extra_hosts,
+            healthcheck=service.healthcheck,
+            stop_signal=service.stop_signal,
+            stop_grace_s=math.ceil(service.stop_grace_s),
+            log_driver=service.log_driver or "json-file",
+            log_options=_log_options(service),
+            ulimits=service.ulimits,
+            shm_bytes=service.shm_bytes,
+            live=_live(service.limits, service, policy),
+        )
+        return replace(spec, name=f"{self._place.prefix}-{self._instance}-{service.name}-{spec.spec_hash[:8]}")
+
+    def _environment(self, service: Service) -> tuple[tuple[str, str], ...]:
+        given = {"EC_APP": self._instance, "EC_SERVICE": service.name, "EC_ESDK": ESDK_SOCKET}
+        return tuple(sorted({**dict(service.environment), **given}.items()))
+
+    def _mounts(self, service: Service) -> tuple[Mount, ...]:
+        mounts = [Mount("bind", self._place.esdk_dir, ESDK_TARGET, read_only=True)]
+        for use in service.volumes:
+            if use.kind == "volume":
+                mounts.append(Mount("volume", self.volume(use.source), use.target, use.read_only))
+            elif not self._place.app_dir:
+                words = f"'{use.source}' is a folder beside the manifest, and this APP came without one"
+                hint = "use a named volume, or install it from a folder in apps.d"
+                document = self._release.manifest.document
+                self.problems.append(document.problem(use.path, "manifest.no_folder", words, hint))
+            else:
+                source = posixpath.normpath(posixpath.join(self._place.app_dir, use.source))
+                mounts.append(Mount("bind", source, use.target, use.read_only))
+        return tuple(sorted(mounts, key=lambda mount: mount.target))
+
+
+def _tmpfs(service: Service, policy: Policy) -> tuple[tuple[str, str], ...]:
+    wanted = {each.target: each for each in service.tmpfs}
+    mounted = {use.target for use in service.volumes}
+    if service.read_only and TMP not in mounted:
+        wanted.setdefault(TMP, Tmpfs(TMP))
+    return tuple(sorted((target, _tmpfs_options(each, policy)) for target, each in wanted.items()))
+
+
+def _tmpfs_options(tmpfs: Tmpfs, policy: Policy) -> str:
+    """Never without a size: an unsized one may fill half of the gateway's memory."""
+    given = set(tmpfs.options)
+    flags = [safe for safe, other in (("rw", "ro"), ("noexec", "exec")) if other not in given]
+    flags += ["nosuid", "nodev"]
+    chosen = sorted({*flags, *given})
+    return ",".join([*chosen, f"size={tmpfs.size_bytes or policy.tmpfs_bytes}"])
+
+
+def _log_options(service: Service) -> tuple[tuple[str, str], ...]:
+    bounds = {"max-size": str(LOG_MAX_BYTES), "max-file": str(LOG_MAX_FILES)}
+    return tuple(sorted({**bounds, **dict(service.log_options)}.items()))
+
+
+def _live(limits: Limits, service: Service, policy: Policy) -> Live:
+    return Live(
+        limits.nano_cpus if limits.nano_cpus is not None else policy.default_nano_cpus,
+        limits.mem_bytes if limits.mem_bytes is not None else policy.default_mem_bytes,
+        limits.pids if limits.pids is not None else policy.default_pids,
+        service.restart,
+    )
