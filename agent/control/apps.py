@@ -11,14 +11,15 @@ from dataclasses import replace
 from typing import Any
 
 from agent.control.catalog import read
-from agent.control.deploy import Deployer, layers_of
+from agent.control.deploy import Deployer
+from agent.control.inbox import Decide
 from agent.control.ledger import Ledger
 from agent.domain import transition
 from agent.domain.app import Desired, Trial, Wanted
 from agent.domain.command import Command, Job, JobState, Origin, Reply
 from agent.domain.journal import Change
 from agent.domain.params import Configure, Deploy, Instance, JobId, Remove
-from agent.errors import Conflict, NotFound
+from agent.errors import Conflict, NotFound, Refused
 from agent.ports import Clock
 
 
@@ -29,7 +30,7 @@ class AppDecisions:
         self._ledger = ledger
         self._deployer = deployer
         self._clock = clock
-        self.table = {
+        self.table: dict[str, Decide] = {
             "app.install": self.install,
             "app.upgrade": self.upgrade,
             "app.configure": self.configure,
@@ -48,16 +49,16 @@ class AppDecisions:
             hint = f"use app.upgrade (it is owned by {owner}), or install it --as another name"
             raise Conflict("app.exists", f"there is an APP instance '{params.instance}'", hint=hint, owner=owner.value)
         job = self._job(command, "install", params.instance, params.model_dump(exclude={"instance", "take_over"}))
-        self._check(params, job, None)
-        desired = Desired(params.instance, command.origin, Wanted.RUNNING, job=job.id, folder=_folder(command))
+        self._check(command, params, job, None)
+        desired = Desired(params.instance, command.origin, Wanted.RUNNING, job=job.id)
         return Change(desired=(desired,), jobs=(job,)), _accepted(command, job)
 
     def upgrade(self, command: Command, params: Deploy) -> tuple[Change, Reply]:
         """Another release of an instance."""
         desired = self._own(command, params.instance, take_over=params.take_over)
         job = self._job(command, "upgrade", params.instance, params.model_dump(exclude={"instance", "take_over"}))
-        self._check(params, job, desired)
-        return self._begin(command, replace(desired, folder=_folder(command) or desired.folder), job)
+        self._check(command, params, job, desired)
+        return self._begin(command, desired, job)
 
     def configure(self, command: Command, params: Configure) -> tuple[Change, Reply]:
         """New values; the release stays. Anyone may set their own layer."""
@@ -65,8 +66,9 @@ class AppDecisions:
         if desired.current is None:
             raise Conflict("app.not_fetched", f"{params.instance} is not installed yet", hint="wait for its job")
         job = self._job(command, "configure", params.instance, params.model_dump(exclude={"instance"}))
-        text = self._ledger.releases[desired.current.release].text
-        self._deployer.check(params.instance, read(text, params.instance), *layers_of(job, desired), desired.folder)
+        stored = self._ledger.releases[desired.current.release]
+        job = replace(job, params={**job.params, "files": stored.files})
+        self._deployer.draft(job, read(stored.text, params.instance), desired)
         return self._begin(command, desired, job)
 
     def start(self, command: Command, params: Instance) -> tuple[Change, Reply]:
@@ -96,7 +98,9 @@ class AppDecisions:
         """Back to the version before, with its values, by the same gate."""
         desired = self._ledger.get(params.instance)
         if desired.previous is None:
-            raise Conflict("app.no_previous", f"{params.instance} has no version to go back to", hint="upgrade it instead")
+            raise Conflict(
+                "app.no_previous", f"{params.instance} has no version to go back to", hint="upgrade it instead"
+            )
         job = self._job(command, "rollback", params.instance, {})
         base = replace(desired, wanted=Wanted.RUNNING, hold="", trial=Trial.PROVEN)
         after, moved = transition.adopt(base, job, desired.previous, needs_trial=True)
@@ -128,9 +132,10 @@ class AppDecisions:
         after, _ = transition.fall_back(desired, None, "cancelled", automatic=True)
         return Change(desired=(replace(after, job=""),), jobs=(cancelled,)), Reply(command.id, 200)
 
-    def _check(self, params: Deploy, job: Job, desired: Desired | None) -> None:
-        manifest = read(params.manifest, params.instance)
-        self._deployer.check(params.instance, manifest, *layers_of(job, desired))
+    def _check(self, command: Command, params: Deploy, job: Job, desired: Desired | None) -> None:
+        if params.folder and command.origin is Origin.CLOUD:
+            raise Refused("app.folder", "the cloud may not name a folder of the gateway", hint="send files instead")
+        self._deployer.draft(job, read(params.manifest, params.instance), desired)
 
     def _own(self, command: Command, instance: str, *, take_over: bool) -> Desired:
         """The instance, when the sender owns its release or takes it over in so many words."""
@@ -148,7 +153,9 @@ class AppDecisions:
 
     def _must_have_version(self, desired: Desired) -> None:
         if desired.current is None:
-            raise Conflict("app.not_fetched", f"{desired.name} is not installed yet", hint="wait for its job, or cancel it")
+            raise Conflict(
+                "app.not_fetched", f"{desired.name} is not installed yet", hint="wait for its job, or cancel it"
+            )
 
     def _begin(self, command: Command, desired: Desired, job: Job) -> tuple[Change, Reply]:
         after = replace(desired, job=job.id)
@@ -174,11 +181,6 @@ class AppDecisions:
             params=params,
             origin=command.origin,
         )
-
-
-def _folder(command: Command) -> str:
-    """Only a site's file brings a folder of its own."""
-    return str(command.params.get("folder", "")) if command.origin is Origin.FILE else ""
 
 
 def _accepted(command: Command, job: Job) -> Reply:

@@ -74,7 +74,9 @@ class Catalog:
         if found is None:
             stored = self._ledger.releases.get(hash_)
             if stored is None:
-                raise Failed("release.missing", f"release {hash_[:12]} is not in the gateway's state", hint="deploy it again")
+                raise Failed(
+                    "release.missing", f"release {hash_[:12]} is not in the gateway's state", hint="deploy it again"
+                )
             found = make_release(read(stored.text, stored.source), stored.digests, stored.files)
             self._releases[hash_] = found
         return found

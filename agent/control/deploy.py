@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,17 +12,20 @@ from agent.control.catalog import Catalog, layered, merged, read
 from agent.control.ledger import Ledger
 from agent.control.runner import Told
 from agent.domain import transition
-from agent.domain.admission import admit, admit_images
+from agent.domain.admission import admit, admit_images, allowed_registry
 from agent.domain.app import Desired, Layer, Version
 from agent.domain.command import Job, JobState, Origin
+from agent.domain.container import ImageInfo
 from agent.domain.document import Problem
 from agent.domain.instantiate import AppSpec
 from agent.domain.journal import Change
 from agent.domain.manifest_model import Manifest
+from agent.domain.params import Deploy
 from agent.domain.policy import Facts
 from agent.domain.release import Release, make_release
-from agent.errors import Conflict, Refused
-from agent.ports import EngineInfo, ImageInfo, Images
+from agent.domain.values import Effective
+from agent.errors import Conflict, GatewayError, Refused
+from agent.ports import EngineInfo, Images
 
 DEPLOYS = ("install", "upgrade", "configure")
 
@@ -33,17 +37,6 @@ def refuse(problems: tuple[Problem, ...]) -> None:
         raise Refused(first.code, str(first), problems=[p.as_dict() for p in problems])
 
 
-def layers_of(job: Job, desired: Desired | None) -> tuple[Layer, Layer]:
-    """The cloud's and the site's layer after this job: its own values go to the layer of where it came from."""
-    base = desired.current if desired and desired.current else Version("")
-    values, config, ports = job.params.get("values"), job.params.get("config"), job.params.get("ports")
-    if job.origin is Origin.CLOUD:
-        return merged(base.cloud, values, config, ports), base.site
-    if job.origin is Origin.FILE:
-        return base.cloud, merged(Layer(), values, config, ports)
-    return base.cloud, merged(base.site, values, config, ports)
-
-
 class Deployer:
     """The work of the job kinds install, upgrade and configure, up to the point where the reconciler takes over."""
 
@@ -52,15 +45,40 @@ class Deployer:
         self._catalog = catalog
         self._images = images
         self.engine_info = engine_info
+        self.site_layers: Mapping[str, Layer] = {}
+        self._here: set[str] = set()
 
-    def check(self, instance: str, manifest: Manifest, cloud: Layer, site: Layer, folder: str = "") -> AppSpec:
-        """What can be known before any image is here: values fit, admission agrees. Mistakes or Refused otherwise."""
-        refuse(admit_images(manifest, self._catalog.policy))
-        effective = layered(manifest, cloud, site, {})
-        draft = make_release(manifest, {image: image for image in manifest.images}, {})
-        spec = self._catalog.design(instance, draft, effective, folder)
-        refuse(admit(manifest, spec, self._catalog.policy, self.facts(instance, spec, {}, {})))
-        return spec
+    async def learn(self, params: Deploy) -> None:
+        """Find out which images of a manifest are here already and so need no registry."""
+        for image in read(params.manifest, params.instance).images:
+            self._here.discard(image)
+            with contextlib.suppress(GatewayError):
+                if not allowed_registry(image, self._catalog.policy) and await self._images.find(image) is not None:
+                    self._here.add(image)
+
+    def layers(self, job: Job, desired: Desired | None) -> tuple[Layer, Layer]:
+        """The cloud's and the site's layer after this job: its own values go to the layer of where it came from."""
+        base = desired.current if desired else None
+        if base is None:
+            base = Version("", site=self.site_layers.get(job.instance, Layer()))
+        values, config, ports = job.params.get("values"), job.params.get("config"), job.params.get("ports")
+        if job.origin is Origin.CLOUD:
+            return merged(base.cloud, values, config, ports), base.site
+        if job.origin is Origin.FILE:
+            return base.cloud, merged(Layer(), values, config, ports)
+        return base.cloud, merged(base.site, values, config, ports)
+
+    def draft(self, job: Job, manifest: Manifest, desired: Desired | None) -> tuple[Release, Effective, AppSpec]:
+        """What a job's manifest would become, known before any image is here. Mistakes or Refused otherwise."""
+        policy = self._catalog.policy
+        refuse(admit_images(manifest, policy, self._here))
+        files = dict(job.params.get("files") or {})
+        release = make_release(manifest, {image: image for image in manifest.images}, files)
+        effective = layered(manifest, *self.layers(job, desired), files)
+        folder = str(job.params.get("folder") or (desired.folder if desired else ""))
+        spec = self._catalog.design(job.instance, release, effective, folder)
+        refuse(admit(manifest, spec, policy, self.facts(job.instance, spec, {}, {})))
+        return release, effective, spec
 
     def facts(
         self, instance: str, spec: AppSpec, architectures: Mapping[str, str], real_paths: Mapping[str, str]
@@ -92,7 +110,9 @@ class Deployer:
             pinned = await self._images.pin(ref)
             digests[ref] = pinned
             here = await self._images.find(pinned)
-            found[pinned] = here or await self._images.pull(pinned, PullProgress(told, number, len(manifest.images), ref))
+            found[pinned] = here or await self._images.pull(
+                pinned, PullProgress(told, number, len(manifest.images), ref)
+            )
         release = make_release(manifest, digests, dict(job.params.get("files") or {}))
         await self._adopt(job, release, {pinned: image.architecture for pinned, image in found.items()})
 
@@ -105,9 +125,10 @@ class Deployer:
 
     async def _adopt(self, job: Job, release: Release, architectures: dict[str, str]) -> None:
         desired = self._ledger.get(job.instance)
-        cloud, site = layers_of(job, desired)
+        cloud, site = self.layers(job, desired)
         effective = layered(release.manifest, cloud, site, release.files)
-        spec = self._catalog.design(job.instance, release, effective, desired.folder)
+        folder = str(job.params.get("folder") or desired.folder)
+        spec = self._catalog.design(job.instance, release, effective, folder)
         real_paths = await asyncio.to_thread(_resolve, spec.bind_sources())
         facts = self.facts(job.instance, spec, architectures, real_paths)
         refuse(admit(release.manifest, spec, self._catalog.policy, facts))
@@ -126,7 +147,7 @@ class Deployer:
             if current is None or open_job.state.final:
                 return Change()
             changes = current.current is None or self._catalog.spec(current).containers != spec.containers
-            after, moved = transition.adopt(current, open_job, version, needs_trial=changes)
+            after, moved = transition.adopt(replace(current, folder=folder), open_job, version, needs_trial=changes)
             return Change(desired=(after,), jobs=(moved,), releases=(replace(stored, failed=""),))
 
         await self._ledger.decide(decision)

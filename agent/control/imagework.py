@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent.control.catalog import Catalog
+from agent.control.inbox import Act, Decide, Read
 from agent.control.ledger import Ledger
-from agent.control.runner import Told
-from agent.domain.admission import check_reference
+from agent.control.runner import Told, Work
+from agent.domain.admission import allowed_registry
 from agent.domain.command import Command, Job, JobState, Reply
 from agent.domain.journal import Change
 from agent.domain.params import Build, Image, Load, Nothing, Params, Save
-from agent.errors import Conflict, NotFound
+from agent.errors import Conflict, NotFound, Refused
 from agent.ports import Clock, Images, Progress
 
 LONG = ("image.pull", "image.push", "image.build", "image.load", "image.save")
@@ -29,21 +30,21 @@ class ImageWork:
         self._catalog = catalog
         self._images = images
         self._clock = clock
-        self.decisions = dict.fromkeys(LONG, self.begin)
-        self.kinds = {
+        self.decisions: dict[str, Decide] = dict.fromkeys(LONG, self.begin)
+        self.kinds: dict[str, Work] = {
             "image.pull": self.pull,
             "image.push": self.push,
             "image.build": self.build,
             "image.load": self.load,
             "image.save": self.save,
         }
-        self.acts = {"image.remove": self.remove, "image.prune": self.prune}
-        self.reads = {"image.list": self.list}
+        self.acts: dict[str, Act] = {"image.remove": self.remove, "image.prune": self.prune}
+        self.reads: dict[str, Read] = {"image.list": self.list}
 
     def begin(self, command: Command, params: Params) -> tuple[Change, Reply]:
         """A job for one of the long commands."""
         if isinstance(params, Image) and command.type == "image.pull":
-            check_reference(params.image, self._catalog.policy)
+            self._may_pull(params.image)
         now_ms = self._clock.now_ms()
         job = Job(
             id=uuid.uuid4().hex[:12],
@@ -56,6 +57,13 @@ class ImageWork:
             origin=command.origin,
         )
         return Change(jobs=(job,)), Reply(command.id, 202, f"job {job.id} follows", job=job.id)
+
+    def _may_pull(self, image: str) -> None:
+        policy = self._catalog.policy
+        if not allowed_registry(image, policy):
+            allowed = ", ".join(policy.registries) or "none"
+            hint = f"allowed registries: {allowed}; a technician adds one in gateway.yaml"
+            raise Refused("admission.registry", f"{image} comes from a registry off the allow-list", hint=hint)
 
     async def pull(self, job: Job, told: Told) -> None:
         """Fetch an image by the digest its registry gives now."""
@@ -92,7 +100,9 @@ class ImageWork:
             raise NotFound("image.unknown", f"there is no image '{params.image}' here", hint="see `ecgw image list`")
         needed = self._needed()
         if needed & {found.id, *found.digests, *found.tags}:
-            raise Conflict("image.in_use", f"{params.image} is what an APP runs or may go back to", hint="remove the APP")
+            raise Conflict(
+                "image.in_use", f"{params.image} is what an APP runs or may go back to", hint="remove the APP"
+            )
         await self._images.remove(params.image)
         return {"removed": params.image}
 

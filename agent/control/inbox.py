@@ -28,6 +28,8 @@ Read = Callable[[Any], Awaitable[Any]]
 """Answers with data and changes nothing."""
 Act = Callable[[Command, Any], Awaitable[Any]]
 """Does something outside the desired state (a write, an acknowledgement) and answers with data."""
+Prepare = Callable[[Any], Awaitable[None]]
+"""Finds out what a decision needs to know from outside."""
 Decide = Callable[[Command, Any], tuple[Change, Reply]]
 """Computes a change of the desired state and its reply; must not await."""
 
@@ -38,21 +40,28 @@ LIMIT_OPEN = 256
 class Inbox:
     """Commands in, replies out. The three tables say what each type does."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        clock: Clock,
-        *,
-        reads: Mapping[str, Read],
-        acts: Mapping[str, Act],
-        decisions: Mapping[str, Decide],
-    ) -> None:
+    def __init__(self, ledger: Ledger, clock: Clock) -> None:
         self._ledger = ledger
         self._clock = clock
-        self._reads = reads
-        self._acts = acts
-        self._decisions = decisions
+        self._reads: dict[str, Read] = {}
+        self._acts: dict[str, Act] = {}
+        self._decisions: dict[str, Decide] = {}
+        self._prepares: dict[str, Prepare] = {}
         self._open: dict[str, asyncio.Task[Reply]] = {}
+
+    def offer(
+        self,
+        *,
+        reads: Mapping[str, Read] | None = None,
+        acts: Mapping[str, Act] | None = None,
+        decisions: Mapping[str, Decide] | None = None,
+        prepares: Mapping[str, Prepare] | None = None,
+    ) -> None:
+        """Take command types into the tables. The composition calls it before the first command comes."""
+        self._reads.update(reads or {})
+        self._acts.update(acts or {})
+        self._decisions.update(decisions or {})
+        self._prepares.update(prepares or {})
 
     @property
     def types(self) -> frozenset[str]:
@@ -91,6 +100,8 @@ class Inbox:
 
     async def _carry_out(self, command: Command, params: Params, *, journaled: bool) -> Reply:
         now_ms = self._clock.now_ms()
+        if command.type in self._prepares:
+            await self._prepares[command.type](params)
         if command.type in self._decisions:
             return await self._decide(command, params)
         if command.type in self._reads:
@@ -160,5 +171,3 @@ class Inbox:
             await self._ledger.decide(Change, answered=(command, reply))
         except GatewayError as error:
             log.warning("refusal_not_journaled id=%s reason=%s", command.id, error)
-
-

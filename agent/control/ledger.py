@@ -17,6 +17,8 @@ from agent.domain.journal import Change, Snapshot, StoredRelease, StoredRule
 from agent.errors import NotFound
 from agent.ports import Clock
 
+BORN = "born"
+
 Listener = Callable[[Change], None]
 Decision = Callable[[], Change]
 
@@ -46,6 +48,7 @@ class Ledger:
         self.rules: dict[str, StoredRule] = {}
         self.meta: dict[str, str] = {}
         self.untold: tuple[str, ...] = ()
+        self.remembers = False
 
     async def load(self) -> None:
         """Read everything from disk; call once, before anything else."""
@@ -56,6 +59,10 @@ class Ledger:
         self.rules = {r.name: r for r in snapshot.rules}
         self.meta = dict(snapshot.meta)
         self.untold = snapshot.untold
+        # A state file made just now knows nothing of what already runs: that is no reason to remove it.
+        self.remembers = BORN in self.meta
+        if not self.remembers:
+            await self.decide(lambda: Change(meta=((BORN, str(self._clock.now_ms())),)))
 
     def listen(self, listener: Listener) -> None:
         """Have `listener` called after every commit, in the loop, with what changed."""

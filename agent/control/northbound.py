@@ -91,10 +91,17 @@ class Northbound:
             message.ack()
         except GatewayError as error:
             # Not acknowledged: the broker sends it again after the next connect.
-            log.error("cloud_message_kept topic=%s code=%s reason=%s", message.topic, error.code, error)
+            log.warning("cloud_message_kept topic=%s code=%s reason=%s", message.topic, error.code, error)
 
     async def _answer(self, reply: Reply) -> None:
-        body = {"id": reply.id, "code": reply.code, "msg": reply.msg, "job": reply.job, "data": reply.data, "ts": reply.ts_ms}
+        body = {
+            "id": reply.id,
+            "code": reply.code,
+            "msg": reply.msg,
+            "job": reply.job,
+            "data": reply.data,
+            "ts": reply.ts_ms,
+        }
         await self._add("reply", body)
 
     async def _add(self, kind: str, body: dict[str, Any]) -> None:

@@ -194,7 +194,9 @@ class Reconciler:
         own, wake_s = self._supervisor.steps(instance, observed.containers)
         steps += own
         if steps:
-            complete = await self._steps.run(instance, steps, still=lambda: self._ledger.desired.get(instance) == desired)
+            complete = await self._steps.run(
+                instance, steps, still=lambda: self._ledger.desired.get(instance) == desired
+            )
             await self._observe(instance)
             if not complete:
                 self._dirty.add(instance)

@@ -6,6 +6,7 @@ These do not queue: while the link is down they are only marked as changed, and 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -58,10 +59,8 @@ class Reporter:
     async def run(self) -> None:
         """Send what changed, gathered over a moment, and everything's index once a minute."""
         while True:
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), REFRESH_S)
-            except TimeoutError:
-                pass
             self._wake.clear()
             await asyncio.sleep(GATHER_S)
             if self._link.connected:

@@ -48,7 +48,9 @@ class StepRunner:
                 await self._run_one(instance, step, made)
             except GatewayError as error:
                 await self._journal.end_step(number, f"{error.code}: {error.message}")
-                log.warning("step_failed instance=%s step=%r code=%s reason=%s", instance, describe(step), error.code, error)
+                log.warning(
+                    "step_failed instance=%s step=%r code=%s reason=%s", instance, describe(step), error.code, error
+                )
                 raise
             await self._journal.end_step(number, "done")
         return True
@@ -85,7 +87,9 @@ class StepRunner:
             ):
                 return
             await asyncio.sleep(POLL_S)
-        raise TimedOut("app.dependency_late", f"{instance}: {step.service} is not {step.condition} after {AWAIT_SERVICE_S:g} s")
+        raise TimedOut(
+            "app.dependency_late", f"{instance}: {step.service} is not {step.condition} after {AWAIT_SERVICE_S:g} s"
+        )
 
 
 def describe(step: planner.Step) -> str:

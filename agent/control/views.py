@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from agent.control.catalog import Catalog, layered, read
-from agent.control.deploy import Deployer, layers_of
+from agent.control.deploy import Deployer
+from agent.control.inbox import Read
 from agent.control.ledger import Ledger
 from agent.control.reconciler import Reconciler
 from agent.control.steps import describe
-from agent.domain import transition
 from agent.domain.app import Desired, Version, Wanted, phase
 from agent.domain.command import Job, JobState, Origin
 from agent.domain.container import as_json
@@ -25,13 +24,15 @@ from agent.ports import Engine
 class AppViews:
     """The reads about APPs and jobs; `table` is what the inbox takes."""
 
-    def __init__(self, ledger: Ledger, catalog: Catalog, reconciler: Reconciler, deployer: Deployer, engine: Engine) -> None:
+    def __init__(
+        self, ledger: Ledger, catalog: Catalog, reconciler: Reconciler, deployer: Deployer, engine: Engine
+    ) -> None:
         self._ledger = ledger
         self._catalog = catalog
         self._reconciler = reconciler
         self._deployer = deployer
         self._engine = engine
-        self.table = {
+        self.table: dict[str, Read] = {
             "app.list": self.list_apps,
             "app.status": self.status,
             "app.plan": self.plan,
@@ -97,16 +98,16 @@ class AppViews:
         manifest = read(params.manifest, params.instance)
         desired = self._ledger.desired.get(params.instance)
         job = Job("", "plan", params.instance, "", JobState.WAITING, params=params.model_dump(), origin=Origin.LOCAL)
-        cloud, site = layers_of(job, desired)
-        self._deployer.check(params.instance, manifest, cloud, site, desired.folder if desired else "")
+        self._deployer.draft(job, manifest, desired)
         pinned = self._pins(manifest.images)
-        release = make_release(manifest, pinned, {})
-        base = desired or Desired(params.instance, Origin.LOCAL, Wanted.RUNNING)
+        release = make_release(manifest, pinned, params.files)
+        cloud, site = self._deployer.layers(job, desired)
         effective = layered(manifest, cloud, site, release.files)
-        spec = self._catalog.design(params.instance, release, effective, base.folder)
-        after, _ = transition.adopt(base, job, Version(release.hash, cloud, site), needs_trial=False)
+        folder = params.folder or (desired.folder if desired else "")
+        spec = self._catalog.design(params.instance, release, effective, folder)
         observed = self._reconciler.observed.get(params.instance, Observed())
-        steps = plan(replace(after, wanted=Wanted.RUNNING), spec, observed)
+        wanted = Desired(params.instance, Origin.LOCAL, Wanted.RUNNING, current=Version(release.hash, cloud, site))
+        steps = plan(wanted, spec, observed)
         return {
             "instance": params.instance,
             "exists": desired is not None,
@@ -179,7 +180,18 @@ def show_job(job: Job) -> dict[str, Any]:
 
 
 def _service(container: Mapping[str, Any]) -> dict[str, Any]:
-    kept = ("service", "id", "name", "state", "health", "exit_code", "oom_killed", "started_at", "restart_count", "live")
+    kept = (
+        "service",
+        "id",
+        "name",
+        "state",
+        "health",
+        "exit_code",
+        "oom_killed",
+        "started_at",
+        "restart_count",
+        "live",
+    )
     return {key: container[key] for key in kept}
 
 

@@ -62,7 +62,9 @@ class Wishes:
                     self.refused[name] = reply.msg
                     log.warning("desired_refused revision=%d instance=%s reason=%s", index.revision, name, reply.msg)
         for name, text in index.rules.items():
-            type_, params = ("rule.remove", {"name": name}) if text is None else ("rule.apply", {"name": name, "text": text})
+            type_, params = (
+                ("rule.remove", {"name": name}) if text is None else ("rule.apply", {"name": name, "text": text})
+            )
             command_id = f"desired-{index.revision}-rule-{name}"
             await self._inbox.submit(Command(command_id, type_, params, Origin.CLOUD, who="desired"))
         await self._ledger.decide(lambda: Change(meta=((REVISION, str(index.revision)),)))
@@ -72,7 +74,9 @@ class Wishes:
 
     def _runs(self, name: str, release: str) -> bool:
         desired = self._ledger.desired.get(name)
-        return bool(release) and desired is not None and desired.current is not None and desired.current.release == release
+        return (
+            bool(release) and desired is not None and desired.current is not None and desired.current.release == release
+        )
 
     def _commands(self, name: str, app: DesiredApp | None) -> list[tuple[str, Mapping[str, Any]]]:
         """What brings an instance from what is desired now to what the index says."""
@@ -84,7 +88,11 @@ class Wishes:
             kind = "app.install" if desired is None else "app.upgrade"
             params = {"instance": name, "manifest": self._manifests[name], "values": dict(app.values)}
             commands.append((kind, params))
-        elif desired is not None and desired.current is not None and dict(desired.current.cloud.values) != dict(app.values):
+        elif (
+            desired is not None
+            and desired.current is not None
+            and dict(desired.current.cloud.values) != dict(app.values)
+        ):
             commands.append(("app.configure", {"instance": name, "values": dict(app.values)}))
         running = desired is None or desired.wanted is Wanted.RUNNING
         if app.state == "stopped" and running:

@@ -33,12 +33,18 @@ class MaybeInstance(Params):
 
 
 class Deploy(Instance):
-    """`app.install`, `app.upgrade` and `app.plan`: the manifest's text and the site's layer of values."""
+    """`app.install`, `app.upgrade` and `app.plan`: the manifest's text and the sender's layer of values.
+
+    `files` are those the manifest refers to, by name. `folder` holds the APP's own files on the gateway's disk: never
+    from the cloud.
+    """
 
     manifest: str = Field(min_length=1, max_length=262_144)
     values: dict[str, Scalar] = Field(default_factory=dict)
     config: dict[str, Any] | None = None
     ports: dict[str, str] = Field(default_factory=dict)
+    files: dict[str, str] = Field(default_factory=dict)
+    folder: str = ""
     take_over: bool = False
     force: bool = False
 

@@ -1,0 +1,114 @@
+"""The control room put together: the parts the daemon and the tests build in the same way."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Protocol
+
+from agent.control.apps import AppDecisions
+from agent.control.catalog import AppDoors, Catalog, Premises
+from agent.control.deploy import Deployer
+from agent.control.gateway import GatewayWork
+from agent.control.imagework import ImageWork
+from agent.control.inbox import Inbox
+from agent.control.ledger import Journal, Ledger
+from agent.control.plant import AlarmBook, Devices, PlantWork, PointsView, RuleWork, Writes
+from agent.control.reconciler import Reconciler
+from agent.control.runner import JobRunner
+from agent.control.site import Plane, SiteFiles
+from agent.control.steps import StepRunner
+from agent.control.supervisor import Alarms, Supervisor
+from agent.control.trial import Prober, TrialRunner
+from agent.control.views import AppViews
+from agent.control.wishes import Wishes
+from agent.domain.restart import RestartPolicy
+from agent.errors import GatewayError
+from agent.files.site import SiteReader
+from agent.ports import Clock, Engine, Host, Images
+
+
+class AllAlarms(Alarms, AlarmBook, Protocol):
+    """Raise, clear, list and acknowledge."""
+
+
+class RuleStatus(Protocol):
+    """What rules did."""
+
+    def status(self) -> object: ...
+
+
+class DataSide(Plane, Protocol):
+    """The data plane, as far as the control room knows it."""
+
+    @property
+    def table(self) -> PointsView: ...
+    @property
+    def writes(self) -> Writes: ...
+    @property
+    def devices(self) -> Devices: ...
+    @property
+    def alarms(self) -> AllAlarms: ...
+    @property
+    def rules(self) -> RuleStatus: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """Everything the control room needs from outside, by port."""
+
+    journal: Journal
+    engine: Engine
+    images: Images
+    doors: AppDoors
+    host: Host
+    clock: Clock
+    prober: Prober
+
+
+class ControlRoom:
+    """`start` loads the state and takes up what was open; `run` follows the engine; `stop` lets go of everything."""
+
+    def __init__(
+        self, outside: Outside, premises: Premises, plane: DataSide, reader: SiteReader, restarts: RestartPolicy
+    ) -> None:
+        self.ledger = ledger = Ledger(outside.journal, outside.clock)
+        self.catalog = catalog = Catalog(ledger, premises, outside.doors)
+        self._engine = outside.engine
+        self.supervisor = Supervisor(plane.alarms, outside.clock, restarts)
+        steps = StepRunner(outside.engine, outside.journal, outside.clock, self.supervisor.expect_stop)
+        trials = TrialRunner(ledger, catalog, outside.clock, outside.prober)
+        self.reconciler = Reconciler(ledger, outside.engine, catalog, steps, self.supervisor, trials)
+        self.deployer = Deployer(ledger, catalog, outside.images, None)
+        images = ImageWork(ledger, catalog, outside.images, outside.clock)
+        deploys = {"install": self.deployer.deploy, "upgrade": self.deployer.deploy}
+        self.runner = JobRunner(ledger, {**deploys, "configure": self.deployer.configure, **images.kinds})
+        self.views = AppViews(ledger, catalog, self.reconciler, self.deployer, outside.engine)
+        self.inbox = Inbox(ledger, outside.clock)
+        self.wishes = Wishes(ledger, self.inbox)
+        self.site = SiteFiles(reader, ledger, self.inbox, self.deployer, plane, plane.alarms)
+        self.gateway = GatewayWork(ledger, self.reconciler, self.views, self.wishes, outside.host, outside.clock)
+        self.gateway.alarms = plane.alarms.active
+        rules = RuleWork(plane.rules.status, self.site.parse)
+        plant = PlantWork(ledger, plane.table, plane.writes, plane.devices, plane.alarms, rules)
+        apps = AppDecisions(ledger, self.deployer, outside.clock)
+        learn = dict.fromkeys(("app.install", "app.upgrade", "app.plan"), self.deployer.learn)
+        self.inbox.offer(reads=self.views.table, decisions=apps.table, prepares=learn)
+        self.inbox.offer(reads=images.reads, acts=images.acts, decisions=images.decisions)
+        self.inbox.offer(reads=plant.reads, acts=plant.acts, decisions=plant.decisions)
+        self.inbox.offer(reads=self.gateway.reads)
+
+    async def start(self) -> None:
+        """Load the state, learn the engine's facts where it answers, and resume open jobs."""
+        await self.ledger.load()
+        with contextlib.suppress(GatewayError):
+            self.deployer.engine_info = await self._engine.info()
+        self.runner.resume()
+
+    async def run(self) -> None:
+        """Follow the engine until cancelled."""
+        await self.reconciler.run()
+
+    async def stop(self) -> None:
+        """Stop jobs; they go on at the next start."""
+        await self.runner.stop()

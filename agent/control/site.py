@@ -1,0 +1,172 @@
+"""What technicians wrote in files becomes what holds: devices, points and rules at once, APPs as commands.
+
+A valid change is applied without a restart; a file that became invalid keeps its last valid effect and raises an
+alarm. A deleted file removes its instance and keeps the volumes; a folder that vanished or was emptied removes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from agent.control.deploy import Deployer
+from agent.control.inbox import Inbox
+from agent.control.ledger import Ledger
+from agent.control.supervisor import Alarms
+from agent.domain.alarm import Severity
+from agent.domain.app import Layer
+from agent.domain.command import Command, Origin
+from agent.domain.journal import Change, StoredRule
+from agent.domain.rule import RuleConfig
+from agent.errors import GatewayError, Malformed
+from agent.files.apps import AppFile
+from agent.files.rules import read_rules_text
+from agent.files.site import Site, SiteReader
+
+log = logging.getLogger("agent.control.site")
+
+SEEN = "file:"
+SOURCE = "files"
+
+
+class Plane(Protocol):
+    """The data plane, as far as files configure it."""
+
+    def configure(self, devices: Sequence[Any], overrides: Sequence[Any], rules: Sequence[RuleConfig]) -> None: ...
+
+
+class SiteFiles:
+    """Applies `Site` after `Site`. Rules from commands stand beside those from files, under names of their own."""
+
+    def __init__(
+        self, reader: SiteReader, ledger: Ledger, inbox: Inbox, deployer: Deployer, plane: Plane, alarms: Alarms
+    ) -> None:
+        self._reader = reader
+        self._ledger = ledger
+        self._inbox = inbox
+        self._deployer = deployer
+        self._plane = plane
+        self._alarms = alarms
+        self._lock = asyncio.Lock()
+        self.site = Site()
+        ledger.listen(self._on_change)
+
+    async def apply(self) -> None:
+        """Read the files and make them hold. Never raises for what they say."""
+        async with self._lock:
+            self.site = await asyncio.to_thread(self._reader.read)
+            self._deployer.site_layers = {a.instance: layer_of(a) for a in self.site.apps if a.kind == "values"}
+            self.configure_plane()
+            await self._apply_apps()
+            self._report()
+
+    def configure_plane(self) -> None:
+        """Give the data plane its devices, points and rules; what does not fit together keeps the last that did."""
+        rules = list(self.site.rules)
+        for stored in self._ledger.rules.values():
+            rules += parse_rules(stored)
+        try:
+            self._plane.configure(self.site.devices, self.site.points, rules)
+        except GatewayError as error:
+            log.warning("site_not_applied code=%s reason=%s", error.code, error)
+            self._alarms.raise_alarm(SOURCE, "not_applied", Severity.MAJOR, str(error))
+        else:
+            self._alarms.clear_alarm(SOURCE, "not_applied")
+
+    def parse(self, stored: StoredRule) -> tuple[RuleConfig, ...]:
+        """Rules of a command, checked against those that stand; Mistakes or Malformed, and nothing has changed."""
+        rules = parse_rules(stored)
+        taken = {r.name: r.source for r in self.site.rules}
+        for other in self._ledger.rules.values():
+            if other.name != stored.name:
+                taken.update({r.name: f"rules '{other.name}'" for r in parse_rules(other)})
+        for rule in rules:
+            if rule.name in taken:
+                raise Malformed(
+                    "rules.duplicate", f"rule '{rule.name}' stands in {taken[rule.name]} already", hint="rename it"
+                )
+        return rules
+
+    def _on_change(self, change: Change) -> None:
+        if change.rules or change.rules_gone:
+            self.configure_plane()
+
+    async def _apply_apps(self) -> None:
+        wanted = {a.instance: a for a in self.site.apps}
+        for instance, app in wanted.items():
+            if self._ledger.meta.get(SEEN + instance) != seal(app):
+                await self._submit_app(app)
+        if "apps" in self.site.missing:
+            return
+        for instance in [d.name for d in self._ledger.desired.values() if d.owner is Origin.FILE]:
+            if instance not in wanted and not self._kept_alive(instance):
+                await self._submit("app.remove", {"instance": instance}, instance, "")
+
+    def _kept_alive(self, instance: str) -> bool:
+        """A file of this instance is there but was never valid since the start: it must not remove what runs."""
+        return any(
+            Path(p.source).stem == instance or Path(p.source).parent.name == instance for p in self.site.problems
+        )
+
+    async def _submit_app(self, app: AppFile) -> None:
+        exists = self._ledger.desired.get(app.instance)
+        if app.kind == "manifest":
+            kind = "app.upgrade" if exists else "app.install"
+            params: dict[str, Any] = {"instance": app.instance, "manifest": app.text, "files": dict(app.files)}
+            params["folder"] = str(app.folder or "")
+            await self._submit(kind, params, app.instance, seal(app))
+        elif exists and exists.current is not None:
+            params = {"instance": app.instance, "values": dict(app.values), "ports": dict(app.ports)}
+            if app.config is not None:
+                params["config"] = dict(app.config)
+            await self._submit("app.configure", params, app.instance, seal(app))
+
+    async def _submit(self, kind: str, params: Mapping[str, Any], instance: str, mark: str) -> None:
+        command = Command(f"file-{uuid.uuid4().hex}", kind, params, Origin.FILE, who=f"apps.d/{instance}")
+        reply = await self._inbox.submit(command)
+        code = f"app_{instance}"
+        if reply.ok or reply.code in (400, 403, 404, 409):
+            await self._ledger.decide(lambda: Change(meta=((SEEN + instance, mark),)))
+        if reply.ok:
+            self._alarms.clear_alarm(SOURCE, code)
+        else:
+            log.warning("site_app_refused instance=%s code=%d reason=%s", instance, reply.code, reply.msg)
+            self._alarms.raise_alarm(SOURCE, code, Severity.MINOR, f"apps.d/{instance}: {reply.msg}")
+
+    def _report(self) -> None:
+        site = self.site
+        if site.problems:
+            more = f" (and {len(site.problems) - 1} more)" if len(site.problems) > 1 else ""
+            message = f"{site.problems[0]}{more}; the last valid content stays in force"
+            self._alarms.raise_alarm(SOURCE, "invalid", Severity.MINOR, message)
+        else:
+            self._alarms.clear_alarm(SOURCE, "invalid")
+        if site.missing:
+            message = f"{', '.join(f'{kind}.d' for kind in site.missing)} vanished or was emptied; nothing was removed"
+            self._alarms.raise_alarm(SOURCE, "missing", Severity.MINOR, message)
+        else:
+            self._alarms.clear_alarm(SOURCE, "missing")
+        log.info(
+            "site_applied devices=%d rules=%d apps=%d problems=%d",
+            len(site.devices), len(site.rules), len(site.apps), len(site.problems),
+        )  # fmt: skip
+
+
+def parse_rules(stored: StoredRule) -> tuple[RuleConfig, ...]:
+    """The rules in an applied text; Mistakes with every problem."""
+    return read_rules_text(stored.text, stored.name)
+
+
+def layer_of(app: AppFile) -> Layer:
+    """A site's values as a layer."""
+    return Layer(values=app.values, config=app.config, ports=app.ports)
+
+
+def seal(app: AppFile) -> str:
+    """Changes whenever what the file says changes."""
+    return hashlib.sha256(repr((app.kind, app.text, app.files, app.values, app.config, app.ports)).encode()).hexdigest()
