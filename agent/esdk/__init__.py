@@ -1,0 +1,1 @@
+"""The gateway's resources for containers and APPs: one Unix socket per instance, one module per category."""

@@ -109,8 +109,8 @@ class HttpConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._stalled = False
         if self._sink is not None:
-            self._sink.drained()
             self._enter(Phase.STREAMING, self._beat_s())
+            self._sink.drained()
         elif self._phase is Phase.CLOSING:
             self._enter(Phase.CLOSING, self._limits.linger_s)
         elif self._busy:
@@ -118,7 +118,7 @@ class HttpConnection(asyncio.Protocol):
         else:
             self._go_on()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio names it)
+    def connection_lost(self, exc: Exception | None) -> None:
         self._phase = Phase.CLOSING
         self._server.leave(self)
         self._parser.release()
@@ -365,10 +365,16 @@ class HttpConnection(asyncio.Protocol):
 
     def end_quietly(self) -> None:
         """The server is about to stop: end what is not in the middle of an answer."""
-        if self._phase is Phase.STREAMING and self._task is not None:
-            self._task.cancel()
-        elif self._phase is not Phase.HANDLING:
+        if not self.end_stream() and self._phase is not Phase.HANDLING:
             self._transport.close()
+
+    def end_stream(self) -> bool:
+        """End the stream, if this connection is one."""
+        if self._phase is not Phase.STREAMING or self._task is None:
+            return False
+        self._task.cancel()
+        self._transport.close()
+        return True
 
     def close(self) -> None:
         """The server stops: end what goes on."""

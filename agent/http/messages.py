@@ -83,13 +83,25 @@ class Response:
 
 
 class Sink(Protocol):
-    """Where a stream's feed puts its events."""
+    """Where a stream's feed puts its events.
+
+    `on_ready`, if set, is called each time everything written has left this process after it had been blocked.
+    """
+
+    closed: bool
+    on_ready: Callable[[], None] | None
 
     @property
-    def closed(self) -> bool: ...
+    def blocked(self) -> bool:
+        """True while something written before has not left this process."""
+        ...
 
     def send(self, event: str, data: bytes, event_id: str = "") -> None:
         """Write one event now. A reader that leaves too much unread is cut; after that nothing is written."""
+        ...
+
+    def write(self, frame: bytes) -> None:
+        """Like `send`, for several events already encoded (`events.encode_event`)."""
         ...
 
     async def ready(self) -> None:

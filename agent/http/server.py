@@ -98,6 +98,11 @@ class HttpServer:
             self._sweep_timer = None
         await asyncio.sleep(0)  # lets the transports report the loss
 
+    def end_streams(self) -> None:
+        """End all event streams; their readers come back and are checked anew."""
+        for connection in list(self._connections):
+            connection.end_stream()
+
     @property
     def connections(self) -> int:
         """How many are open now."""
