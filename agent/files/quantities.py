@@ -43,6 +43,23 @@ def parse_size_bytes(text: object) -> int:
     return int(size)
 
 
+def duration_text(seconds: float) -> str:
+    """Seconds as a file writes them: ``500ms``, ``10s``, ``5m``."""
+    for unit in ("d", "h", "m", "s"):
+        if seconds >= SECONDS[unit] and seconds % SECONDS[unit] == 0:
+            return f"{seconds / SECONDS[unit]:g}{unit}"
+    return f"{seconds * 1000:g}ms" if seconds else "0s"
+
+
+def size_text(size_bytes: int) -> str:
+    """Bytes as a file writes them: ``64M``, ``1G``."""
+    for unit in ("t", "g", "m", "k"):
+        whole = 1024 ** POWER[unit]
+        if size_bytes >= whole and size_bytes % whole == 0:
+            return f"{size_bytes // whole}{unit.upper()}"
+    return f"{size_bytes}B"
+
+
 def shown(value: object) -> str:
     """A value as the file's reader sees it, short enough for one line of a message."""
     if value is None:

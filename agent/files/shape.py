@@ -65,10 +65,10 @@ def _adapter(shape: Any) -> TypeAdapter[Any]:
 
 def known_keys(schema: Mapping[str, Any], path: Path) -> list[str]:
     """The keys allowed in the mapping at `path`."""
-    return list(_node(schema, path).get("properties", {}))
+    return list(node_at(schema, path).get("properties", {}))
 
 
-def _node(schema: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
+def node_at(schema: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
     """The part of the JSON Schema that describes what stands at `path`; empty where it says nothing."""
     node = _resolve(schema, schema)
     for step in path:
@@ -100,10 +100,10 @@ def _translate(document: Document, details: ErrorDetails, schema: Mapping[str, A
         hint = did_you_mean(key, known_keys(schema, path[:-1]))
         return document.problem(path, f"{area}.unknown_key", f"unknown key '{key}' in {where}", hint, at_key=True)
     if kind in MISSING:
-        hint = str(_node(schema, loc).get("description", ""))
+        hint = str(node_at(schema, loc).get("description", ""))
         message = f"'{loc[-1]}' is missing in {_named(path)}"
         return document.problem(path, f"{area}.missing_key", message, hint, at_key=True)
-    what, message, hint = _words(details, _node(schema, path))
+    what, message, hint = _words(details, node_at(schema, path))
     at_key = loc[-1:] == ("[key]",)
     name = _named(path)
     message = f"the name {message}" if at_key else f"{name} {message}"
