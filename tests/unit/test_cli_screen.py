@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import io
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.cli.main import NOUNS
 from agent.cli.pairs import scalar, split_pairs
 from agent.cli.rows import rows_of
 from agent.cli.screen import Column, Screen, open_screen
+from agent.cli.session import BY_STATUS
 from agent.cli.words import clean, moment, plain, size, span, width
 from agent.errors import Malformed
 
@@ -138,3 +143,18 @@ def test_a_command_imports_nothing_heavy() -> None:
         "uuid",
     }
     assert not heavy & set(done.stdout.split())
+
+
+def test_every_command_stands_in_the_documentation() -> None:
+    text = (Path(__file__).parents[2] / "docs/cli.md").read_text(encoding="utf-8")
+    for noun, (module, _) in NOUNS.items():
+        for verb in importlib.import_module(f"agent.cli.{module}").VERBS:
+            rows = [line for line in text.splitlines() if line.startswith(f"| `ecgw {noun}")]
+            assert any(re.search(rf"`(ecgw {noun} )?{verb.name or f'ecgw {noun}'}\b", row) for row in rows), (
+                noun,
+                verb.name,
+            )
+
+
+def test_the_exit_codes_of_the_documentation_are_the_errors_own() -> None:
+    assert {kind.exit_code for kind in BY_STATUS.values()} == {1, 2, 3, 4}
