@@ -53,6 +53,7 @@ class AlarmBook:
         self._active: dict[str, Alarm] = {}
         self._unsent: deque[OutRecord] = deque(maxlen=10_000)
         self._unsaved: dict[str, Alarm] = {}
+        self._urgent = False
         self._work = Background(self._settle, "alarms")
         self.on_change: list[Callable[[Alarm], None]] = []
 
@@ -126,6 +127,7 @@ class AlarmBook:
             del self._active[alarm.key]
         self._unsaved[alarm.key] = alarm
         if state is not None:
+            self._urgent = True
             self._unsent.append(OutRecord(Priority.CRITICAL, "event", _encode(alarm, state, self._clock.now_ms())))
             self._send()
             for tell in self.on_change:
@@ -148,6 +150,7 @@ class AlarmBook:
                 await asyncio.sleep(RETRY_S)
                 continue
             changed, self._unsaved = self._unsaved, {}
+            self._urgent = False
             try:
                 await self._sender.flushed()
                 for key, alarm in list(changed.items()):
@@ -157,7 +160,7 @@ class AlarmBook:
                 # The disk is full or failing: the newest state of each alarm is kept and tried again.
                 self._unsaved = changed | self._unsaved
                 await asyncio.sleep(RETRY_S)
-            if self._unsaved and not self._unsent:
+            if self._unsaved and not self._urgent:
                 await asyncio.sleep(COUNT_SAVE_S)  # only counts grew: once a second is enough
 
 

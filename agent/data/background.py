@@ -25,6 +25,11 @@ class Background:
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run(), name=f"data.{self._name}")
 
+    @property
+    def running(self) -> bool:
+        """True while there is work."""
+        return self._task is not None and not self._task.done()
+
     async def idle(self) -> None:
         """Wait until there is none."""
         while self._task is not None and not self._task.done():

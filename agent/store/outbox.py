@@ -1,0 +1,249 @@
+"""The outbox's file: what must reach the cloud, numbered, bounded in bytes, forgotten only after the acknowledgement.
+
+A record gets its number in the transaction that writes it: (session, priority, stream, seq) has no holes. When the
+cap is reached the oldest `bulk` goes, then the oldest `normal`, never `critical`; each loss is told by a gap record
+with the exact numbers. A session is the life of one file: a new or restored file begins a new one.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from agent.domain.priority import Priority
+from agent.errors import NoSpace
+from agent.ports import OutRecord, Stored
+from agent.store.database import Database
+
+OVERHEAD_BYTES = 96
+ROWS = tuple(Priority)
+
+MIGRATIONS = (
+    """
+    CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE records(row INTEGER PRIMARY KEY AUTOINCREMENT, priority INTEGER NOT NULL, session TEXT NOT NULL,
+                         stream TEXT NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, payload BLOB NOT NULL,
+                         count INTEGER NOT NULL, created_ms INTEGER NOT NULL, bytes INTEGER NOT NULL);
+    CREATE INDEX records_in_order ON records(priority, row);
+    CREATE TABLE streams(session TEXT NOT NULL, priority INTEGER NOT NULL, stream TEXT NOT NULL,
+                         last_seq INTEGER NOT NULL, PRIMARY KEY(session, priority, stream)) WITHOUT ROWID;
+    CREATE TABLE totals(priority INTEGER NOT NULL, stream TEXT NOT NULL, kind TEXT NOT NULL,
+                        added_records INTEGER NOT NULL DEFAULT 0, added_samples INTEGER NOT NULL DEFAULT 0,
+                        added_bytes INTEGER NOT NULL DEFAULT 0,
+                        sent_records INTEGER NOT NULL DEFAULT 0, sent_samples INTEGER NOT NULL DEFAULT 0,
+                        dropped_records INTEGER NOT NULL DEFAULT 0, dropped_samples INTEGER NOT NULL DEFAULT 0,
+                        PRIMARY KEY(priority, stream, kind)) WITHOUT ROWID;
+    CREATE TABLE held(priority INTEGER PRIMARY KEY, records INTEGER NOT NULL, bytes INTEGER NOT NULL);
+    INSERT INTO held VALUES(0, 0, 0), (1, 0, 0), (2, 0, 0);
+    CREATE TABLE gaps(id INTEGER PRIMARY KEY, session TEXT NOT NULL, priority INTEGER NOT NULL, stream TEXT NOT NULL,
+                      first INTEGER NOT NULL, last INTEGER NOT NULL, records INTEGER NOT NULL,
+                      samples INTEGER NOT NULL, at_ms INTEGER NOT NULL);
+    """,
+)
+
+
+class SqliteOutbox:
+    """An `OutboxStore` in one SQLite file of at most about `cap_bytes` of records."""
+
+    def __init__(self, path: Path, cap_bytes: int) -> None:
+        self._path = path
+        self._cap_bytes = cap_bytes
+        self._db = Database(path, MIGRATIONS)
+        self._session = ""
+        # Rows handed to the pump may be at the cloud already: dropping one of them would make a false gap.
+        self._lent: set[int] = set()
+
+    async def open(self) -> None:
+        """Open or make the file, and begin a new session when it is not the file it was."""
+        await self._db.open()
+        await self._db.run(self._begin)
+
+    async def close(self) -> None:
+        """Finish what waits, then close."""
+        await self._db.close()
+
+    @property
+    def session(self) -> str:
+        """The session that new records belong to."""
+        return self._session
+
+    async def append(self, records: Sequence[OutRecord], stream: str, now_ms: int) -> None:
+        """Write the records; returns after the commit. `stream`: live or hist, for events and data.
+
+        NoSpace ``outbox.full``: only critical records are left and there is no room; none of `records` was written.
+        """
+        await self._db.run(lambda connection: self._append(connection, records, stream, now_ms))
+
+    async def head(self, limit: int) -> list[Stored]:
+        """The next records to send, critical first, then by age. Gaps become records here, so they cover all so far."""
+        return await self._db.run(lambda connection: self._head(connection, limit))
+
+    async def forget(self, rows: Sequence[int]) -> None:
+        """Delete what the broker has acknowledged."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            _forget(connection, rows)
+            self._lent.difference_update(rows)
+
+        await self._db.run(work)
+
+    async def depth(self) -> Mapping[str, Any]:
+        """What is held and what was counted, see `Outbox.status`."""
+        return await self._db.read(self._depth)
+
+    def _begin(self, c: sqlite3.Connection) -> None:
+        meta = dict(c.execute("SELECT key, value FROM meta").fetchall())
+        file = self._path.stat()
+        identity = f"{file.st_dev}:{file.st_ino}"
+        if meta.get("identity") != identity or "session" not in meta:
+            meta = {"identity": identity, "session": secrets.token_hex(8)}
+            c.executemany("INSERT OR REPLACE INTO meta VALUES(?,?)", meta.items())
+        self._session = meta["session"]
+
+    def _append(self, c: sqlite3.Connection, records: Sequence[OutRecord], stream: str, now_ms: int) -> None:
+        held = sum(row[0] for row in c.execute("SELECT bytes FROM held"))
+        for record in records:
+            size = len(record.payload) + OVERHEAD_BYTES
+            row = self._insert(c, record, record.kind if record.kind in ("job", "reply") else stream, now_ms, size)
+            held += size
+            if held > self._cap_bytes:
+                held -= self._make_room(c, held - self._cap_bytes, record.priority, row, now_ms)
+
+    def _insert(self, c: sqlite3.Connection, record: OutRecord, stream: str, now_ms: int, size: int) -> int:
+        rank = record.priority.rank
+        seq = c.execute(
+            "INSERT INTO streams VALUES(?,?,?,1) ON CONFLICT DO UPDATE SET last_seq=last_seq+1 RETURNING last_seq",
+            (self._session, rank, stream),
+        ).fetchone()[0]
+        values = (rank, self._session, stream, seq, record.kind, record.payload, record.count, now_ms, size)
+        columns = "priority, session, stream, seq, kind, payload, count, created_ms, bytes"
+        row = c.execute(f"INSERT INTO records({columns}) VALUES(?,?,?,?,?,?,?,?,?)", values).lastrowid
+        c.execute(
+            "INSERT INTO totals(priority, stream, kind, added_records, added_samples, added_bytes) VALUES(?,?,?,1,?,?)"
+            " ON CONFLICT DO UPDATE SET added_records=added_records+1, added_samples=added_samples+excluded.added_samples,"
+            " added_bytes=added_bytes+excluded.added_bytes",
+            (rank, stream, record.kind, record.count, size),
+        )
+        c.execute("UPDATE held SET records=records+1, bytes=bytes+? WHERE priority=?", (size, rank))
+        assert row is not None
+        return row
+
+    def _make_room(self, c: sqlite3.Connection, wanted: int, newcomer: Priority, own: int, now_ms: int) -> int:
+        """Drop the oldest bulk, then normal, until `wanted` bytes are free; returns how many are.
+
+        A newcomer never drives out what is more urgent: where only that is left, it goes itself. One of priority
+        critical does not go: its whole append is undone.
+        """
+        freed = 0
+        for rank in range(Priority.BULK.rank, max(newcomer.rank, Priority.NORMAL.rank) - 1, -1):
+            sql = "SELECT row, session, stream, seq, kind, count, bytes FROM records WHERE priority=? ORDER BY row"
+            victims = []
+            for row, *about, size in c.execute(sql, (rank,)):
+                if freed >= wanted:
+                    break
+                if row not in self._lent:
+                    victims.append((row, *about, size))
+                    freed += size
+            for victim in victims:
+                _drop(c, rank, victim, now_ms)
+        if freed < wanted:
+            if newcomer is Priority.CRITICAL:
+                raise NoSpace(
+                    "outbox.full", f"the outbox holds {self._cap_bytes} bytes of records that may not be dropped",
+                    hint="bring the cloud link back, or give uplink.disk more room",
+                )  # fmt: skip
+            # Everything older of its own priority is on its way: what came last is lost, and numbered.
+            sql = "SELECT row, session, stream, seq, kind, count, bytes FROM records WHERE row=?"
+            for row in c.execute(sql, (own,)).fetchall():
+                _drop(c, newcomer.rank, row, now_ms)
+                freed += row[6]
+        return freed
+
+    def _head(self, c: sqlite3.Connection, limit: int) -> list[Stored]:
+        for gap in c.execute("SELECT * FROM gaps ORDER BY id").fetchall():
+            _, session, rank, stream, first, last, records, samples, at_ms = gap
+            body = {
+                "type": "gap", "session": session, "priority": ROWS[rank].value, "stream": stream, "from": first,
+                "to": last, "records": records, "samples": samples, "t": at_ms,
+            }  # fmt: skip
+            record = OutRecord(Priority.CRITICAL, "event", msgspec.json.encode(body))
+            self._insert(c, record, "hist", at_ms, len(record.payload) + OVERHEAD_BYTES)
+        c.execute("DELETE FROM gaps")
+        sql = (
+            "SELECT row, session, priority, stream, seq, kind, payload, count, created_ms FROM records"
+            " ORDER BY priority, row LIMIT ?"
+        )
+        stored = [
+            Stored(row, session, ROWS[rank], stream, seq, kind, payload, count, at_ms)
+            for row, session, rank, stream, seq, kind, payload, count, at_ms in c.execute(sql, (limit,))
+        ]
+        self._lent.update(each.row for each in stored)
+        return stored
+
+    def _depth(self, c: sqlite3.Connection) -> dict[str, Any]:
+        held = c.execute("SELECT priority, records, bytes FROM held").fetchall()
+        names = (
+            "priority", "stream", "kind", "added_records", "added_samples", "added_bytes", "sent_records",
+            "sent_samples", "dropped_records", "dropped_samples",
+        )  # fmt: skip
+        totals = [dict(zip(names, (ROWS[row[0]].value, *row[1:]), strict=True)) for row in c.execute(
+            f"SELECT {', '.join(names)} FROM totals ORDER BY 1, 2, 3"  # noqa: S608
+        )]  # fmt: skip
+        streams = c.execute(
+            "SELECT priority, stream, last_seq FROM streams WHERE session=? ORDER BY 1, 2", (self._session,)
+        )
+        disk = os.statvfs(self._path.parent)
+        return {
+            "session": self._session,
+            "records": {ROWS[rank].value: records for rank, records, _ in held},
+            "bytes": sum(size for _, _, size in held),
+            "cap_bytes": self._cap_bytes,
+            "disk_free_bytes": disk.f_bavail * disk.f_frsize,
+            "oldest_ms": c.execute("SELECT min(created_ms) FROM records").fetchone()[0],
+            "streams": [{"priority": ROWS[r].value, "stream": s, "last_seq": seq} for r, s, seq in streams],
+            "totals": totals,
+            "gaps_waiting": c.execute("SELECT count(*) FROM gaps").fetchone()[0],
+        }
+
+
+def _drop(c: sqlite3.Connection, rank: int, victim: Iterable[Any], now_ms: int) -> None:
+    row, session, stream, seq, kind, count, size = victim
+    c.execute("DELETE FROM records WHERE row=?", (row,))
+    c.execute("UPDATE held SET records=records-1, bytes=bytes-? WHERE priority=?", (size, rank))
+    c.execute(
+        "UPDATE totals SET dropped_records=dropped_records+1, dropped_samples=dropped_samples+?"
+        " WHERE priority=? AND stream=? AND kind=?",
+        (count, rank, stream, kind),
+    )
+    grown = c.execute(
+        "UPDATE gaps SET last=?, records=records+1, samples=samples+?, at_ms=?"
+        " WHERE session=? AND priority=? AND stream=? AND last=?",
+        (seq, count, now_ms, session, rank, stream, seq - 1),
+    ).rowcount
+    if not grown:
+        c.execute(
+            "INSERT INTO gaps(session, priority, stream, first, last, records, samples, at_ms) VALUES(?,?,?,?,?,1,?,?)",
+            (session, rank, stream, seq, seq, count, now_ms),
+        )
+
+
+def _forget(c: sqlite3.Connection, rows: Sequence[int]) -> None:
+    for row in rows:
+        found = c.execute(
+            "DELETE FROM records WHERE row=? RETURNING priority, stream, kind, count, bytes", (row,)
+        ).fetchone()
+        if found is None:
+            continue
+        rank, stream, kind, count, size = found
+        c.execute("UPDATE held SET records=records-1, bytes=bytes-? WHERE priority=?", (size, rank))
+        c.execute(
+            "UPDATE totals SET sent_records=sent_records+1, sent_samples=sent_samples+?"
+            " WHERE priority=? AND stream=? AND kind=?",
+            (count, rank, stream, kind),
+        )
