@@ -9,7 +9,8 @@ import pytest
 from blockbuster import BlockBuster
 from hypothesis import settings
 
-from deploy.lab import Broker, Pki, Plant, Registry, engine_socket, ping_engine, remove_leftovers
+from deploy.lab import Broker, LabError, Pki, Plant, Registry, engine_socket, ping_engine, remove_leftovers
+from deploy.lab.engine import BASE_IMAGES, docker
 
 # A deadline for one example measures the machine, not the code. CI always tries the same examples, so that it fails only for
 # a change; at home they differ each time, and what was found is kept in .hypothesis.
@@ -79,8 +80,11 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 
 @pytest.fixture(scope="session", name="engine_socket")
 def running_engine_socket() -> Path:
-    """The running engine's socket; a test run without one fails here, with the remedy."""
+    """The running engine's socket. Without one, or without the base images, the tests that need it fail here, with the remedy."""
     ping_engine()
+    for image in BASE_IMAGES:
+        if not docker("image", "ls", "--quiet", image).strip():
+            raise LabError(f"the engine has no image {image}", "run `make images`")
     return engine_socket()
 
 

@@ -75,7 +75,7 @@ if ! made_by_recipe ec/python:3; then
         give_up 1 "mmdebstrap failed (above, and build/images-python.log)" "run again; apt-get update first where a package was not found"
     }
     rm -rf "$work/root/usr/share/doc" "$work/root/usr/share/man" "$work/root/usr/share/locale" "$work/root/var/cache" "$work/root/var/lib/apt"
-    sh deploy/images/rootfs.sh "$work/root" "$work/root/bin/busybox"
+    sh deploy/images/rootfs.sh "$work/root" /bin/busybox
     # No maintainer script ran, so what they would have made is made here.
     cat "$work"/root/usr/share/ca-certificates/mozilla/*.crt >"$work/root/etc/ssl/certs/ca-certificates.crt"
     # The root is read-only at run time: byte code that is not here now would be compiled at every start. (A few of the

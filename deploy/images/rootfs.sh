@@ -5,6 +5,10 @@ root=$1
 busybox=$2
 
 mkdir -p "$root/etc" "$root/tmp" "$root/root" "$root/proc" "$root/sys" "$root/dev" "$root/run" "$root/data"
+# From Debian 13 on packages hold /usr/bin and /usr/lib only, and a package that is not wanted here makes the links.
+for folder in bin sbin lib lib32 lib64 libx32; do
+    if [ -d "$root/usr/$folder" ] && [ ! -e "$root/$folder" ]; then ln -s "usr/$folder" "$root/$folder"; fi
+done
 [ -L "$root/bin" ] || mkdir -p "$root/bin"
 [ -e "$root/bin/busybox" ] || cp "$busybox" "$root/bin/busybox"
 for applet in $("$busybox" --list); do

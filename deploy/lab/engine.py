@@ -10,6 +10,7 @@ from pathlib import Path
 from deploy.lab.process import LabError
 
 LABEL = "ec.gateway"
+BASE_IMAGES = ("ec/busybox:1", "ec/python:3")
 _DEFAULT_SOCKET = Path("/var/run/docker.sock")
 
 

@@ -63,10 +63,9 @@ class Plant:
 
     def counters(self) -> dict[str, int]:
         """Packets and bytes as the kernel counted them on the host's end: rx is what came from the plant."""
-        out: dict[str, int] = {}
-        for name in ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes"):
-            out[name] = int(Path(f"/sys/class/net/{self.host_link}/statistics/{name}").read_text())
-        return out
+        (link,) = json.loads(_ip("-json", "-statistics", "link", "show", self.host_link))
+        counted = link["stats64"]
+        return {f"{way}_{what}": int(counted[way][what]) for way in ("rx", "tx") for what in ("packets", "bytes")}
 
     def cut(self) -> None:
         """Take the link down, as a pulled cable does."""
