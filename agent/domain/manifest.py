@@ -28,7 +28,7 @@ def read_manifest(document: Document) -> tuple[Manifest | None, tuple[Problem, .
     if not isinstance(document.data, dict):
         findings.say((), "manifest.type", f"the manifest is {describe(document.data)}", "it must be a Compose file")
         return None, tuple(findings.problems)
-    top = findings.fields((), document.data, TOP_KEYS | LATER_TOP.keys())
+    top = findings.fields((), document.data, TOP_KEYS, LATER_TOP)
     for key in sorted(LATER_TOP.keys() & top.keys()):
         findings.unsupported((key,), LATER_TOP[key])
     name = _name(findings, top)
@@ -41,11 +41,14 @@ def read_manifest(document: Document) -> tuple[Manifest | None, tuple[Problem, .
     environment = Environment({**spared, **known.values}, known.open | (spared.keys() - known.values.keys()))
     volumes = _volume_names(top.get("volumes"))
     body, problems = read_body(document, environment, volumes, extension.network)
-    problems = tuple(
-        sorted({*findings.problems, *problems}, key=lambda each: (each.mark.line, each.mark.col, each.code))
-    )
-    if problems:
-        return None, problems
+    found = [*findings.problems, *problems]
+    if found:
+        # What no grant can allow is a mistake too: said with the others, it is corrected in the same go.
+        hopeless = (ask for ask in body.asks if not ask.grant)
+        found += (document.problem(ask.path, ask.code, ask.message, ask.hint, at_key=True) for ask in hopeless)
+        return None, tuple(
+            sorted(set(found), key=lambda each: (each.mark.line, each.mark.col, each.code, each.message))
+        )
     warnings: tuple[Problem, ...] = ()
     if "version" in top:
         words = "the top-level 'version' means nothing any more"

@@ -45,7 +45,7 @@ class Extension:
 
 def read_extension(findings: Findings, value: Any) -> Extension:
     """`x-ec` but for parameters, permissions and update, which are read on their own."""
-    given = findings.fields(ROOT, value if value is not None else {}, KEYS | LATER_EXTENSION.keys())
+    given = findings.fields(ROOT, value if value is not None else {}, KEYS, LATER_EXTENSION)
     fields = {key: item for key, item in given.items() if item is not None}
     for key in LATER_EXTENSION.keys() & fields.keys():
         findings.unsupported((*ROOT, key), LATER_EXTENSION[key])

@@ -17,6 +17,7 @@ _FACTOR = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 MAX_DURATION_S = 30 * 86_400.0
 MAX_BYTES = 2**50
 MAX_TEXT_CHARS = 32_768
+_SAID_ANYWAY = frozenset({"manifest.image_value"})
 
 
 class Findings:
@@ -42,7 +43,7 @@ class Findings:
 
     def say(self, path: Path, code: str, message: str, hint: str = "", *, at_key: bool = False) -> None:
         """Note a mistake at `path`."""
-        if path not in self.pending:
+        if path not in self.pending or code in _SAID_ANYWAY:
             self.problems.append(self.document.problem(path, code, message, hint, at_key=at_key))
 
     def wrong(self, path: Path, value: Any, wanted: str) -> None:
@@ -157,23 +158,33 @@ class Findings:
         self.wrong(path, value, wanted)
         return iter(())
 
-    def fields(self, path: Path, value: Any, known: Collection[str], wanted: str = "a mapping") -> Mapping[str, Any]:
-        """The known entries of a mapping; each other one is a mistake, but `x-...` is let be."""
+    def fields(
+        self,
+        path: Path,
+        value: Any,
+        accepted: Collection[str],
+        refused: Collection[str] = (),
+        wanted: str = "a mapping",
+    ) -> Mapping[str, Any]:
+        """The known entries of a mapping; each other one is a mistake, but `x-...` is let be.
+
+        `refused` are keys that are known and that the caller refuses by itself, each in its own words.
+        """
         found: dict[str, Any] = {}
         for key, below, item in self.entries(path, value, wanted):
-            if key in known:
+            if key in accepted or key in refused:
                 found[key] = item
             elif not key.startswith("x-"):
-                self.unknown(below, known)
+                self.unknown(below, accepted, refused)
         return found
 
-    def unknown(self, path: Path, known: Collection[str]) -> None:
-        """Note a key that nobody knows, with the nearest known one."""
+    def unknown(self, path: Path, accepted: Collection[str], refused: Collection[str] = ()) -> None:
+        """Note a key that nobody knows, with the nearest known one, or else what is accepted."""
         key = str(path[-1])
         where = f" in {dotted(path[:-1])}" if path[:-1] else ""
-        self.say(
-            path, "manifest.unknown_key", f"unknown key '{_cut(key)}'{where}", did_you_mean(key, known), at_key=True
-        )
+        near = did_you_mean(key, {*accepted, *refused})
+        hint = near if near.startswith("did") else did_you_mean("", accepted)
+        self.say(path, "manifest.unknown_key", f"unknown key '{_cut(key)}'{where}", hint, at_key=True)
 
     def unsupported(self, path: Path, hint: str) -> None:
         """Note a known thing that this gateway does not carry out, so that it is never dropped in silence."""

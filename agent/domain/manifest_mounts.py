@@ -54,7 +54,7 @@ def _short_mount(findings: Findings, path: Path, item: Any) -> VolumeUse | None:
 
 
 def _long_mount(findings: Findings, path: Path, item: dict[str, Any]) -> VolumeUse | Tmpfs | None:
-    fields = dict(findings.fields(path, item, _LONG_KEYS | {"consistency"}))
+    fields = dict(findings.fields(path, item, _LONG_KEYS, ("consistency",)))
     if "consistency" in fields:
         findings.unsupported((*path, "consistency"), "leave it out")
     kind = findings.choice((*path, "type"), fields.get("type"), ("volume", "bind", "tmpfs"))
@@ -212,7 +212,7 @@ def _short_port(findings: Findings, path: Path, item: Any) -> PublishedPort | No
 
 
 def _long_port(findings: Findings, path: Path, item: dict[str, Any]) -> PublishedPort | None:
-    fields = findings.fields(path, item, _PORT_KEYS | {"name", "app_protocol"})
+    fields = findings.fields(path, item, _PORT_KEYS, ("name", "app_protocol"))
     for later in ("name", "app_protocol"):
         if later in fields:
             findings.unsupported((*path, later), "leave it out")

@@ -72,14 +72,14 @@ def _limit(findings: Findings, path: Path, key: str, value: Any) -> float | None
 
 
 def _deploy_limits(findings: Findings, path: Path, deploy: Any) -> dict[str, Any]:
-    fields = findings.fields(path, deploy, {"resources", *_DEPLOY_LATER})
+    fields = findings.fields(path, deploy, ("resources",), _DEPLOY_LATER)
     for key in fields:
         if key in _DEPLOY_LATER:
             findings.unsupported((*path, key), _DEPLOY_LATER[key])
     if fields.get("resources") is None:
         return {}
     here = (*path, "resources")
-    resources = findings.fields(here, fields["resources"], {"limits", "reservations"})
+    resources = findings.fields(here, fields["resources"], ("limits",), ("reservations",))
     if resources.get("reservations") is not None:
         reserved = resources["reservations"]
         if isinstance(reserved, dict) and reserved.get("devices"):
@@ -91,12 +91,12 @@ def _deploy_limits(findings: Findings, path: Path, deploy: Any) -> dict[str, Any
     return dict(findings.fields((*here, "limits"), resources["limits"], {"cpus", "memory", "pids"}))
 
 
-_HEALTH_KEYS = frozenset({"test", "interval", "timeout", "retries", "start_period", "start_interval", "disable"})
+_HEALTH_KEYS = frozenset({"test", "interval", "timeout", "retries", "start_period", "disable"})
 
 
 def read_healthcheck(findings: Findings, path: Path, value: Any) -> Healthcheck | None:
     """`healthcheck`; ("NONE",) as its test turns the image's own off."""
-    fields = findings.fields(path, value, _HEALTH_KEYS)
+    fields = findings.fields(path, value, _HEALTH_KEYS, ("start_interval",))
     if "start_interval" in fields:
         findings.unsupported((*path, "start_interval"), "use interval")
     if "disable" in fields and findings.flag((*path, "disable"), fields["disable"]):

@@ -41,8 +41,7 @@ Reader: TypeAlias = Callable[[Findings, Path, Any], Fields]
 def read_service(findings: Findings, name: str, value: Any) -> Service:
     """One service; what is wrong or dangerous is noted in `findings`, the rest has its default."""
     path: Path = ("services", name)
-    known = {*READERS, *GROUPED, *DANGEROUS, *LATER}
-    fields = dict(findings.fields(path, value, known))
+    fields = dict(findings.fields(path, value, ACCEPTED, REFUSED))
     found: dict[str, Any] = {}
     for key, item in fields.items():
         below = (*path, key)
@@ -102,7 +101,7 @@ def _plain(field: str, read: Callable[[Findings, Path, Any], Any]) -> Reader:
 def _image(findings: Findings, path: Path, value: Any) -> Fields:
     if path in findings.filled:
         words = "an image cannot come out of ${...}: a release runs the same images everywhere"
-        findings.say(path, "manifest.value", words, "write it out")
+        findings.say(path, "manifest.image_value", words, "write it out")
         return {}
     return _some("image", findings.matching(path, value, IMAGE, "an image such as 127.0.0.1:5000/name:1.0"))
 
@@ -265,3 +264,6 @@ READERS: Mapping[str, Reader] = {
 
 GROUPED = frozenset({"deploy", "mem_limit", "cpus", "pids_limit"})
 """Keys that are read together, as limits."""
+
+ACCEPTED = READERS.keys() | GROUPED
+REFUSED = DANGEROUS.keys() | LATER.keys()
