@@ -10,10 +10,9 @@ from typing import Annotated, Any, TypeVar
 from fastapi import FastAPI, HTTPException, Path, Query, Request
 from fastapi.responses import JSONResponse
 
-from agent.cloud.link import PahoLink
 from agent.errors import GatewayError
 from cloud_stub import models
-from cloud_stub.commander import Commander
+from cloud_stub.commander import BrokerLink, Commander
 from cloud_stub.reads import Reads
 from cloud_stub.receiver import Pulse
 
@@ -24,7 +23,7 @@ Limit = Annotated[int, Query(ge=1, le=10_000)]
 WaitS = Annotated[float, Query(ge=0, le=30)]
 
 
-def make_api(link: PahoLink, commander: Commander, reads: Reads, pulse: Pulse) -> FastAPI:
+def make_api(link: BrokerLink, commander: Commander, reads: Reads, pulse: Pulse) -> FastAPI:
     """The application over its parts. Nothing is started here."""
     api = FastAPI(title="EC-IoT lab cloud", version="1", docs_url=None, redoc_url=None)
 

@@ -116,7 +116,6 @@ def _serve(arguments: argparse.Namespace, _client: CloudClient) -> int:
     import asyncio
     import logging
 
-    from agent.cloud.link import Tls
     from cloud_stub.serve import ServeSettings, serve
 
     files = [arguments.ca, arguments.cert, arguments.key]
@@ -131,7 +130,7 @@ def _serve(arguments: argparse.Namespace, _client: CloudClient) -> int:
             broker_host,
             broker_port,
             arguments.database,
-            Tls(*files) if all(files) else None,
+            (arguments.ca, arguments.cert, arguments.key) if all(files) else None,
             http_host=http_host,
             http_port=http_port,
         )
@@ -267,7 +266,7 @@ def _data(arguments: argparse.Namespace, client: CloudClient) -> int:
 
 def _streams(arguments: argparse.Namespace, client: CloudClient) -> int:
     rows = client.get(f"/gateways/{arguments.gateway}/streams")
-    names = ("session", "priority", "stream", "batches", "duplicates", "samples", "bytes", "gaps")
+    names = ("session", "priority", "stream", "batches", "duplicates", "samples", "bytes", "gaps", "lost")
     return _print(
         arguments,
         rows,

@@ -9,9 +9,9 @@ import logging
 import math
 import secrets
 import time
-from typing import Any
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Protocol
 
-from agent.cloud.link import PahoLink
 from agent.errors import TooLarge, Unreachable
 from cloud_stub.reads import Reads
 from cloud_stub.receiver import Writer
@@ -22,10 +22,20 @@ log = logging.getLogger(__name__)
 PAYLOAD_MAX_BYTES = 262_144
 
 
+class BrokerLink(Protocol):
+    """What is needed of the link: publishing with a time to live at the broker, and word of each connect."""
+
+    async def publish(
+        self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False, expiry_s: int | None = None
+    ) -> None: ...
+    def changes(self) -> AsyncIterator[bool]: ...
+    def status(self) -> Mapping[str, Any]: ...
+
+
 class Commander:
     """Sends. Raises Unreachable when the broker is, TooLarge for what no gateway would take."""
 
-    def __init__(self, link: PahoLink, store: Store, reads: Reads, writer: Writer) -> None:
+    def __init__(self, link: BrokerLink, store: Store, reads: Reads, writer: Writer) -> None:
         self._link = link
         self._store = store
         self._reads = reads

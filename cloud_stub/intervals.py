@@ -35,3 +35,21 @@ def find_gaps(intervals: Sequence[Interval]) -> list[Interval]:
     """What is missing below the highest number: still on its way, or lost. Streams count from 1."""
     edges = [(0, 0), *intervals]
     return [(last + 1, first - 1) for (_, last), (first, _) in pairwise(edges) if first > last + 1]
+
+
+def subtract(intervals: Sequence[Interval], others: Sequence[Interval]) -> list[Interval]:
+    """What of `intervals` (ascending, apart) no one of `others` covers."""
+    left = list(intervals)
+    for first, last in others:
+        pieces: list[Interval] = []
+        for low, high in left:
+            pieces += [
+                piece for piece in ((low, min(high, first - 1)), (max(low, last + 1), high)) if piece[0] <= piece[1]
+            ]
+        left = pieces
+    return left
+
+
+def size(intervals: Sequence[Interval]) -> int:
+    """How many numbers they hold."""
+    return sum(last - first + 1 for first, last in intervals)

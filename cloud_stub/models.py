@@ -115,7 +115,8 @@ class ItemOut(Given):
 
 
 class StreamOut(Given):
-    """One stream of batches: the closed intervals of numbers received, and the gaps below the highest."""
+    """One stream of batches: the closed intervals of numbers received, the gaps below the highest, and what the
+    gateway said it had no room for."""
 
     session: str
     priority: str
@@ -127,6 +128,7 @@ class StreamOut(Given):
     bytes: int
     intervals: list[tuple[int, int]]
     gaps: list[tuple[int, int]]
+    lost: list[tuple[int, int]]
 
 
 class CountsOut(Given):
@@ -138,6 +140,7 @@ class CountsOut(Given):
     samples: int
     bytes: int
     missing: int
+    lost: int
     hostile: int
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cloud_stub.intervals import find_gaps, read_intervals
+from cloud_stub.intervals import find_gaps, read_intervals, size, subtract
 
 Row = dict[str, Any]
 _SUMS = "batches", "duplicates", "events", "samples", "bytes"
@@ -76,14 +76,22 @@ class Reads:
             found = []
             for row in _rows(db.execute("SELECT * FROM streams WHERE gateway = ? ORDER BY id", (gateway,))):
                 intervals = read_intervals(db, row["id"])
-                found.append({**row, "intervals": intervals, "gaps": find_gaps(intervals)})
+                lost = db.execute(
+                    "SELECT first, last FROM told WHERE gateway = ? AND session = ? AND priority = ? AND stream = ?"
+                    " ORDER BY first",
+                    (gateway, row["session"], row["priority"], row["stream"]),
+                ).fetchall()
+                told = [(one["first"], one["last"]) for one in lost]
+                gaps = subtract(find_gaps(intervals), told)
+                found.append({**row, "intervals": intervals, "gaps": gaps, "lost": told})
             return found
 
     def counts(self, gateway: str) -> Row:
-        """Sums over all streams; `missing` is how many numbers lie in gaps."""
+        """Sums over all streams; `missing` numbers lie in gaps, `lost` ones were told to be dropped for want of room."""
         streams = self.streams(gateway)
         sums: Row = {name: sum(row[name] for row in streams) for name in _SUMS}
-        sums["missing"] = sum(last - first + 1 for row in streams for first, last in row["gaps"])
+        sums["missing"] = sum(size(row["gaps"]) for row in streams)
+        sums["lost"] = sum(size(row["lost"]) for row in streams)
         with self._open() as db:
             row = db.execute("SELECT hostile FROM gateways WHERE id = ?", (gateway,)).fetchone()
             sums["hostile"] = row["hostile"] if row else 0

@@ -17,6 +17,10 @@ CREATE TABLE IF NOT EXISTS streams(
     UNIQUE(gateway, session, priority, stream));
 CREATE TABLE IF NOT EXISTS intervals(
     stream INTEGER, first INTEGER, last INTEGER NOT NULL, PRIMARY KEY(stream, first)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS told(
+    gateway TEXT, session TEXT, priority TEXT, stream TEXT, first INTEGER, last INTEGER NOT NULL,
+    records INTEGER NOT NULL, samples INTEGER NOT NULL,
+    PRIMARY KEY(gateway, session, priority, stream, first, last)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS items(
     id INTEGER PRIMARY KEY, gateway TEXT NOT NULL, point TEXT NOT NULL, t_ms INTEGER, body TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS items_by_point ON items(gateway, point, id);

@@ -29,12 +29,16 @@ _UP = ("presence", "reply", "job", "event", "data", "reported", "reported/+")
 
 @dataclass(frozen=True, slots=True)
 class ServeSettings:
-    """Where the broker is, who this is, where the data lies, and where REST listens (loopback only)."""
+    """Where the broker is, where the data lies, and where REST listens (loopback only).
+
+    `tls` names three PEM files: the authority, this client's certificate and its key. `client_id` is its name at the
+    broker, which may have to be the certificate's.
+    """
 
     broker_host: str
     broker_port: int
     database: Path
-    tls: Tls | None = None
+    tls: tuple[Path, Path, Path] | None = None
     client_id: str = "cloud"
     http_host: str = "127.0.0.1"
     http_port: int = 8800
@@ -49,7 +53,7 @@ class Cloud:
                 settings.broker_host,
                 settings.broker_port,
                 settings.client_id,
-                settings.tls,
+                None if settings.tls is None else Tls(*settings.tls),
                 receive_maximum=200,
                 backoff_max_s=5.0,
             ),

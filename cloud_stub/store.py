@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from cloud_stub.intervals import record_seq
 from cloud_stub.schema import KEEP_ROWS, SCHEMA
-from cloud_stub.wire import Batch, Event, Hostile, Item, JobState, Parsed, Presence, Reply, parse
+from cloud_stub.wire import Batch, Event, Hostile, Item, JobState, Loss, Parsed, Presence, Reply, parse
 
 _TRIM_EVERY = 500
 
@@ -183,6 +185,12 @@ class Store:
         for event, text in parsed.rows:
             if isinstance(event, Event):
                 self._file_event(parsed.gateway, event, text, now_ms)
+            elif isinstance(event, Loss):
+                self._db.execute(
+                    "INSERT OR IGNORE INTO told(gateway, session, priority, stream, first, last, records, samples)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (parsed.gateway, *msgspec.structs.astuple(event)),
+                )
 
     def _file_event(self, gateway: str, event: Event, text: str, now_ms: int) -> None:
         self._db.execute(

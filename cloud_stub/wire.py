@@ -80,6 +80,18 @@ class Event(msgspec.Struct, frozen=True):
     name: Name = ""
 
 
+class Loss(msgspec.Struct, frozen=True, rename={"first": "from", "last": "to"}):
+    """An event of type ``gap``: the gateway had no room, and says which numbers will never come."""
+
+    session: Word
+    priority: Word
+    stream: Word
+    first: Seq
+    last: Seq
+    records: Count = 0
+    samples: Count = 0
+
+
 class Batch(msgspec.Struct, frozen=True):
     """``event`` or ``data``: (gateway, session, priority, stream, seq) is its identity."""
 
@@ -103,7 +115,7 @@ class Parsed(msgspec.Struct, frozen=True):
     text: str
     size_bytes: int
     message: Presence | Reply | JobState | Batch | None
-    rows: tuple[tuple[Item | Event, str], ...] = ()
+    rows: tuple[tuple[Item | Event | Loss, str], ...] = ()
 
 
 _SHAPES: dict[str, type[Presence | Reply | JobState | Batch]] = {
@@ -137,7 +149,7 @@ def parse(topic: str, payload: bytes) -> Parsed:
         raise Hostile(f"{kind}: {error}"[:512]) from None
 
 
-def _rows(batch: Batch, kind: str) -> tuple[tuple[Item | Event, str], ...]:
+def _rows(batch: Batch, kind: str) -> tuple[tuple[Item | Event | Loss, str], ...]:
     if batch.kind != kind:
         raise Hostile(f"a batch of kind {batch.kind} on topic {kind}")
     if kind == "data":
@@ -146,7 +158,11 @@ def _rows(batch: Batch, kind: str) -> tuple[tuple[Item | Event, str], ...]:
         return tuple((msgspec.json.decode(raw, type=Item), bytes(raw).decode()) for raw in batch.items)
     if not bytes(batch.body):
         raise Hostile("event: no body")
-    return ((msgspec.json.decode(batch.body, type=Event), bytes(batch.body).decode()),)
+    text = bytes(batch.body).decode()
+    event = msgspec.json.decode(batch.body, type=Event)
+    if event.type != "gap":
+        return ((event, text),)
+    return ((event, text), (msgspec.json.decode(batch.body, type=Loss), text))
 
 
 def _unpack(payload: bytes) -> bytes:
