@@ -32,7 +32,7 @@ async def test_agent_code_that_blocks_the_loop_raises(sleep_in_agent: Callable[[
 
 
 async def test_the_test_itself_may_block() -> None:
-    time.sleep(0.001)  # noqa: ASYNC251
+    time.sleep(0.001)
 
 
 @pytest.mark.may_block
