@@ -170,9 +170,13 @@ class Stored:
 
 
 class OutboxStore(Protocol):
-    """The outbox's file. `append` returns after the commit that holds the records (group commit, full sync)."""
+    """The outbox's file. `append` returns after the commit that holds the records (group commit, full sync).
 
-    async def append(self, records: Sequence[OutRecord], stream: str, now_ms: int) -> None: ...
+    Events and data go to `stream` (live or hist), jobs and replies to streams of their own. `append` returns the bytes
+    taken; NoSpace ``outbox.full`` when there is no room for a critical record, and then none was written.
+    """
+
+    async def append(self, records: Sequence[OutRecord], stream: str, now_ms: int) -> int: ...
     async def head(self, limit: int) -> list[Stored]:
         """The next records to send, `critical` first, then by age."""
         ...

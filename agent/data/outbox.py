@@ -115,7 +115,6 @@ class Outbox:
             )  # fmt: skip
         self._waiting.append((record, future))
         self._waiting_bytes += size
-        self._in_rate.add(size)
         self._writer.kick()
 
     async def _write(self) -> None:
@@ -135,7 +134,7 @@ class Outbox:
     async def _append(self, records: list[OutRecord]) -> None:
         if records:
             stream = "live" if self._pump.live else "hist"
-            await self._store.append(records, stream, self._clock.now_ms())
+            self._in_rate.add(await self._store.append(records, stream, self._clock.now_ms()))
             self._pump.added(len(records), urgent=any(r.priority is Priority.CRITICAL for r in records))
 
     async def _write_singly(self, group: list[_Waiting], error: GatewayError) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from agent.domain.batch import compress, decompress
 from agent.domain.priority import Priority
 from agent.errors import NoSpace
 from agent.ports import OutRecord, Stored
@@ -73,12 +74,12 @@ class SqliteOutbox:
         """The session that new records belong to."""
         return self._session
 
-    async def append(self, records: Sequence[OutRecord], stream: str, now_ms: int) -> None:
-        """Write the records; returns after the commit. `stream`: live or hist, for events and data.
+    async def append(self, records: Sequence[OutRecord], stream: str, now_ms: int) -> int:
+        """Write the records; returns the bytes they take, after the commit. `stream`: live or hist (events, data).
 
         NoSpace ``outbox.full``: only critical records are left and there is no room; none of `records` was written.
         """
-        await self._db.run(lambda connection: self._append(connection, records, stream, now_ms))
+        return await self._db.run(lambda connection: self._append(connection, records, stream, now_ms))
 
     async def head(self, limit: int) -> list[Stored]:
         """The next records to send, critical first, then by age. Gaps become records here, so they cover all so far."""
@@ -106,22 +107,28 @@ class SqliteOutbox:
             c.executemany("INSERT OR REPLACE INTO meta VALUES(?,?)", meta.items())
         self._session = meta["session"]
 
-    def _append(self, c: sqlite3.Connection, records: Sequence[OutRecord], stream: str, now_ms: int) -> None:
+    def _append(self, c: sqlite3.Connection, records: Sequence[OutRecord], stream: str, now_ms: int) -> int:
         held = sum(row[0] for row in c.execute("SELECT bytes FROM held"))
+        taken = 0
         for record in records:
-            size = len(record.payload) + OVERHEAD_BYTES
-            row = self._insert(c, record, record.kind if record.kind in ("job", "reply") else stream, now_ms, size)
+            own = record.kind if record.kind in ("job", "reply") else stream
+            row, size = self._insert(c, record, own, now_ms)
+            taken += size
             held += size
             if held > self._cap_bytes:
                 held -= self._make_room(c, held - self._cap_bytes, record.priority, row, now_ms)
+        return taken
 
-    def _insert(self, c: sqlite3.Connection, record: OutRecord, stream: str, now_ms: int, size: int) -> int:
+    def _insert(self, c: sqlite3.Connection, record: OutRecord, stream: str, now_ms: int) -> tuple[int, int]:
+        """The record's row and size. On disk the payload is compressed where that pays; outside nobody sees it."""
         rank = record.priority.rank
+        payload = compress(record.payload)
+        size = len(payload) + OVERHEAD_BYTES
         seq = c.execute(
             "INSERT INTO streams VALUES(?,?,?,1) ON CONFLICT DO UPDATE SET last_seq=last_seq+1 RETURNING last_seq",
             (self._session, rank, stream),
         ).fetchone()[0]
-        values = (rank, self._session, stream, seq, record.kind, record.payload, record.count, now_ms, size)
+        values = (rank, self._session, stream, seq, record.kind, payload, record.count, now_ms, size)
         columns = "priority, session, stream, seq, kind, payload, count, created_ms, bytes"
         row = c.execute(f"INSERT INTO records({columns}) VALUES(?,?,?,?,?,?,?,?,?)", values).lastrowid
         c.execute(
@@ -132,7 +139,7 @@ class SqliteOutbox:
         )
         c.execute("UPDATE held SET records=records+1, bytes=bytes+? WHERE priority=?", (size, rank))
         assert row is not None
-        return row
+        return row, size
 
     def _make_room(self, c: sqlite3.Connection, wanted: int, newcomer: Priority, own: int, now_ms: int) -> int:
         """Drop the oldest bulk, then normal, until `wanted` bytes are free; returns how many are.
@@ -173,14 +180,14 @@ class SqliteOutbox:
                 "to": last, "records": records, "samples": samples, "t": at_ms,
             }  # fmt: skip
             record = OutRecord(Priority.CRITICAL, "event", msgspec.json.encode(body))
-            self._insert(c, record, "hist", at_ms, len(record.payload) + OVERHEAD_BYTES)
+            self._insert(c, record, "hist", at_ms)
         c.execute("DELETE FROM gaps")
         sql = (
             "SELECT row, session, priority, stream, seq, kind, payload, count, created_ms FROM records"
             " ORDER BY priority, row LIMIT ?"
         )
         stored = [
-            Stored(row, session, ROWS[rank], stream, seq, kind, payload, count, at_ms)
+            Stored(row, session, ROWS[rank], stream, seq, kind, decompress(payload), count, at_ms)
             for row, session, rank, stream, seq, kind, payload, count, at_ms in c.execute(sql, (limit,))
         ]
         self._lent.update(each.row for each in stored)
