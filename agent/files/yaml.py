@@ -206,8 +206,10 @@ class _Composer:
             raise _StopReadingError
 
     def _syntax(self, error: yaml.MarkedYAMLError) -> Problem:
-        at = error.problem_mark or error.context_mark
-        mark = Mark(at.line + 1, at.column + 1) if at is not None else Mark(1, 1)
+        marks = [Mark(at.line + 1, at.column + 1) for at in (error.problem_mark, error.context_mark) if at is not None]
+        # What was never closed shows at the end of the file; people look for it where it was opened.
+        end = _end_of(self._text.rstrip("\n"))
+        mark = next((at for at in marks if at.line <= end.line), end)
         words = ": ".join(part for part in (error.context, error.problem) if part)
         hint = "a value with ': ' or '#' in it, or that begins with a special sign, must be quoted"
         if "'\\t'" in words or "tab" in words or self._text_at(mark) == "\t":
