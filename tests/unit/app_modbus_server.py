@@ -69,6 +69,10 @@ class ModbusServer:
     async def _stop(self) -> None:
         assert self._server is not None
         await self._server.shutdown()  # type: ignore[no-untyped-call]
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.wait_for(asyncio.gather(*others, return_exceptions=True), 5)
+        for _ in range(5):  # transports report their end in a later turn of the loop
+            await asyncio.sleep(0)
         self._loop.call_soon(self._loop.stop)
 
     async def _access(

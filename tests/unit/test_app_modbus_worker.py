@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import struct
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +12,7 @@ from ec_modbus.latency import Latency
 from ec_modbus.plan import read_device
 from ec_modbus.worker import Worker, Write
 
+from tests.unit.app_modbus_recorder import Recorder, floats, until
 from tests.unit.app_modbus_server import ModbusServer, free_port
 
 POINTS: list[dict[str, Any]] = [
@@ -22,41 +21,6 @@ POINTS: list[dict[str, Any]] = [
     {"name": "boiler/level", "address": {"register": 5, "table": "input", "scale": 0.1}},
     {"name": "boiler/valve", "address": {"register": 10}, "writable": True},
 ]
-
-
-class Recorder:
-    """Stands for the gateway: keeps what the driver says."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.samples: list[dict[str, Any]] = []
-        self.answers: dict[str, tuple[bool, str]] = {}
-        self.reports: list[tuple[str, bool, dict[str, Any]]] = []
-        self.lines: list[tuple[str, str, dict[str, Any]]] = []
-
-    def publish(self, samples: Sequence[Mapping[str, Any]]) -> None:
-        with self.lock:
-            self.samples.extend(dict(sample) for sample in samples)
-
-    def answer(self, command_id: str, ok: bool, message: str) -> None:
-        self.answers[command_id] = (ok, message)
-
-    def report(self, device: str, online: bool, stats: Mapping[str, Any]) -> None:
-        self.reports.append((device, online, dict(stats)))
-
-    def log(self, level: str, event: str, **fields: Any) -> None:
-        self.lines.append((level, event, fields))
-
-    def latest(self, point: str) -> dict[str, Any]:
-        with self.lock:
-            return next((s for s in reversed(self.samples) if s["p"] == point), {})
-
-
-def until(holds: Callable[[], object], within_s: float = 10.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.005)
 
 
 @contextmanager
@@ -83,11 +47,6 @@ def driving(
     finally:
         worker.stop()
     assert worker.crash is None
-
-
-def floats(value: float) -> tuple[int, int]:
-    high, low = struct.unpack(">HH", struct.pack(">f", value))
-    return high, low
 
 
 def write(worker: Worker, command: str, value: Any, point: str = "boiler/valve") -> None:

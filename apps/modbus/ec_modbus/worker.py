@@ -48,9 +48,8 @@ class Stats:
     writes: int = 0
     reconnects: int = 0
     poll_ms: float = 0.0
-    last_error: str = ""
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, float]:
         """For the gateway's device list."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
@@ -98,7 +97,8 @@ class Worker:
             self._link.close()
 
     def _loop(self) -> None:
-        next_poll = next_report = time.monotonic()
+        next_poll = time.monotonic()
+        next_report = next_poll + REPORT_EVERY_S
         pause_s = self.device.poll_s
         while True:
             now = self.beat_s = time.monotonic()
@@ -132,7 +132,6 @@ class Worker:
                 return False
             except DeviceRefused as error:
                 self._stats.refusals += 1
-                self._stats.last_error = str(error)
                 place = (block.table, block.start)
                 if place not in self._refused_blocks:
                     self._refused_blocks.add(place)
@@ -165,7 +164,6 @@ class Worker:
             self._report()
 
     def _go_offline(self, error: str) -> None:
-        self._stats.last_error = error
         if self._online is not False:
             self._online = False
             self._gateway.log("warning", "device offline", device=self.device.name, error=error)
@@ -234,10 +232,10 @@ class Worker:
             try:
                 self._put(point, safe.value)
             except (LinkDown, DeviceRefused, ValueRefused) as error:
-                self._stats.last_error = str(error)
                 if isinstance(error, LinkDown):
                     self._go_offline(str(error))
                     return
+                self._gateway.log("error", "safe value refused", point=point, value=safe.value, error=str(error))
             else:
                 self._gateway.log(
                     "warning", "safe value applied", point=point, value=safe.value, silent_s=round(silent_s, 1)
