@@ -72,4 +72,4 @@ class GatewayWork:
 
     def _brief(self, instance: str) -> dict[str, Any]:
         summary = self._views.summary(instance)
-        return {key: summary[key] for key in ("app", "version", "release", "phase", "owner", "hold", "error")}
+        return {key: summary[key] for key in ("app", "version", "release", "phase", "owner", "message")}

@@ -13,7 +13,6 @@ import msgspec
 
 from agent.control.inbox import Inbox
 from agent.control.ledger import Ledger
-from agent.control.views import show_job
 from agent.control.wishes import Wishes
 from agent.domain.command import Command, Job, Reply
 from agent.domain.journal import Change
@@ -63,7 +62,7 @@ class Northbound:
             job = await self._news.get()
             if job.updated_ms < self._ledger.jobs[job.id].updated_ms and not job.state.final:
                 continue  # a later state waits in the queue
-            await self._add("job", show_job(job))
+            await self._add("job", job_body(job))
             await self._ledger.journal.mark_told(job.id, job.updated_ms)
 
     def _on_change(self, change: Change) -> None:
@@ -106,3 +105,17 @@ class Northbound:
 
     async def _add(self, kind: str, body: dict[str, Any]) -> None:
         await self._outbox.add(OutRecord(Priority.CRITICAL, kind, msgspec.json.encode(body)))
+
+
+def job_body(job: Job) -> dict[str, Any]:
+    """A job's state as it travels on topic `job`."""
+    return {
+        "job": job.id,
+        "kind": job.kind,
+        "instance": job.instance,
+        "command": job.command_id,
+        "state": job.state.value,
+        "message": job.message,
+        "progress": job.progress,
+        "ts": job.updated_ms,
+    }

@@ -137,10 +137,10 @@ class Reconciler:
     async def _attempt(self, instance: str) -> float | None:
         """One pass with its back-off: seconds until the next look, or None when an event will tell."""
         try:
-            async with self._room:
-                wake_s = await self._once(instance)
             desired = self._ledger.desired.get(instance)
-            if desired is not None and desired.trial is Trial.VERIFYING and wake_s is None:
+            async with self._room:
+                wake_s = await self._once(instance, desired)
+            if desired is not None and desired.trial is Trial.VERIFYING and instance not in self._dirty:
                 await self._trials.verify(desired, self._observe)
             self._failures.pop(instance, None)
             self.errors.pop(instance, None)
@@ -172,8 +172,8 @@ class Reconciler:
         self.observed[instance] = seen
         return seen
 
-    async def _once(self, instance: str) -> float | None:
-        desired = self._ledger.desired.get(instance)
+    async def _once(self, instance: str, desired: Desired | None) -> float | None:
+        """Bring the instance one plan closer to `desired`, which was the decision when the pass began."""
         observed = await self._observe(instance)
         if desired is None:
             await self._remove_orphans(instance, observed)

@@ -59,11 +59,11 @@ class AppViews:
             "version": release.version if release else "",
             "release": release.hash if release else "",
             "phase": phase(desired, job, observed.containers, looping).value,
-            "wanted": desired.wanted.value,
+            "desired": desired.wanted.value,
             "owner": desired.owner.value,
-            "hold": desired.hold,
+            "services": len(observed.containers),
+            "message": str(error) if error else desired.hold,
             "job": job.id if job else "",
-            "error": str(error) if error else "",
         }
 
     def detail(self, instance: str) -> dict[str, Any]:
@@ -165,17 +165,17 @@ class AppViews:
 
 
 def show_job(job: Job) -> dict[str, Any]:
-    """A job as people and clouds see it; also the payload of topic `job`."""
+    """A job as people see it."""
     return {
-        "job": job.id,
+        "id": job.id,
         "kind": job.kind,
         "instance": job.instance,
         "command": job.command_id,
         "state": job.state.value,
         "message": job.message,
         "progress": job.progress,
-        "created": job.created_ms,
-        "ts": job.updated_ms,
+        "created_ms": job.created_ms,
+        "updated_ms": job.updated_ms,
     }
 
 

@@ -1,0 +1,125 @@
+"""A control room on a real state file and a fake engine, and the words its tests are written in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import textwrap
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from agent.control.catalog import Premises
+from agent.control.room import ControlRoom, Outside
+from agent.domain.command import Command, Job, Origin, Reply
+from agent.domain.policy import Policy
+from agent.domain.restart import RestartPolicy
+from agent.files.site import SiteReader
+from agent.host.clock import SystemClock
+from agent.store.state import StateStore
+from tests.fakes.engine import FakeEngine
+from tests.fakes.images import FakeImages
+from tests.fakes.plane import FakeDoors, FakeHost, FakePlane, FakeProber
+
+REGISTRY = "127.0.0.1:5000"
+FAST = RestartPolicy(deaths=4, window_s=60, healthy_s=0.4, first_s=0.1, last_s=0.2)
+
+
+def manifest(version: str = "1", image: str = "pump", extra: str = "", health: str = "within: 3s, stable_for: 0s") -> str:
+    """A manifest of one service `main`; `extra` are further lines of that service."""
+    text = f"""\
+    name: pump
+    x-ec:
+      version: "{version}"
+      parameters:
+        LIMIT: {{type: number, default: 6.5, min: 0, max: 16}}
+      update:
+        health: {{{health}}}
+    services:
+      main:
+        image: {REGISTRY}/{image}:{version}
+        environment: {{LIMIT: "${{LIMIT}}"}}
+    """
+    lines = textwrap.indent(textwrap.dedent(extra), "    ")
+    return textwrap.dedent(text).rstrip() + "\n" + (lines + "\n" if lines else "")
+
+
+class Rig:
+    """One gateway. `restart()` is a kill of the agent: the engine stays as it is."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.images = FakeImages(*(f"{REGISTRY}/{i}:{v}" for i in ("pump", "other") for v in "1234"))
+        self.engine = FakeEngine("gw", self.images)
+        self.plane = FakePlane()
+        self.doors = FakeDoors(root / "s")
+        self.prober = FakeProber()
+        self._ids = itertools.count()
+        (root / "etc").mkdir(parents=True, exist_ok=True)
+
+    async def start(self) -> None:
+        """Build the room and follow the engine."""
+        self.store = StateStore(self.root / "state.db")
+        await self.store.open()
+        outside = Outside(
+            self.store, self.engine, self.images, self.doors, FakeHost(), SystemClock(0), self.prober
+        )
+        premises = Premises("gw", "ec", Policy(registries=(REGISTRY,)))
+        self.room = ControlRoom(outside, premises, self.plane, SiteReader(self.root / "etc"), FAST)
+        await self.room.start()
+        self._task = asyncio.create_task(self.room.run())
+
+    async def kill(self) -> None:
+        """Stop everything at once, wherever it is."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        await self.room.stop()
+        await self.store.close()
+
+    async def restart(self) -> None:
+        """A new agent on the same state and engine."""
+        await self.kill()
+        await self.start()
+
+    async def send(self, type_: str, origin: Origin = Origin.CLOUD, id_: str = "", **params: Any) -> Reply:
+        """Submit a command."""
+        command = Command(id_ or f"c{next(self._ids)}", type_, params, origin, who="test")
+        return await asyncio.wait_for(self.room.inbox.submit(command), 10)
+
+    async def job(self, reply: Reply) -> Job:
+        """The job of a reply once it is over."""
+        assert reply.code == 202, reply
+        return await self.ended(reply.job)
+
+    async def ended(self, job_id: str) -> Job:
+        """A job once it is over."""
+        ledger = self.room.ledger
+        await self.until(lambda: ledger.jobs[job_id].state.final, f"the end of {job_id}")
+        return ledger.jobs[job_id]
+
+    async def until(self, holds: Callable[[], bool], what: str, within_s: float = 10) -> None:
+        """Wait for something to come true."""
+        deadline = time.monotonic() + within_s
+        while not holds():
+            assert time.monotonic() < deadline, f"waited {within_s} s for {what}"
+            await asyncio.sleep(0.01)
+
+    def serving(self, instance: str = "pump") -> list[str]:
+        """The images that serve, e.g. ``pump:1``; the fake pins tags to digests it makes from them."""
+        tags = {self.images.publish(f"{REGISTRY}/{i}:{v}"): f"{i}:{v}" for i in ("pump", "other") for v in "1234"}
+        return sorted(
+            tags[self.engine.spec_of(c.id).image] for c in self.engine.find(instance, "main") if c.serving
+        )
+
+
+@contextlib.asynccontextmanager
+async def running(root: Path) -> AsyncIterator[Rig]:
+    """A rig that is stopped at the end."""
+    rig = Rig(root)
+    await rig.start()
+    try:
+        yield rig
+    finally:
+        await rig.kill()

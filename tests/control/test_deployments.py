@@ -1,0 +1,225 @@
+"""Deployments end in the new version working or the old version working."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agent.domain.command import JobState, Origin
+from agent.domain.container import Health, RunState
+from agent.errors import Failed, NoSpace, Unreachable
+from tests.control.rig import Rig, manifest, running
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with running(tmp_path) as rig:
+        yield rig
+
+
+async def install(rig: Rig, version: str = "1", **more: object) -> None:
+    job = await rig.job(await rig.send("app.install", instance="pump", manifest=manifest(version), **more))
+    assert job.state is JobState.DONE, job
+
+
+async def test_an_install_ends_in_a_running_container_with_its_door_open(rig: Rig) -> None:
+    await install(rig)
+    assert rig.serving() == ["pump:1"]
+    assert list(rig.doors.open_now) == ["pump"]
+    assert rig.room.views.summary("pump")["phase"] == "running"
+
+
+async def test_an_upgrade_replaces_the_container_and_keeps_the_version_before(rig: Rig) -> None:
+    await install(rig)
+    job = await rig.job(await rig.send("app.upgrade", instance="pump", manifest=manifest("2")))
+    assert job.state is JobState.DONE
+    assert rig.serving() == ["pump:2"]
+    assert len(rig.engine.find("pump", "main")) == 1
+    assert rig.room.views.detail("pump")["previous"]["version"] == "1"
+
+
+async def test_an_upgrade_that_turns_unhealthy_goes_back_by_itself_and_is_remembered(rig: Rig) -> None:
+    await install(rig)
+    before = rig.engine.find("pump", "main")[0].id
+    slow = manifest("2", health="within: 5s, stable_for: 4s")
+    reply = await rig.send("app.upgrade", instance="pump", manifest=slow)
+    await rig.until(lambda: rig.serving() == ["pump:2"], "the new version")
+    rig.engine.become("pump", "main", Health.UNHEALTHY)
+    job = await rig.job(reply)
+    assert (job.state, job.message) == (JobState.ROLLED_BACK, "main is unhealthy")
+    assert rig.serving() == ["pump:1"]
+    assert [c.id for c in rig.engine.find("pump", "main")] == [before]
+    again = await rig.job(await rig.send("app.upgrade", instance="pump", manifest=slow))
+    assert again.state is JobState.FAILED
+    assert "failed before: main is unhealthy" in again.message
+    forced = await rig.send("app.upgrade", instance="pump", manifest=slow, force=True)
+    await rig.until(lambda: rig.serving() == ["pump:2"], "the forced version")
+    assert forced.code == 202
+
+
+async def test_an_engine_fault_during_an_upgrade_goes_back_without_blaming_the_release(rig: Rig) -> None:
+    await install(rig)
+    rig.engine.fail_next("create", Failed("engine.failed", "no such runtime"))
+    job = await rig.job(await rig.send("app.upgrade", instance="pump", manifest=manifest("2")))
+    assert job.state is JobState.ROLLED_BACK
+    assert rig.serving() == ["pump:1"]
+    assert (await rig.job(await rig.send("app.upgrade", instance="pump", manifest=manifest("2")))).state is JobState.DONE
+
+
+async def test_a_passing_fault_is_tried_again(rig: Rig) -> None:
+    rig.engine.fail_next("start", Unreachable("engine.unreachable", "the engine does not answer"), times=2)
+    await install(rig)
+
+
+async def test_a_first_install_that_never_gets_healthy_ends_stopped_and_says_why(rig: Rig) -> None:
+    text = manifest("1", health="within: 1s, stable_for: 0s")
+    reply = await rig.send("app.install", instance="pump", manifest=text)
+    rig.engine.hold_restarts = True
+    await rig.until(lambda: bool(rig.serving()), "its start")
+    rig.engine.become("pump", "main", Health.UNHEALTHY)
+    job = await rig.job(reply)
+    assert (job.state, job.message) == (JobState.FAILED, "main is unhealthy")
+    await rig.until(lambda: not rig.serving(), "its stop")
+    assert rig.room.views.summary("pump")["phase"] == "held"
+
+
+async def test_a_registry_that_refuses_ends_the_job_and_leaves_no_instance(rig: Rig) -> None:
+    reply = await rig.send("app.install", instance="pump", manifest=manifest("9"))
+    assert (await rig.job(reply)).state is JobState.FAILED
+    assert rig.room.ledger.desired == {}
+
+
+async def test_a_full_disk_during_a_pull_is_waited_out_while_the_old_version_serves(rig: Rig) -> None:
+    await install(rig)
+    rig.images.fail_next("pull", NoSpace("engine.no_space", "no space left on the engine's disk"))
+    reply = await rig.send("app.upgrade", instance="pump", manifest=manifest("2"))
+    ledger = rig.room.ledger
+    await rig.until(lambda: "no space left" in ledger.jobs[reply.job].message, "its message")
+    assert rig.serving() == ["pump:1"]
+    assert (await rig.job(reply)).state is JobState.DONE
+
+
+async def test_a_newer_upgrade_replaces_one_that_is_still_fetching(rig: Rig) -> None:
+    await install(rig)
+    gate = rig.images.faults.pause("pull")
+    first = await rig.send("app.upgrade", instance="pump", manifest=manifest("2"))
+    await gate.reached.wait()
+    second = await rig.send("app.upgrade", instance="pump", manifest=manifest("3"))
+    assert (await rig.job(first)).state is JobState.SUPERSEDED
+    assert (await rig.job(second)).state is JobState.DONE
+    assert rig.serving() == ["pump:3"]
+
+
+async def test_an_upgrade_during_a_trial_goes_back_to_the_proven_version_not_to_the_other_trial(rig: Rig) -> None:
+    await install(rig)
+    slow = "within: 20s, stable_for: 15s"
+    await rig.send("app.upgrade", instance="pump", manifest=manifest("2", health=slow))
+    await rig.until(lambda: rig.serving() == ["pump:2"], "the first trial")
+    third = await rig.send("app.upgrade", instance="pump", manifest=manifest("3", health=slow))
+    await rig.until(lambda: rig.serving() == ["pump:3"], "the second trial")
+    rig.engine.become("pump", "main", Health.UNHEALTHY)
+    assert (await rig.job(third)).state is JobState.ROLLED_BACK
+    assert rig.serving() == ["pump:1"]
+
+
+async def test_a_cancelled_fetch_changes_nothing(rig: Rig) -> None:
+    await install(rig)
+    gate = rig.images.faults.pause("pull")
+    reply = await rig.send("app.upgrade", instance="pump", manifest=manifest("2"))
+    await gate.reached.wait()
+    assert (await rig.send("job.cancel", job=reply.job)).code == 200
+    assert (await rig.job(reply)).state is JobState.CANCELLED
+    assert rig.serving() == ["pump:1"]
+    await install_other(rig)
+
+
+async def install_other(rig: Rig) -> None:
+    text = manifest("1", image="other").replace("name: pump", "name: other")
+    job = await rig.job(await rig.send("app.install", instance="other", manifest=text))
+    assert job.state is JobState.DONE
+
+
+async def test_rolling_back_by_hand_restores_release_and_values(rig: Rig) -> None:
+    await install(rig, values={"LIMIT": 5})
+    await rig.job(await rig.send("app.upgrade", instance="pump", manifest=manifest("2"), values={"LIMIT": 7}))
+    job = await rig.job(await rig.send("app.rollback", instance="pump"))
+    assert job.state is JobState.DONE
+    assert rig.serving() == ["pump:1"]
+    assert rig.room.views.detail("pump")["values"]["values"]["LIMIT"]["value"] == 5
+
+
+async def test_stop_holds_over_an_agent_restart_and_start_runs_it_again(rig: Rig) -> None:
+    await install(rig)
+    await rig.job(await rig.send("app.stop", instance="pump"))
+    assert rig.serving() == []
+    await rig.restart()
+    await rig.until(lambda: rig.room.reconciler.engine_up, "the engine")
+    summary = rig.room.views.summary("pump")
+    assert (summary["phase"], summary["message"]) == ("held", "stopped by test")
+    await rig.job(await rig.send("app.start", instance="pump"))
+    assert rig.serving() == ["pump:1"]
+
+
+async def test_restart_makes_a_new_start_of_the_same_container(rig: Rig) -> None:
+    await install(rig)
+    before = rig.engine.find("pump", "main")[0]
+    job = await rig.job(await rig.send("app.restart", instance="pump"))
+    after = rig.engine.find("pump", "main")[0]
+    assert job.state is JobState.DONE
+    assert (after.id, after.started_at != before.started_at) == (before.id, True)
+
+
+async def test_what_was_stopped_or_removed_by_hand_comes_back(rig: Rig) -> None:
+    await install(rig)
+    await rig.engine.stop(rig.engine.find("pump", "main")[0].id, 1)
+    await rig.until(lambda: rig.serving() == ["pump:1"], "its return after docker stop")
+    rig.engine.vanish("pump", "main")
+    await rig.until(lambda: rig.serving() == ["pump:1"], "its return after docker rm")
+
+
+async def test_removal_leaves_nothing_but_volumes_and_purging_takes_those(rig: Rig) -> None:
+    text = manifest("1", extra='volumes: ["data:/data"]') + "volumes: {data: {}}\n"
+    await rig.job(await rig.send("app.install", instance="pump", manifest=text))
+    assert [v.name for v in await rig.engine.volumes()] == ["ec-pump_data"]
+    await rig.job(await rig.send("app.remove", instance="pump"))
+    assert (await rig.engine.containers(), rig.doors.open_now, rig.room.ledger.desired) == ([], {}, {})
+    assert [v.name for v in await rig.engine.volumes()] == ["ec-pump_data"]
+    await rig.job(await rig.send("app.install", instance="pump", manifest=text))
+    await rig.job(await rig.send("app.remove", instance="pump", volumes=True))
+    assert await rig.engine.volumes() == []
+
+
+async def test_a_value_changes_only_its_container_and_says_where_it_came_from(rig: Rig) -> None:
+    await install(rig, values={"LIMIT": 5})
+    await rig.job(await rig.send("app.configure", Origin.LOCAL, instance="pump", values={"LIMIT": 4}))
+    spec = rig.engine.spec_of(rig.engine.find("pump", "main")[0].id)
+    assert dict(spec.environment)["LIMIT"] == "4"
+    assert rig.room.views.detail("pump")["values"]["values"]["LIMIT"] == {"value": 4, "source": "site"}
+
+
+async def test_two_instances_run_from_one_manifest(rig: Rig) -> None:
+    await install(rig)
+    job = await rig.job(await rig.send("app.install", instance="pump-2", manifest=manifest("1"), values={"LIMIT": 3}))
+    assert job.state is JobState.DONE
+    assert [rig.serving("pump"), rig.serving("pump-2")] == [["pump:1"], ["pump:1"]]
+
+
+async def test_after_a_reboot_offline_everything_runs_again(rig: Rig) -> None:
+    await install(rig)
+    await rig.kill()
+    rig.engine.vanish("pump", "main")
+    await rig.start()
+    await rig.until(lambda: rig.serving() == ["pump:1"], "its return from disk alone")
+
+
+async def test_containers_of_a_lost_state_file_are_left_alone(rig: Rig, tmp_path: Path) -> None:
+    await install(rig)
+    await rig.kill()
+    for file in tmp_path.glob("state.db*"):
+        file.unlink()
+    await rig.start()
+    await rig.until(lambda: rig.room.reconciler.engine_up, "the engine")
+    await rig.until(lambda: not rig.room.reconciler._tasks, "its first look")
+    assert [c.state for c in rig.engine.find("pump", "main")] == [RunState.RUNNING]
