@@ -47,6 +47,22 @@ log=build/setup-apt.log
 mkdir -p build
 apt-get update >"$log" 2>&1 || give_up 1 "apt-get update failed (build/setup-apt.log)" "mend the package sources and run again"
 if [ -n "$client" ] && apt-cache show docker-cli >/dev/null 2>&1; then missing="$missing docker-cli"; fi
+# The lab starts a broker and a registry of its own, on loopback. The packages would start theirs too, the registry on every
+# address of this machine: nobody asked for that.
+services=
+if [ -d /run/systemd/system ]; then
+    for service in mosquitto docker-registry; do
+        case " $missing " in *" $service "*) services="$services $service" ;; esac
+    done
+fi
+for service in $services; do systemctl mask --runtime "$service" >>"$log" 2>&1; done
+allow_services() {
+    for service in $services; do
+        systemctl unmask --runtime "$service" >>"$log" 2>&1 || true
+        systemctl disable "$service" >>"$log" 2>&1 || true
+    done
+}
+trap allow_services EXIT
 # shellcheck disable=SC2086  # a list of words
 apt-get install -y --no-install-recommends $missing >>"$log" 2>&1 </dev/null || {
     tail -n 15 "$log" >&2
