@@ -1,0 +1,93 @@
+"""Killed before or after any journaled step, an operation ends in the old or the new state, and nothing is left over."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from agent.domain.container import Health
+from agent.store.state import StateStore
+from tests.control.rig import Rig, manifest
+
+
+class Fuse:
+    """Stops the agent's writing at the n-th journal entry, for ever: as a kill would, seen from the disk."""
+
+    def __init__(self, store: StateStore, at: int) -> None:
+        self.reached = asyncio.Event()
+        self._left = at
+        for name in ("begin_step", "end_step", "commit"):
+            setattr(store, name, self._wrap(getattr(store, name)))
+
+    def _wrap(self, write):  # type: ignore[no-untyped-def]
+        async def wrapped(*args, **kwargs):  # type: ignore[no-untyped-def]
+            self._left -= 1
+            if self._left < 0:
+                self.reached.set()
+                await asyncio.Event().wait()
+            return await write(*args, **kwargs)
+
+        return wrapped
+
+
+FAST = "within: 2s, stable_for: 0s"
+
+
+async def begin(rig: Rig, operation: str) -> None:
+    """Send the command; the fuse may stop it before its reply."""
+    if operation == "install":
+        await rig.send("app.install", instance="pump", manifest=manifest("1", health=FAST))
+    elif operation == "remove":
+        await rig.send("app.remove", instance="pump", volumes=True)
+    else:
+        await rig.send("app.upgrade", instance="pump", manifest=manifest("2", health="within: 2s, stable_for: 0.2s"))
+    if operation == "failing upgrade":
+        await rig.until(lambda: rig.serving() == ["pump:2"], "the new version", 5)
+        rig.engine.become("pump", "main", Health.UNHEALTHY)
+
+
+ALLOWED = {
+    "install": [[], ["pump:1"]],
+    "upgrade": [["pump:1"], ["pump:2"]],
+    "failing upgrade": [["pump:1"], ["pump:2"]],
+    "remove": [[], ["pump:1"]],
+}
+
+
+@pytest.mark.parametrize("operation", list(ALLOWED))
+async def test_killed_at_every_write_it_ends_old_or_new_with_nothing_left_over(tmp_path: Path, operation: str) -> None:
+    for at in range(60):
+        rig = Rig(tmp_path / str(at))
+        await rig.start()
+        if operation != "install":
+            await rig.job(await rig.send("app.install", instance="pump", manifest=manifest("1", health=FAST)))
+        fuse = Fuse(rig.store, at)
+        work = asyncio.create_task(begin(rig, operation))
+        blown = asyncio.create_task(fuse.reached.wait())
+        done, _ = await asyncio.wait({work, blown}, timeout=8, return_when=asyncio.FIRST_COMPLETED)
+        if blown not in done:
+            await asyncio.wait({blown}, timeout=1.5)
+        killed = fuse.reached.is_set()
+        work.cancel()
+        blown.cancel()
+        await asyncio.gather(work, blown, return_exceptions=True)
+        await rig.restart()
+        await _settles(rig, ALLOWED[operation])
+        await rig.kill()
+        if not killed:
+            assert at > 3, "the operation wrote next to nothing: the fuse is not in its way"
+            return
+    pytest.fail("the operation never ended")
+
+
+async def _settles(rig: Rig, allowed: list[list[str]]) -> None:
+    def settled() -> bool:
+        containers = rig.engine.find("pump", "main")
+        jobs_over = all(job.state.final for job in rig.room.ledger.jobs.values())
+        one_each = len(containers) == len(rig.serving())
+        known = bool(rig.room.ledger.desired) == bool(containers)
+        return jobs_over and rig.serving() in allowed and one_each and known
+
+    await rig.until(settled, f"one of {allowed} and no leftovers", 15)
