@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from agent.domain.priority import Priority
 from agent.domain.sample import PointConfig, SafeValue, WriteLimits
-from agent.files.quantities import AnyScalar, Number, PositiveS, mistake, shown
+from agent.files.quantities import AnyScalar, NotNegative, Number, Positive, PositiveS, mistake, shown
 from agent.files.shape import Shape, schema_of
 
 NUMERIC = frozenset({"float", "int"})
@@ -55,8 +55,8 @@ class PointShape(Shape):
     range: Annotated[tuple[Number, Number] | None, Field(description="[lowest, highest] that the sensor can give")] = (
         None
     )
-    resolution: Annotated[Number | None, Field(gt=0, description="smallest step that means something")] = None
-    deadband: Annotated[Number, Field(ge=0, description="a change up to this is not worth telling")] = 0.0
+    resolution: Annotated[Positive | None, Field(description="smallest step that means something")] = None
+    deadband: Annotated[NotNegative, Field(description="a change up to this is not worth telling")] = 0.0
     max_interval: Annotated[PositiveS | None, Field(description="longest silence even when the value stands still")] = (
         None
     )

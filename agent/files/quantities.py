@@ -6,7 +6,7 @@ import math
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
@@ -145,3 +145,7 @@ AnyScalar = Annotated[
     WithJsonSchema({"type": ["boolean", "number", "string"]}),
 ]
 Number = Annotated[float, PlainValidator(_number), WithJsonSchema({"type": "number"})]
+Positive = Annotated[
+    float, PlainValidator(_number), Field(gt=0), WithJsonSchema({"type": "number", "exclusiveMinimum": 0})
+]
+NotNegative = Annotated[float, PlainValidator(_number), Field(ge=0), WithJsonSchema({"type": "number", "minimum": 0})]

@@ -99,6 +99,9 @@ def _translate(document: Document, details: ErrorDetails, schema: Mapping[str, A
         where = _named(path[:-1]) if path[-1:] == (key,) else _named(path)
         hint = did_you_mean(key, known_keys(schema, path[:-1]))
         return document.problem(path, f"{area}.unknown_key", f"unknown key '{key}' in {where}", hint, at_key=True)
+    if kind in MISSING and isinstance(loc[-1], int):
+        message = f"{_named(path)} has too few values"
+        return document.problem(path, f"{area}.wrong_type", message, allowed(node_at(schema, path)))
     if kind in MISSING:
         hint = str(node_at(schema, loc).get("description", ""))
         message = f"'{loc[-1]}' is missing in {_named(path)}"
@@ -171,7 +174,7 @@ def _choice(limits: Mapping[str, Any], value: str) -> Words:
     choices = [each.strip("' ") for each in str(limits.get("expected", "")).replace(" or ", ", ").split(",")]
     near = did_you_mean(value.strip("'"), choices)
     every = "allowed: " + ", ".join(choices)
-    return "bad_value", f"is {value}", near if near.startswith("allowed") else f"{every}; {near}"
+    return "bad_value", f"is {value}", every if near.startswith("allowed") else f"{every}; {near}"
 
 
 WORDS: dict[str, Callable[[Mapping[str, Any], str], Words]] = {
