@@ -40,20 +40,19 @@ def create_body(spec: ContainerSpec, *, isolated: bool = False) -> dict[str, Any
     if spec.network != "none":
         body["NetworkingConfig"] = {"EndpointsConfig": {spec.network: {"Aliases": list(spec.aliases)}}}
     if isolated:
-        body["HostConfig"]["Dns"] = [NO_DNS]
+        # A name from outside fails after a second, not after the C library's ten.
+        body["HostConfig"] |= {"Dns": [NO_DNS], "DnsOptions": ["timeout:1", "attempts:1"]}
     return body
 
 
 def live_body(live: Live) -> dict[str, Any]:
-    """The update body. The engine reads 0 as "as it was", so "no limit" is -1 where it has a word for it."""
-    body: dict[str, Any] = {
-        "Memory": live.mem_bytes or -1,
-        "MemorySwap": live.mem_bytes or -1,
-        "PidsLimit": live.pids or -1,
-        "RestartPolicy": _restart(live),
-    }
+    """The update body. The engine reads 0 as "as it was" and has no word for "no limit" but for pids."""
+    body: dict[str, Any] = {"PidsLimit": live.pids or -1, "RestartPolicy": _restart(live)}
     if live.nano_cpus:
         body["NanoCpus"] = live.nano_cpus
+    if live.mem_bytes:
+        # Both at once, or a raise of one above the old other is refused.
+        body |= {"Memory": live.mem_bytes, "MemorySwap": live.mem_bytes}
     return body
 
 

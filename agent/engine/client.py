@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import docker
 import requests
 from docker import errors as docker_errors
-from docker.transport import UnixHTTPAdapter
+from docker.transport.unixconn import UnixHTTPAdapter, UnixHTTPConnection, UnixHTTPConnectionPool
 
 from agent.engine.translate import translate
 from agent.errors import Failed, GatewayError, TimedOut, Unreachable
@@ -120,7 +120,7 @@ class EngineClient:
 
     def _make(self, version: str) -> docker.APIClient:
         client = docker.APIClient(f"unix://{self.socket_path}", version=version, timeout=_SOCKET_TIMEOUT_S)
-        client.mount("http+docker://", _OnePool(f"http+unix://{self.socket_path}", _SOCKET_TIMEOUT_S, max_pool_size=24))
+        client.mount("http+docker://", _Transport(self.socket_path))
         return client
 
     def _forget(self) -> None:
@@ -130,12 +130,40 @@ class EngineClient:
             client.close()
 
 
-class _OnePool(UnixHTTPAdapter):
+class _Connection(UnixHTTPConnection):
+    """docker-py leaves the socket open when nobody listens."""
+
+    def connect(self) -> None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(self.timeout)
+        try:
+            sock.connect(self.unix_socket)
+        except BaseException:
+            sock.close()
+            raise
+        self.sock = sock
+
+
+class _Pool(UnixHTTPConnectionPool):
+    def _new_conn(self) -> Any:
+        return _Connection(self.base_url, self.socket_path, _SOCKET_TIMEOUT_S)
+
+
+class _Transport(UnixHTTPAdapter):
     """docker-py keeps a connection pool per URL, so nearly every call opens a socket; this keeps one for all."""
 
+    def __init__(self, socket_path: str) -> None:
+        super().__init__(f"http+unix://{socket_path}", _SOCKET_TIMEOUT_S)
+        size = _QUICK_THREADS + _SLOW_THREADS
+        self._one = _Pool("http+docker://localhost", socket_path, _SOCKET_TIMEOUT_S, maxsize=size)
+
     def get_connection(self, url: str | bytes, proxies: Any = None) -> Any:
-        del url
-        return super().get_connection("http+docker://localhost", proxies)
+        del url, proxies
+        return self._one
+
+    def close(self) -> None:
+        super().close()
+        self._one.close()
 
 
 def check(response: requests.Response) -> requests.Response:

@@ -26,7 +26,7 @@ from agent.engine.client import EngineClient
 from agent.engine.events import follow_events
 from agent.engine.hostrules import HostRules, bridge_name
 from agent.engine.observed import labels_of, read_container, read_info, read_network, read_volume
-from agent.errors import Busy, Conflict, GatewayError, NotFound, Refused
+from agent.errors import Busy, Conflict, Failed, NotFound, Refused
 from agent.ports import EngineEvent, EngineInfo
 
 _log = logging.getLogger(__name__)
@@ -57,7 +57,8 @@ class DockerEngine:
         self._gateway_id = gateway_id
         self._pool = pool
         self._routes = routes
-        self._rules = host_rules or HostRules()
+        self._rules = host_rules or HostRules(gateway_id)
+        self._network_lock = asyncio.Lock()
         self._isolated: dict[str, bool] = {}
 
     def close(self) -> None:
@@ -138,18 +139,12 @@ class DockerEngine:
     async def update(self, container_id: str, live: Live) -> None:
         """Change limits and restart policy of a container without a restart."""
         body = live_body(live)
+        if not (live.nano_cpus and live.mem_bytes):
+            await self._refuse_lifting(container_id, live)
 
         def update(client: docker.APIClient) -> None:
             self._client.post(client, f"/containers/{container_id}/update", body)
 
-        if not live.nano_cpus:
-            present = await self.inspect(container_id)
-            if present is not None and present.live.nano_cpus:
-                raise Refused(
-                    "engine.cannot_lift",
-                    "the engine cannot take a CPU limit away from a container that has one",
-                    hint="state a limit (as many CPUs as the gateway has means none)",
-                )
         await self._client.call(f"updating container {container_id[:12]}", update, within_s=_WORK_WITHIN_S)
 
     async def logs(self, container_id: str, tail: int) -> list[str]:
@@ -183,16 +178,8 @@ class DockerEngine:
         present = await self._find_network(spec.name)
         if present is not None and not self._is_ours(present):
             raise _foreign("network", spec.name)
-        bridge = bridge_name(spec.name)
-        if spec.isolated:
-            # Before the bridge is there: at no moment is a container on it without the rule.
-            await self._rules.block(bridge)
-        if present is None:
-            try:
-                await self._make_network(spec, bridge)
-            except BaseException:
-                await self._rules.unblock(bridge)
-                raise
+        async with self._network_lock:
+            await self._make_network(spec, exists=present is not None)
         self._isolated[spec.name] = spec.isolated
 
     async def remove_network(self, name: str) -> None:
@@ -203,7 +190,8 @@ class DockerEngine:
                 raise _foreign("network", name)
             await self._tolerate_absence(f"removing network {name}", lambda c: c.remove_network(name))
         self._isolated.pop(name, None)
-        await self._rules.unblock(bridge_name(name))
+        async with self._network_lock:
+            await self._rules.unblock(bridge_name(name))
 
     # -- volumes ------------------------------------------------------------------------------------------------
 
@@ -243,6 +231,21 @@ class DockerEngine:
     def _is_ours(self, document: Mapping[str, Any]) -> bool:
         return labels_of(document).get(LABEL_GATEWAY) == self._gateway_id
 
+    async def _refuse_lifting(self, container_id: str, live: Live) -> None:
+        present = await self.inspect(container_id)
+        if present is None:
+            return
+        for what, had, wanted in (
+            ("CPU", present.live.nano_cpus, live.nano_cpus),
+            ("memory", present.live.mem_bytes, live.mem_bytes),
+        ):
+            if had and not wanted:
+                raise Refused(
+                    "engine.cannot_lift",
+                    f"the engine cannot take the {what} limit away from a container that has one",
+                    hint="state a limit (all that the gateway has means none), or stop and reinstall the APP",
+                )
+
     async def _tolerate_absence(
         self, doing: str, work: Callable[[docker.APIClient], object], *, within_s: float = _WORK_WITHIN_S
     ) -> None:
@@ -270,7 +273,21 @@ class DockerEngine:
             await self.networks()
         return self._isolated.get(network, False)
 
-    async def _make_network(self, spec: NetworkSpec, bridge: str) -> None:
+    async def _make_network(self, spec: NetworkSpec, *, exists: bool) -> None:
+        bridge = bridge_name(spec.name)
+        if spec.isolated:
+            # Before the bridge is there: at no moment is a container on it without the rule.
+            await self._rules.block(bridge)
+        if exists:
+            return
+        try:
+            await self._make_bridge(spec, bridge)
+        except BaseException:
+            if spec.isolated:
+                await self._rules.unblock(bridge)
+            raise
+
+    async def _make_bridge(self, spec: NetworkSpec, bridge: str) -> None:
         labels = {LABEL_GATEWAY: spec.gateway, LABEL_APP: spec.instance}
         refused: list[str] = []
         for _ in range(_SUBNET_TRIES):
@@ -297,15 +314,13 @@ class DockerEngine:
         return [str(pool["Subnet"]) for pool in pools if pool.get("Subnet")]
 
     async def _restore_rules(self) -> None:
-        """A reboot or a reloaded firewall takes the rules away while the bridges stay."""
-        for network in await self.networks():
-            if not network.isolated:
-                continue
+        """At each connect: a reboot or a reloaded firewall takes the rules away while the bridges stay."""
+        async with self._network_lock:
             try:
-                await self._rules.block(bridge_name(network.name))
-            except GatewayError as error:
-                # Said, and not fatal: supervision of everything goes on.
-                _log.error("engine.host_rule network=%s error=%s", network.name, error)
+                await self._rules.restore(bridge_name(n.name) for n in await self.networks() if n.isolated)
+            except Failed as error:
+                # Said, and not fatal: the supervision of everything goes on.
+                _log.error("engine.host_rule %s", error)
 
 
 def _foreign(kind: str, name: str) -> Conflict:

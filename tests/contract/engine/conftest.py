@@ -13,7 +13,7 @@ import pytest
 from tests.contract.engine.rig import FakeRig, Proxy, RealRig, Rig, docker
 
 IMAGE = "ec-test/busybox:engine"
-_APPLETS = tuple("sh cat echo false httpd ip id ls mkdir mount nc nslookup sleep test touch true wget".split())
+_APPLETS = "sh cat echo false grep httpd ip id ls mkdir mount nc nslookup ping sleep test touch true wget"
 
 
 def import_busybox(image: str, marker: str = "") -> str:
@@ -25,7 +25,7 @@ def import_busybox(image: str, marker: str = "") -> str:
             entry.type, entry.mode = tarfile.DIRTYPE, mode
             tar.addfile(entry)
         tar.add("/bin/busybox", "bin/busybox")
-        for applet in _APPLETS:
+        for applet in _APPLETS.split():
             link = tarfile.TarInfo(f"bin/{applet}")
             link.type, link.linkname = tarfile.SYMTYPE, "/bin/busybox"
             tar.addfile(link)
@@ -62,7 +62,7 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
     await proxy.start()
     made = RealRig(request.getfixturevalue("gateway_id"), request.getfixturevalue("busybox"), proxy)
     yield made
-    made.close()
+    await made.close()
     await proxy.stop()
 
 
@@ -73,5 +73,5 @@ async def real(engine_socket: Path, gateway_id: str, busybox: str, short_dir: Pa
     await proxy.start()
     made = RealRig(gateway_id, busybox, proxy)
     yield made
-    made.close()
+    await made.close()
     await proxy.stop()

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from agent.domain.container import ContainerSpec, ContainerState, Health
 from agent.engine.docker import DockerEngine
+from agent.engine.hostrules import HostRules
 from agent.ports import Engine, EngineEvent
 from tests.fakes.engine import FakeEngine
 from tests.fakes.images import FakeImages
@@ -77,6 +78,7 @@ class RealRig:
     def __init__(self, gateway: str, image: str, proxy: Proxy) -> None:
         self.gateway = gateway
         self.image = image
+        self.socket_path = proxy.path
         self._proxy = proxy
         self.docker = DockerEngine(str(proxy.path), gateway, pool="10.214.0.0/20")
         self.engine: Engine = self.docker
@@ -105,9 +107,10 @@ class RealRig:
     async def restore(self) -> None:
         await self._proxy.start()
 
-    def close(self) -> None:
-        """Remove what `take_name` made."""
+    async def close(self) -> None:
+        """Remove what `take_name` made, and the host rules of a test that failed half-way."""
         self.docker.close()
+        await HostRules(self.gateway).restore([])
         for command in self._foreign:
             docker(*command)
 

@@ -1,0 +1,168 @@
+"""Networks: small, the instance's own, and `isolated` means it, tried from inside."""
+
+from __future__ import annotations
+
+import asyncio
+import socketserver
+import subprocess
+import threading
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+
+from agent.domain.container import NetworkSpec
+from agent.engine.docker import DockerEngine
+from agent.engine.hostrules import HostRules, bridge_name
+from agent.errors import Conflict, Failed, NotFound
+from tests.contract.engine.rig import RealRig, Rig, docker, listening, make_spec, renamed, run
+
+
+def make_network(rig: Rig, name: str = "net", *, isolated: bool = True) -> NetworkSpec:
+    return NetworkSpec(f"{rig.gateway}-{name}", "pump", rig.gateway, isolated=isolated)
+
+
+async def test_a_network_is_made_once_and_takes_a_small_free_subnet(rig: Rig) -> None:
+    first, second = make_network(rig), make_network(rig, "net2", isolated=False)
+    await rig.engine.create_network(first)
+    await rig.engine.create_network(second)
+    await rig.engine.create_network(first)
+    found = {n.name: n for n in await rig.engine.networks("pump")}
+    assert set(found) == {first.name, second.name}
+    assert (found[first.name].isolated, found[second.name].isolated) == (True, False)
+    subnets = [IPv4Network(n.subnet) for n in found.values()]
+    assert [n.prefixlen for n in subnets] == [28, 28]
+    assert not subnets[0].overlaps(subnets[1])
+    assert await rig.engine.networks("other") == []
+    for name in (*found, first.name):
+        await rig.engine.remove_network(name)
+    assert await rig.engine.networks() == []
+
+
+async def test_a_taken_subnet_is_a_conflict(rig: Rig) -> None:
+    await rig.engine.create_network(make_network(rig))
+    taken = (await rig.engine.networks())[0].subnet
+    with pytest.raises(Conflict) as caught:
+        await rig.engine.create_network(NetworkSpec(f"{rig.gateway}-again", "pump", rig.gateway, taken))
+    assert caught.value.code == "engine.subnet_taken"
+    await rig.engine.remove_network(make_network(rig).name)
+
+
+async def test_other_peoples_network_of_that_name_is_a_conflict(rig: Rig) -> None:
+    spec = make_network(rig)
+    await rig.take_name("network", spec.name)
+    with pytest.raises(Conflict) as caught:
+        await rig.engine.create_network(spec)
+    assert caught.value.code == "engine.foreign"
+    assert await rig.engine.networks() == []
+
+
+async def test_a_network_in_use_is_not_removed(rig: Rig) -> None:
+    network = make_network(rig)
+    await rig.engine.create_network(network)
+    state = await run(rig, renamed(make_spec(rig), network=network.name))
+    assert state.address
+    assert IPv4Address(state.address) in IPv4Network("10.208.0.0/12")
+    with pytest.raises(Conflict) as caught:
+        await rig.engine.remove_network(network.name)
+    assert caught.value.code == "engine.network_in_use"
+    await rig.engine.remove(state.id)
+    await rig.engine.remove_network(network.name)
+
+
+async def test_a_missing_network_is_named_at_the_latest_at_start(rig: Rig) -> None:
+    with pytest.raises(NotFound) as caught:
+        await run(rig, renamed(make_spec(rig), network=f"{rig.gateway}-nowhere"))
+    assert caught.value.code == "engine.network_not_found"
+
+
+@pytest.fixture
+def host_port() -> Iterator[int]:
+    """A port of the host that listens on all addresses and says goodbye to whoever comes."""
+
+    class Goodbye(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.sendall(b"goodbye")
+
+    with socketserver.TCPServer(("0.0.0.0", 0), Goodbye) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+async def inside(container_id: str, command: str) -> bool:
+    """Whether `command` succeeds in the container."""
+    process = await asyncio.create_subprocess_exec(
+        "docker", "exec", container_id, "sh", "-c", command,
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    async with asyncio.timeout(20):
+        return await process.wait() == 0
+
+
+def host_addresses(subnet: str) -> list[str]:
+    """Where the host can be met: the bridge's own address, the engine's default bridge, any other of its own."""
+    shown = subprocess.run(["ip", "-4", "-o", "addr", "show"], capture_output=True, text=True, check=True).stdout
+    others = [line.split()[3].partition("/")[0] for line in shown.splitlines() if " lo " not in line]
+    return [str(IPv4Network(subnet)[1]), *others]
+
+
+async def test_services_of_an_isolated_network_meet_each_other_and_nothing_else(real: RealRig, host_port: int) -> None:
+    isolated, open_net = make_network(real), make_network(real, "open", isolated=False)
+    await real.engine.create_network(isolated)
+    await real.engine.create_network(open_net)
+    spec = renamed(make_spec(real, "a"), network=isolated.name, aliases=("main",))
+    serve = ("sh", "-c", "echo hello > /tmp/index.html; httpd -f -p 8080 -h /tmp")
+    other = renamed(make_spec(real, "b", service="web"), network=isolated.name, aliases=("web",), command=serve)
+    free = renamed(make_spec(real, "c", instance="out"), network=open_net.name)
+    shut, _, out = await asyncio.gather(*(run(real, s) for s in (spec, other, free)))
+    subnets = {n.name: n.subnet for n in await real.engine.networks()}
+    hosts = host_addresses(subnets[isolated.name])
+
+    meets = "for n in 1 2 3 4 5; do wget -q -O - http://web:8080/ && exit; sleep 0.2; done; false"
+    assert await inside(shut.id, meets)
+    # The same port is reached from an outbound network: what stops the other one is its isolation.
+    assert await inside(out.id, f"nc -w 2 {IPv4Network(subnets[open_net.name])[1]} {host_port} </dev/null")
+    attempts = [f"nc -w 1 {a} {host_port} </dev/null" for a in hosts]
+    attempts += [f"wget -q -T 1 -O - http://{out.address}:8080/", "nslookup example.com", "ping -c 1 -W 1 198.51.100.1"]
+    attempts += ["ip -6 addr show dev eth0 | grep -q inet6"]
+    succeeded = await asyncio.gather(*(inside(shut.id, attempt) for attempt in attempts))
+    assert [a for a, ok in zip(attempts, succeeded, strict=True) if ok] == []
+    assert docker("inspect", "-f", "{{.HostConfig.Dns}}", shut.id) == "[192.0.2.1]"
+    for state in await real.engine.containers():
+        await real.engine.remove(state.id)
+    for name in subnets:
+        await real.engine.remove_network(name)
+
+
+def rules_for(bridge: str) -> list[str]:
+    """The host rules that name `bridge`."""
+    shown = subprocess.run(["iptables", "-w", "5", "-S", "INPUT"], capture_output=True, text=True, check=True).stdout
+    return [line for line in shown.splitlines() if f"-i {bridge} " in line]
+
+
+async def test_the_host_rule_comes_back_after_a_flush_and_goes_with_the_network(real: RealRig) -> None:
+    network = make_network(real)
+    bridge = bridge_name(network.name)
+    await real.engine.create_network(network)
+    await real.engine.create_network(network)
+    assert len(rules_for(bridge)) == 1
+    await HostRules(real.gateway).unblock(bridge)  # what a reloaded firewall or a reboot does
+    await HostRules(real.gateway).block("ec-orphan")  # what a killed agent may leave
+    assert rules_for(bridge) == []
+    async with listening(real.engine):
+        assert len(rules_for(bridge)) == 1
+        assert rules_for("ec-orphan") == []
+    await real.engine.remove_network(network.name)
+    assert rules_for(bridge) == []
+
+
+async def test_where_no_host_rule_can_be_made_there_is_no_isolated_network(real: RealRig) -> None:
+    engine = DockerEngine(str(real.socket_path), real.gateway, host_rules=HostRules("x", "no-such-iptables"))
+    with pytest.raises(Failed) as caught:
+        await engine.create_network(make_network(real))
+    assert caught.value.code == "engine.host_rule"
+    assert await engine.networks() == []
+    engine.close()
