@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ def recorder() -> Recorder:
 
 @pytest.fixture
 def driver(recorder: Recorder) -> Iterator[Driver]:
-    made = Driver(lambda: recorder, Defaults(poll_s=1.0, timeout_s=0.5))
+    made = Driver(recorder, Defaults(poll_s=1.0, timeout_s=0.5), time.monotonic)
     yield made
     made.stop()
 
@@ -86,7 +87,7 @@ class Broken(Recorder):
 
 
 def test_a_worker_that_crashes_ends_the_app_instead_of_looking_alive() -> None:
-    broken = Driver(Broken, Defaults(poll_s=1.0, timeout_s=0.5))
+    broken = Driver(Broken(), Defaults(poll_s=1.0, timeout_s=0.5), time.monotonic)
     with ModbusServer() as server:
         broken.apply([body("a", server.port)])
         until(lambda: _fault(broken))

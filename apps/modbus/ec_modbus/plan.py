@@ -67,7 +67,7 @@ def read_device(body: Mapping[str, Any], *, poll_s: float, timeout_s: float) -> 
     safe: list[Safe] = []
     for point in body.get("points") or ():
         try:
-            register = read_register(str(point["name"]), point.get("address") or {})
+            register = read_register(str(point["name"]), point.get("address") or {}, str(point.get("type") or ""))
         except AddressError as error:
             mistakes.append(str(error))
             continue

@@ -15,6 +15,7 @@ TABLES = {"holding": True, "input": False, "coil": True, "discrete": False}
 """Table -> whether it can be written."""
 BIT_TABLES = frozenset({"coil", "discrete"})
 ORDERS = ("abcd", "cdab", "badc", "dcba")
+SHAPES = frozenset({"", "float", "int", "bool"})
 KEYS = frozenset({"register", "table", "type", "scale", "order"})
 Value = bool | int | float
 
@@ -29,7 +30,10 @@ class ValueRefused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """One point's place. `scale` times the raw number is the value; `order` is the order of the bytes of 32 bits."""
+    """One point's place. `scale` times the raw number is the value; `order` is the order of the bytes of 32 bits.
+
+    `shape` is the point's own type on the gateway (float, int, bool; "" any): what is handed over fits it.
+    """
 
     point: str
     register: int
@@ -37,6 +41,7 @@ class Register:
     type: str = "uint16"
     scale: float = 1.0
     order: str = "abcd"
+    shape: str = ""
 
     @property
     def words(self) -> int:
@@ -49,8 +54,10 @@ class Register:
         return TABLES[self.table]
 
 
-def read_register(point: str, address: Mapping[str, Any]) -> Register:
+def read_register(point: str, address: Mapping[str, Any], shape: str = "") -> Register:
     """The `address` of a point in the device file. Raises AddressError naming the key."""
+    if shape not in SHAPES:
+        raise AddressError(f"{point}: a register holds no {shape}; allowed types of the point: float, int, bool")
     for key in address:
         if key not in KEYS:
             raise AddressError(f"{point}: unknown key '{key}' in address; {_nearest(key, KEYS)}")
@@ -72,11 +79,20 @@ def read_register(point: str, address: Mapping[str, Any]) -> Register:
     order = _one_of(point, "order", address.get("order", "abcd"), ORDERS)
     if number + WORDS[kind] > 65_536:
         raise AddressError(f"{point}: a {kind} at register {number} reaches past 65535")
-    return Register(point, number, table, kind, float(scale), order)
+    return Register(point, number, table, kind, float(scale), order, shape)
 
 
 def decode(register: Register, words: Sequence[int | bool]) -> Value | None:
     """The value in `words` (as many as it covers), or None where they hold no number (NaN, infinity)."""
+    value = _decode(register, words)
+    if value is None or not register.shape:
+        return value
+    if register.shape == "bool":
+        return bool(value)
+    return round(value) if register.shape == "int" else float(value)
+
+
+def _decode(register: Register, words: Sequence[int | bool]) -> Value | None:
     if register.type == "bool":
         return bool(words[0])
     packed = struct.pack(f">{len(words)}H", *(int(word) for word in words))
@@ -92,6 +108,8 @@ def decode(register: Register, words: Sequence[int | bool]) -> Value | None:
 
 def encode(register: Register, value: Any) -> list[int]:
     """The words (or the bit) that hold `value`. Raises ValueRefused."""
+    if register.shape == "bool" and isinstance(value, bool):
+        value = int(value)
     if register.type == "bool":
         if isinstance(value, bool) or value in (0, 1):
             return [int(value)]
