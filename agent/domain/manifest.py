@@ -159,9 +159,9 @@ def _check_references(findings: Findings, services: tuple[Service, ...], volumes
                 findings.say(use.path, "manifest.undeclared", f"volume '{use.source}' is not declared", hint)
         for needed, _ in service.depends_on:
             if needed not in names:
-                path: Path = ("services", service.name, "depends_on")
-                hint = did_you_mean(needed, names)
-                findings.say(path, "manifest.undeclared", f"{service.name} depends on '{needed}', which is none", hint)
+                path: Path = ("services", service.name, "depends_on", needed)
+                words = f"{service.name} depends on '{needed}', which is none"
+                findings.say(path, "manifest.undeclared", words, did_you_mean(needed, names), at_key=True)
     cycle = find_cycle({service.name: [name for name, _ in service.depends_on] for service in services})
     if cycle:
         path = ("services", cycle[0], "depends_on")

@@ -70,7 +70,8 @@ def _check_whole(findings: Findings, path: Path, service: Service) -> None:
     """What only shows when the keys of a service are seen together."""
     targets = [use.target for use in service.volumes] + [each.target for each in service.tmpfs]
     for target in sorted({each for each in targets if targets.count(each) > 1}):
-        findings.say(path, "manifest.conflict", f"two things are mounted at '{target}'", "mount one of them elsewhere")
+        words = f"two things are mounted at '{target}'"
+        findings.say((*path, "volumes"), "manifest.conflict", words, "mount one of them elsewhere", at_key=True)
     both = sorted(set(service.cap_add) & set(service.cap_drop))
     if both:
         findings.say(

@@ -164,7 +164,8 @@ class _Composer:
         key = str(event.value)
         if event.anchor is not None:
             self._anchors[event.anchor] = _Node("scalar", key, mark)
-        if not event.style:
+        # The letters y and n are names of points and axes; as keys no reader in use takes them for a truth.
+        if not event.style and key not in ("y", "n", "Y", "N"):
             try:
                 plain = read_plain(key)
             except UnclearError as no:

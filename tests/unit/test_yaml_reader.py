@@ -155,6 +155,11 @@ def test_what_is_no_plain_document_is_refused_at_its_place(text: str | bytes, co
     assert (problem.code, problem.mark) == (code, mark)
 
 
+def test_the_letters_y_and_n_are_names_as_keys_and_unclear_as_values() -> None:
+    assert read_document("x: 1\ny: 2\nN: 3", "f.yaml").data == {"x": 1, "y": 2, "N": 3}
+    assert only("unit: N").code == "yaml.ambiguous"
+
+
 def test_a_tab_is_named_as_a_tab() -> None:
     assert "tab" in only("a:\n\tb: 1").message
 
