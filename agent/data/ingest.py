@@ -22,8 +22,8 @@ MAX_TEXT = 1024
 MAX_T_MS = 2**53
 FUTURE_MS = 5_000
 
-# state, time as sent, time to order by, value, quality, "the time is not to be trusted", "newer than the last"
-_Prepared = tuple[PointState, int, int, Scalar, Quality, bool, bool]
+# What may be special about a sample; 0 for nearly all.
+UNSYNCED, OLD, OUT_OF_RANGE = 1, 2, 4
 
 
 @dataclass(slots=True)
@@ -72,59 +72,74 @@ class Ingest:
             raise
         counts.batches += 1
         counts.samples += len(samples)
-        self._spread(self._take_in(states, samples, counts, started_s), started_s)
+        orders_ms, marks = self._take_in(states, samples, started_s)
+        if any(marks):
+            counts.marked += sum(mark & UNSYNCED for mark in marks)
+        self._spread(states, samples, orders_ms, marks, started_s)
 
     def _take_in(
-        self, states: list[PointState], samples: Sequence[Sample], counts: Counts, started_s: float
-    ) -> list[_Prepared]:
-        """Set the new values and look at the rules; returns what is left to do for each sample."""
+        self, states: list[PointState], samples: Sequence[Sample], started_s: float
+    ) -> tuple[list[int], list[int]]:
+        """Set the new values and look at the rules; returns each sample's time to order by, and its marks.
+
+        Two lists of numbers, not one of tuples: the garbage collector would look at those again and again.
+        """
         now_ms = self._clock.now_ms()
         sane = self._clock.sane()
         floor_ms = self._floor_ms if sane else 0
         horizon_ms = now_ms + FUTURE_MS if sane else MAX_T_MS
-        prepared: list[_Prepared] = []
-        keep = prepared.append
+        usual = 0 if sane else UNSYNCED
+        orders_ms: list[int] = []
+        marks: list[int] = []
         for state, sample in zip(states, samples, strict=True):
+            mark = usual
             value = sample.v
             quality = sample.q
             low = state.low
             if low is not None and quality is Quality.GOOD and not low <= value <= state.high:  # type: ignore[operator]
                 quality = Quality.UNCERTAIN
-            t_ms = order_ms = sample.t
-            unsynced = not sane
-            if t_ms is None or order_ms is None:
+                mark |= OUT_OF_RANGE
+            t_ms = sample.t
+            if t_ms is None:
                 t_ms = order_ms = now_ms
-            elif not floor_ms <= t_ms <= horizon_ms:
+            elif floor_ms <= t_ms <= horizon_ms:
+                order_ms = t_ms
+            else:
                 order_ms = now_ms
-                unsynced = True
-            if unsynced:
-                counts.marked += 1
-            newest = order_ms >= state.order_ms
-            if newest:
+                mark |= UNSYNCED
+            if order_ms >= state.order_ms:
                 state.previous = state.value
                 state.previous_ms = state.order_ms
                 state.value = value
                 state.order_ms = order_ms
                 state.t_ms = t_ms
                 state.q = quality
-                state.unsynced = unsynced
+                state.unsynced = mark & UNSYNCED != 0
                 state.received_ms = now_ms
                 state.seen_s = started_s
                 for rule in state.rules:
                     rule.look(started_s)
-            keep((state, t_ms, order_ms, value, quality, unsynced, newest))
-        return prepared
+            else:
+                mark |= OLD
+            orders_ms.append(order_ms)
+            marks.append(mark)
+        return orders_ms, marks
 
-    def _spread(self, prepared: list[_Prepared], started_s: float) -> None:
+    def _spread(
+        self, states: list[PointState], samples: Sequence[Sample], orders_ms: list[int], marks: list[int],
+        started_s: float,
+    ) -> None:  # fmt: skip
         """Tell who watches, and reduce."""
-        for state, t_ms, order_ms, value, quality, unsynced, newest in prepared:
-            if newest and state.watchers:
-                update = SampleItem(state.name, t_ms, value, quality, unsynced or msgspec.UNSET)
+        for state, sample, order_ms, mark in zip(states, samples, orders_ms, marks, strict=True):
+            quality = Quality.UNCERTAIN if mark & OUT_OF_RANGE else sample.q
+            if state.watchers and not mark & OLD:
+                t_ms = order_ms if sample.t is None else sample.t
+                update = SampleItem(state.name, t_ms, sample.v, quality, mark & UNSYNCED != 0 or msgspec.UNSET)
                 for watcher in state.watchers:
                     watcher.offer(update)
             reducer = state.reducer
             if reducer is not None:
-                reducer.take(order_ms, value, quality, started_s, unsynced)
+                reducer.take(order_ms, sample.v, quality, started_s, mark & UNSYNCED != 0)
 
     async def flushed(self) -> None:
         """Wait until all that was kept so far is committed. Open windows are not: they are sent when they close."""

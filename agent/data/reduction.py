@@ -143,7 +143,8 @@ class Reduction:
             return
         if gathering.add(item, now_s):
             self._close_batch(priority)
-        self._arm()
+        if self._tick is None:
+            self._arm()
 
     def watch(self, reducer: PointReducer) -> None:
         """The reducer has something open: sweep it until it has not."""

@@ -80,7 +80,8 @@ class RunningRule:
         """Find the inputs' points (again, when one appeared or went)."""
         points = {alias: resolve(point) for alias, point in self.config.inputs}
         self._inputs = tuple(points.values())
-        self._uses = tuple((points[alias], field) for alias, field in self._condition.uses)
+        uses = zip(self._condition.names, self._condition.uses, strict=True)
+        self._uses = tuple((name, points[alias], field) for name, (alias, field) in uses)
 
     def look(self, started_s: float) -> None:
         """An input has a new value, taken in at the monotonic time `started_s`."""
@@ -134,8 +135,12 @@ class RunningRule:
             if point.q in UNTRUSTED:
                 on_bad = self.config.on_bad
                 return None if on_bad is OnBad.HOLD else on_bad is OnBad.TRUE
+        variables: dict[str, Scalar] = {}
+        for name, point, field in self._uses:
+            value = point.value if field == "value" else _read(point, field, started_s)
+            variables[name] = float(value) if type(value) is int else value  # type: ignore[assignment]  # not None
         try:
-            holds = self._condition.evaluate([_read(point, field, started_s) for point, field in self._uses])
+            holds = self._condition.evaluate(variables)
         except Failed as error:
             self.errors += 1
             self.last_error = error.message
@@ -216,8 +221,6 @@ class RunningRule:
 def _read(point: PointState, field: str, now_s: float) -> Scalar:
     value = point.value
     assert value is not None
-    if field == "value":
-        return value
     previous = point.previous
     if field == "previous":
         return value if previous is None else previous

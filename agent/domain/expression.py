@@ -46,25 +46,22 @@ class _Token(NamedTuple):
 
 
 class Condition:
-    """A compiled condition. `uses` lists the (alias, field) pairs it reads, in the order `evaluate` wants them."""
+    """A compiled condition. `uses` lists the (alias, field) pairs it reads; `names` the variable of each."""
 
-    __slots__ = ("_divisors", "_names", "_program", "text", "uses")
+    __slots__ = ("_divisors", "_program", "names", "text", "uses")
 
     def __init__(self, text: str, program: Any, uses: tuple[tuple[str, str], ...], divisors: tuple[str, ...]) -> None:
         self.text = text
         self.uses = uses
-        self._names = tuple(_flat(alias, field) for alias, field in uses)
+        self.names = tuple(_flat(alias, field) for alias, field in uses)
         self._program = program
         self._divisors = divisors
 
-    def evaluate(self, values: Iterable[Scalar]) -> bool:
-        """True when it holds for `values`, one for each of `uses`. Whole numbers count as doubles.
+    def evaluate(self, variables: dict[str, Scalar]) -> bool:
+        """True when it holds for `variables`, a value for each of `names`. Whole numbers must be floats.
 
         Raises Failed ``rule.evaluation``: mixed types, division by zero, or an answer that is neither true nor false.
         """
-        variables = {
-            name: float(value) if type(value) is int else value for name, value in zip(self._names, values, strict=True)
-        }
         for name in self._divisors:
             if variables[name] == 0.0:
                 raise Failed("rule.evaluation", f"'{self.text}' divides by zero ({name.replace('__', '.', 1)})")
@@ -196,7 +193,7 @@ def _try_types(condition: Condition) -> None:
         for alias, field in condition.uses:
             values.append(kind_of[alias] if field in TYPE_FIELDS else "good" if field == "quality" else 1.5)
         try:
-            condition.evaluate(values)
+            condition.evaluate(dict(zip(condition.names, values, strict=True)))
         except Failed as error:
             first = first or error
         else:

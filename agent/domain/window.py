@@ -126,7 +126,17 @@ class Tumbling:
             window, closed = self._window(t_ms, now_s)
         elif self._older and t_ms >= window.t0 + self.lateness_ms:
             closed = self._close_before(t_ms)
-        window.add(t_ms, value)
+        if window.n and t_ms >= window.last_ms:  # `_Open.add` written out for what nearly every sample is
+            if value < window.min:
+                window.min = value
+            elif value > window.max:
+                window.max = value
+            window.last = value
+            window.last_ms = t_ms
+            window.n += 1
+            window.sum += value
+        else:
+            window.add(t_ms, value)
         if unsynced:
             window.unsynced = True
         return closed or None
