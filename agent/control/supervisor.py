@@ -37,6 +37,7 @@ class Supervisor:
         self._jitter = jitter
         self._episodes: dict[tuple[str, str], Episode] = {}
         self._stopping: set[str] = set()
+        self._adopted: set[str] = set()
 
     def expect_stop(self, container_id: str) -> None:
         """The next death of this container is our own doing."""
@@ -73,7 +74,10 @@ class Supervisor:
         self._alarms.raise_alarm(source(instance, service), "crash_loop", Severity.MAJOR, message)
 
     def adopt(self, instance: str, spec: AppSpec, containers: Iterable[ContainerState]) -> None:
-        """Continue the loops of an earlier agent: policy `no` where the manifest wants restarts."""
+        """Continue the loops of an earlier agent: policy `no` where the manifest wants restarts. Once an instance."""
+        if instance in self._adopted:
+            return
+        self._adopted.add(instance)
         wanted = {c.service: c for c in spec.containers}
         for container in containers:
             key = (instance, container.service)
@@ -94,6 +98,7 @@ class Supervisor:
 
     def forget(self, instance: str) -> None:
         """The instance is stopped, replaced or gone: its episodes end and their alarms are cleared."""
+        self._adopted.add(instance)
         for key in [k for k in self._episodes if k[0] == instance]:
             episode = self._episodes.pop(key)
             if episode.looping:

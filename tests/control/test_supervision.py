@@ -1,0 +1,90 @@
+"""One APP's failure is that APP's problem alone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agent.domain.container import Restart
+from tests.control.rig import Rig, manifest, running
+
+ALARM = "app:pump/main/crash_loop"
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with running(tmp_path) as rig:
+        await rig.job(await rig.send("app.install", instance="pump", manifest=manifest()))
+        yield rig
+
+
+def policy(rig: Rig) -> Restart:
+    return rig.engine.find("pump", "main")[0].live.restart
+
+
+async def loop(rig: Rig) -> None:
+    """Crash it until the agent takes over."""
+    for _ in range(4):
+        await rig.until(lambda: bool(rig.serving()), "its restart")
+        rig.engine.crash("pump", "main")
+    await rig.until(lambda: policy(rig) is Restart.NO, "the take-over")
+
+
+async def test_a_crash_is_the_engines_affair_and_no_alarm(rig: Rig) -> None:
+    rig.engine.crash("pump", "main")
+    await rig.until(lambda: bool(rig.serving()), "its restart")
+    assert rig.plane.alarms.raised == []
+
+
+async def test_a_crash_loop_is_taken_over_backed_off_and_raises_one_alarm(rig: Rig) -> None:
+    await loop(rig)
+    await rig.until(lambda: bool(rig.serving()), "the agent's own restart")
+    assert rig.plane.alarms.raised == [ALARM]
+    assert rig.room.views.summary("pump")["phase"] == "crash_loop"
+    for _ in range(3):
+        rig.engine.crash("pump", "main")
+        await rig.until(lambda: bool(rig.serving()), "another restart")
+    assert rig.plane.alarms.raised == [ALARM]
+
+
+async def test_after_a_healthy_time_the_engine_owns_restarts_again_and_the_alarm_is_cleared(rig: Rig) -> None:
+    await loop(rig)
+    await rig.until(lambda: policy(rig) is Restart.UNLESS_STOPPED, "the policy's return")
+    await rig.until(lambda: rig.plane.alarms.standing == {}, "the alarm's end")
+    assert rig.room.views.summary("pump")["phase"] == "running"
+
+
+async def test_a_loop_goes_on_under_a_new_agent(rig: Rig) -> None:
+    await loop(rig)
+    await rig.kill()
+    rig.plane.alarms.standing.clear()
+    await rig.start()
+    await rig.until(lambda: bool(rig.serving()), "its restart by the new agent")
+    await rig.until(lambda: policy(rig) is Restart.UNLESS_STOPPED, "the healthy time")
+    await rig.until(lambda: rig.plane.alarms.standing == {}, "the alarm's end")
+    assert rig.plane.alarms.raised == [ALARM, ALARM], "one for each agent that found it"
+
+
+async def test_a_loop_ends_with_a_stop_and_its_alarm_with_it(rig: Rig) -> None:
+    await loop(rig)
+    await rig.job(await rig.send("app.stop", instance="pump"))
+    assert rig.plane.alarms.standing == {}
+    assert not rig.serving()
+
+
+async def test_killing_the_agent_restarts_nothing(rig: Rig) -> None:
+    before = rig.engine.find("pump", "main")[0]
+    await rig.restart()
+    await rig.until(lambda: rig.room.reconciler.engine_up, "the engine")
+    await rig.until(lambda: "pump" in rig.room.reconciler.observed, "its adoption")
+    after = rig.engine.find("pump", "main")[0]
+    assert (after.id, after.started_at, after.live) == (before.id, before.started_at, before.live)
+
+
+async def test_the_engine_going_away_and_coming_back_is_followed(rig: Rig) -> None:
+    rig.engine.drop()
+    rig.engine.restore()
+    rig.engine.vanish("pump", "main")
+    await rig.until(lambda: bool(rig.serving()), "its return")
