@@ -68,7 +68,8 @@ def read_app(document: Document, instance: str, folder: Path | None) -> Effect:
     problems: list[Problem] = []
     if not re.fullmatch(INSTANCE_PATTERN, instance):
         hint = "rename it: use 1 to 63 of a-z 0-9 - and begin with a letter or digit"
-        problems.append(document.problem((), f"{AREA}.instance", f"'{instance}' is not an instance's name", hint))
+        words = f"'{instance}' is not an instance's name"
+        problems.append(Problem(document.source, Mark(1, 1), f"{AREA}.instance", words, hint))
     if not isinstance(data, dict) or not data:
         raise Mistakes([*problems, document.problem((), f"{AREA}.empty", "says nothing about an APP", HINT)])
     warnings: tuple[Problem, ...] = ()

@@ -14,7 +14,7 @@ from agent.domain.sample import POINT_NAME, DeviceConfig, PointConfig
 from agent.files.effect import Claim, Effect, position
 from agent.files.pointshape import PointShape, check_point, point_config
 from agent.files.quantities import AnyScalar, mistake, shown
-from agent.files.shape import Shape, in_order, read_shape
+from agent.files.shape import Shape, in_order, read_units
 from agent.settings.words import InstanceName, PortName
 
 AREA = "devices"
@@ -77,11 +77,11 @@ class PointTableFile(Shape):
 
 def read_devices(document: Document) -> Effect:
     """The devices of a YAML file. Raises Mistakes with every mistake."""
-    file = read_shape(_points_may_be_bare(document), DevicesFile, AREA)
-    problems: list[Problem] = []
+    document = _points_may_be_bare(document)
+    file, problems = read_units(document, DevicesFile, AREA, [("devices", "*"), ("devices", "*", "points", "*")])
     claims: list[Claim] = []
     devices: list[DeviceConfig] = []
-    for name, device in file.devices.items():
+    for name, device in (file.devices if file else {}).items():
         path: Path = ("devices", name)
         claims.append(Claim(f"device '{name}'", document.key_mark(path)))
         points = _read_points(document, device.points, (*path, "points"), name, problems)
@@ -103,12 +103,11 @@ def read_devices(document: Document) -> Effect:
 
 def read_device_table(document: Document, device: str) -> Effect:
     """The points of a table (see agent.files.table) for `device`, which a YAML file must describe."""
-    problems: list[Problem] = []
     if not SEGMENT.fullmatch(device):
         message = f"the file's name gives the device '{device}', which is not a device's name"
         raise Mistakes([document.problem((), f"{AREA}.bad_value", message, NAME_HINT.strip())])
-    file = read_shape(document, PointTableFile, AREA)
-    points = _read_points(document, file.points, ("points",), device, problems)
+    file, problems = read_units(document, PointTableFile, AREA, [("points", "*")])
+    points = _read_points(document, file.points if file else {}, ("points",), device, problems)
     if problems:
         raise Mistakes(in_order(problems))
     claims = tuple(Claim(f"point '{point.name}'", mark) for point, mark in points)

@@ -43,7 +43,7 @@ class Kind:
 
     def fetch(self, path: Path) -> Content:
         """The content of an entry. Raises Mistakes."""
-        main = main_file(path)
+        main = main_file(path) if self.folders else path
         raw = read_bytes(main, str(main), max_bytes=TABLE_MAX_BYTES if is_table(main) else self.max_bytes)
         seal = hashlib.sha256(raw)
         if main != path:

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from agent.domain.document import Document, Mistakes, Path, Problem
+from agent.domain.document import Document, Mistakes, Path
 from agent.domain.grants import check_filter
 from agent.domain.override import PointOverride
 from agent.files.effect import Claim, Effect, position
 from agent.files.pointshape import NUMERIC_KEYS, PointShape, WriteShape, check_point, point_config
 from agent.files.quantities import mistake, shown
-from agent.files.shape import Shape, in_order, read_shape
+from agent.files.shape import Shape, in_order, read_units
 from agent.settings.sections import Points
 
 AREA = "points"
@@ -51,11 +51,10 @@ class PointsFile(Shape):
 
 def read_points(document: Document) -> Effect:
     """The overrides of a YAML file or table. Raises Mistakes with every mistake."""
-    file = read_shape(document, PointsFile, AREA)
-    problems: list[Problem] = []
+    file, problems = read_units(document, PointsFile, AREA, [("points", "*")])
     overrides: list[PointOverride] = []
     claims: list[Claim] = []
-    for name, point in file.points.items():
+    for name, point in (file.points if file else {}).items():
         here: Path = ("points", name)
         given = [key for key in PointShape.__dataclass_fields__ if (*here, key) in document.marks]
 

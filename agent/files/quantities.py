@@ -47,8 +47,8 @@ def duration_text(seconds: float) -> str:
     """Seconds as a file writes them: ``500ms``, ``10s``, ``5m``."""
     for unit in ("d", "h", "m", "s"):
         if seconds >= SECONDS[unit] and seconds % SECONDS[unit] == 0:
-            return f"{seconds / SECONDS[unit]:g}{unit}"
-    return f"{seconds * 1000:g}ms" if seconds else "0s"
+            return f"{seconds / SECONDS[unit]:.10g}{unit}"
+    return f"{seconds * 1000:.10g}ms" if seconds else "0s"
 
 
 def size_text(size_bytes: int) -> str:

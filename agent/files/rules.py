@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from agent.domain.alarm import Severity
 from agent.domain.document import Document, Mistakes, Path, Problem, did_you_mean
@@ -17,7 +17,7 @@ from agent.domain.rule import Action, AlarmAction, ClearAction, EventAction, OnB
 from agent.domain.sample import POINT_NAME
 from agent.files.effect import Claim, Effect, position
 from agent.files.quantities import AnyScalar, DurationS, PositiveS, mistake, shown
-from agent.files.shape import Shape, in_order, read_shape
+from agent.files.shape import Shape, in_order, read_units
 from agent.files.yaml import read_document
 
 AREA = "rules"
@@ -43,6 +43,11 @@ def _point(text: str) -> str:
     if not POINT_NAME.fullmatch(text):
         raise mistake(f"{shown(text)}, not a point's name", "write it in full, such as boiler/temp")
     return text
+
+
+def _on_bad(value: Any) -> Any:
+    """YAML's own true and false are meant as the words."""
+    return {True: "true", False: "false"}[value] if isinstance(value, bool) else value
 
 
 RuleName = Annotated[str, AfterValidator(_name)]
@@ -120,7 +125,12 @@ class RuleShape(Shape):
     then: Annotated[Actions, Field(min_length=1, description="actions, once, when it has held long enough")]
     for_s: Annotated[DurationS, Field(alias="for", description="how long it must hold before it counts")] = 0.0
     otherwise: Annotated[Actions, Field(alias="else", description="actions, once, when it no longer holds")] = ()
-    on_bad: Annotated[OnBad, Field(description="what the condition is worth while an input is bad")] = OnBad.HOLD
+    on_bad: Annotated[
+        OnBad,
+        BeforeValidator(_on_bad),
+        WithJsonSchema({"enum": ["hold", "false", "true", False, True]}),
+        Field(description="what the condition is worth while an input is bad"),
+    ] = OnBad.HOLD
     silence: Annotated[SilenceShape | None, Field(description="what to do when an input falls silent")] = None
 
 
@@ -133,11 +143,10 @@ class RulesFile(Shape):
 
 def read_rules(document: Document) -> Effect:
     """The rules of a file. Raises Mistakes with every mistake."""
-    file = read_shape(document, RulesFile, AREA)
-    problems: list[Problem] = []
+    file, problems = read_units(document, RulesFile, AREA, [("rules", "*")])
     rules: list[RuleConfig] = []
     claims: list[Claim] = []
-    for name, rule in file.rules.items():
+    for name, rule in (file.rules if file else {}).items():
         here: Path = ("rules", name)
         wrong = check(rule.when, tuple(rule.inputs))
         if wrong:

@@ -7,7 +7,7 @@ meaning; `read_shape` fills it, `schema_of` writes the JSON Schema for editors, 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, TypeVar, cast
@@ -33,21 +33,78 @@ class Shape:
 
 def read_shape(document: Document, shape: type[T], area: str) -> T:
     """`document`'s whole content as a `shape`. Raises Mistakes with every mistake; codes are ``<area>.what``."""
+    value, problems = read_units(document, shape, area, ())
+    if problems or value is None:
+        raise Mistakes(problems)
+    return value
+
+
+def read_units(
+    document: Document, shape: type[T], area: str, units: Sequence[tuple[str, ...]]
+) -> tuple[T | None, list[Problem]]:
+    """What of `document` is a `shape`, and the mistakes: so that what is sound can be checked further at the same time.
+
+    A mistake costs the innermost of `units` around it (``("rules", "*")``: one rule); outside of all units, the whole.
+    """
     data = {} if document.data is None else document.data
+    value, errors = _validate(document, data, shape, area)
+    if not errors:
+        return value, []
+    problems = in_order(_translate_all(document, errors, schema_of(cast("Any", shape)), area))
+    sound = data
+    for details in errors:
+        unit = _innermost(details["loc"], units)
+        if unit is None:
+            return None, problems
+        sound = _without(sound, unit)
+    return _validate(document, sound, shape, area)[0], problems
+
+
+def _validate(document: Document, data: Any, shape: type[T], area: str) -> tuple[T | None, list[ErrorDetails]]:
     form: Any = shape
     try:
         text = json.dumps(data)
     except (TypeError, ValueError) as error:
         raise Mistakes([document.problem((), f"{area}.wrong_type", f"the file cannot be read: {error}")]) from None
     try:
-        return cast("T", _adapter(form).validate_json(text))
+        return cast("T", _adapter(form).validate_json(text)), []
     except ValidationError as error:
-        schema = schema_of(form)
-        found = {_translate(document, details, schema, area): None for details in error.errors(include_url=False)}
-        raise Mistakes(in_order(found)) from None
+        return None, error.errors(include_url=False)
 
 
-def in_order(problems: Mapping[Problem, None] | list[Problem]) -> list[Problem]:
+def _innermost(loc: tuple[int | str, ...], units: Sequence[tuple[str, ...]]) -> Path | None:
+    fitting = [
+        unit
+        for unit in units
+        if len(loc) >= len(unit) and all(want in ("*", step) for want, step in zip(unit, loc, strict=False))
+    ]
+    return loc[: len(max(fitting, key=len))] if fitting else None
+
+
+def _without(data: Any, path: Path) -> Any:
+    """A copy of nested mappings without what stands at `path`; as it is where nothing does."""
+    if not isinstance(data, dict) or path[0] not in data:
+        return data
+    if len(path) == 1:
+        return {key: value for key, value in data.items() if key != path[0]}
+    return {**data, path[0]: _without(data[path[0]], path[1:])}
+
+
+def _translate_all(
+    document: Document, errors: list[ErrorDetails], schema: Mapping[str, Any], area: str
+) -> list[Problem]:
+    """Each mistake once. A list counts only its sound items, so "too few" beside a mistake inside says nothing."""
+    locs = [details["loc"] for details in errors]
+    found: dict[Problem, None] = {}
+    for details in errors:
+        loc = details["loc"]
+        inside = any(len(other) > len(loc) and other[: len(loc)] == loc for other in locs)
+        if not (details["type"] == "too_short" and inside):
+            found[_translate(document, details, schema, area)] = None
+    return list(found)
+
+
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
     """Problems as a person works through them: by file, then from the top."""
     return sorted(problems, key=lambda each: (each.source, each.mark.line, each.mark.col))
 
@@ -198,7 +255,11 @@ WORDS: dict[str, Callable[[Mapping[str, Any], str], Words]] = {
     "string_pattern_mismatch": lambda _, value: ("bad_value", f"is {value}", ""),
     "string_too_short": lambda _, value: ("bad_value", "is empty" if value == "''" else f"is {value}: too short", ""),
     "string_too_long": lambda limits, _: ("bad_value", f"is longer than {limits['max_length']} characters", ""),
-    "too_short": lambda limits, _: ("bad_value", f"has fewer than {limits['min_length']} items", ""),
+    "too_short": lambda limits, _: (
+        "bad_value",
+        f"has fewer than {limits['min_length']} items" if limits["actual_length"] else "is empty",
+        "",
+    ),
     "too_long": lambda limits, _: ("bad_value", f"has more than {limits['max_length']} items", ""),
     "missing_keyword_only_argument": lambda _, value: ("missing_key", f"is {value}", ""),
 }

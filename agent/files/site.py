@@ -118,8 +118,12 @@ class SiteReader:
     ) -> list[str]:
         """Take the effects of a folder's files. Of two that collide the one that was there first stays."""
         before = self._valid[kind.name]
-        reads = {path: self._read_file(kind, path) for path in listing.files if path not in unsettled}
-        reads |= {path: before[path] for path in unsettled if path in before}
+        being_removed = [path for path in before if path in unsettled and path not in listing.files]
+        reads = {
+            path: before[path] if path in unsettled else self._read_file(kind, path)
+            for path in sorted([*listing.files, *being_removed])
+            if path not in unsettled or path in before
+        }
         book, now, kept = Book(), {}, []
         for path in sorted(reads, key=lambda each: (is_table(each), self._age(reads[each], before.get(each)), each)):
             read = reads[path]

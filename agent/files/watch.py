@@ -11,7 +11,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,7 +80,7 @@ class Watcher:
         self._tracks: dict[str, Tracks] = {kind: {} for kind in FOLDERS}
         self._unsettled: set[Path] = set()
 
-    async def changes(self) -> AsyncIterator[Changes]:
+    async def changes(self) -> AsyncGenerator[Changes, None]:
         """What changes, for ever. The first report comes at once; reading the files after it misses nothing."""
         yield await asyncio.to_thread(self.begin)
         while True:

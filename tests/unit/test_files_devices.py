@@ -89,13 +89,17 @@ def test_a_device_claims_its_own_name_and_those_of_its_points() -> None:
         ),
         (
             "{window: 10}",
-            "f.yaml:5:19: 'devices.d.points.p.window' is 10, not a duration; "
-            "write a number and its unit: 500ms, 10s, 5m, 2h or 1d",
+            (
+                "f.yaml:5:19: 'devices.d.points.p.window' is 10, not a duration; "
+                "write a number and its unit: 500ms, 10s, 5m, 2h or 1d"
+            ),
         ),
         (
             "{window: 0s}",
-            "f.yaml:5:19: 'devices.d.points.p.window' is '0s', no time at all; "
-            "write a number and its unit: 500ms, 10s, 5m, 2h or 1d",
+            (
+                "f.yaml:5:19: 'devices.d.points.p.window' is '0s', no time at all; "
+                "write a number and its unit: 500ms, 10s, 5m, 2h or 1d"
+            ),
         ),
         (
             "{range: [0]}",
@@ -131,13 +135,17 @@ def test_a_device_claims_its_own_name_and_those_of_its_points() -> None:
         ),
         (
             "{write: true, safe: {value: 1}}",
-            "f.yaml:5:24: 'after' is missing in 'devices.d.points.p.safe'; "
-            "how long rule, writer or agent may be silent before",
+            (
+                "f.yaml:5:24: 'after' is missing in 'devices.d.points.p.safe'; "
+                "how long rule, writer or agent may be silent before"
+            ),
         ),
         (
             "{address: {register: [1]}}",
-            "f.yaml:5:31: 'devices.d.points.p.address.register' is a list, not one value; "
-            "write a number, true, false or a text",
+            (
+                "f.yaml:5:31: 'devices.d.points.p.address.register' is a list, not one value; "
+                "write a number, true, false or a text"
+            ),
         ),
         (
             "[1]",
@@ -162,13 +170,17 @@ def test_a_mistake_in_a_point_is_named_with_its_place(entry: str, expected: str)
         ),
         (
             "devices: {d: {driver: m, points: {'a b': {}}}}",
-            "f.yaml:1:35: the name is 'a b', not a point's name; "
-            "use 1 to 64 of A-Z a-z 0-9 _ . - and '/' between at most 7 parts",
+            (
+                "f.yaml:1:35: the name is 'a b', not a point's name; "
+                "use 1 to 64 of A-Z a-z 0-9 _ . - and '/' between at most 7 parts"
+            ),
         ),
         (
             "devices: {d: {driver: Modbus}}",
-            "f.yaml:1:23: 'devices.d.driver' is 'Modbus', not an instance's name; "
-            "use 1 to 63 of a-z 0-9 - and begin with a letter or digit",
+            (
+                "f.yaml:1:23: 'devices.d.driver' is 'Modbus', not an instance's name; "
+                "use 1 to 63 of a-z 0-9 - and begin with a letter or digit"
+            ),
         ),
         ("device: {}", "f.yaml:1:1: unknown key 'device' in the file; did you mean 'devices'?"),
         ("{}", "f.yaml:1:1: 'devices' is missing in the file; devices, by name"),
@@ -197,6 +209,11 @@ devices:
 def test_mistakes_between_keys_come_all_at_once_too() -> None:
     text = "devices: {d: {driver: m, points: {a: {range: [1, 0]}, b: {safe: {value: 1, after: 1s}}}}}"
     assert codes("devices", text) == ["devices.range_inverted", "devices.not_writable"]
+
+
+def test_a_misspelt_key_in_one_point_does_not_hide_a_contradiction_in_another() -> None:
+    text = "devices: {d: {driver: m, points: {a: {rnge: [1, 0]}, b: {range: [1, 0]}}}, e: {}}"
+    assert codes("devices", text) == ["devices.unknown_key", "devices.range_inverted", "devices.missing_key"]
 
 
 def test_numbers_that_are_none_are_refused() -> None:

@@ -77,8 +77,10 @@ def test_points_of_apps_may_stand_in_a_table_too() -> None:
         ),
         (
             "point,window\np,10\n",
-            "boiler.csv:2:2: 'points.p.window' is '10', not a duration; "
-            "write a number and its unit: 500ms, 10s, 5m, 2h or 1d",
+            (
+                "boiler.csv:2:2: 'points.p.window' is '10', not a duration; "
+                "write a number and its unit: 500ms, 10s, 5m, 2h or 1d"
+            ),
         ),
         ("point,range_min,range_max\np,5,1\n", "boiler.csv:2:2: 'range' goes from 5 to 1; write [lowest, highest]"),
         ("point,range_min\np,5\n", "boiler.csv:2:2: 'range_max' is missing; give both ends or none"),
@@ -88,8 +90,10 @@ def test_points_of_apps_may_stand_in_a_table_too() -> None:
         ),
         (
             "point,type\na b,int\n",
-            "boiler.csv:2:1: the name is 'a b', not a point's name; "
-            "use 1 to 64 of A-Z a-z 0-9 _ . - and '/' between at most 7 parts",
+            (
+                "boiler.csv:2:1: the name is 'a b', not a point's name; "
+                "use 1 to 64 of A-Z a-z 0-9 _ . - and '/' between at most 7 parts"
+            ),
         ),
         ("", "boiler.csv:1:1: the table has no header row; begin it with: point, type, unit, range_min"),
         ('point,unit\np,"open\n', "boiler.csv:2:1: not a table: "),

@@ -31,7 +31,10 @@ def one(tmp_path: Path, text: str) -> str:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("cloud:\n  keepalive: 30s", "gateway.yaml:2:3: unknown key 'keepalive' in 'cloud'; did you mean 'keep_alive'?"),
+        (
+            "cloud:\n  keepalive: 30s",
+            "gateway.yaml:2:3: unknown key 'keepalive' in 'cloud'; did you mean 'keep_alive'?",
+        ),
         ("clowd: {host: x}", "gateway.yaml:1:1: unknown key 'clowd' in the file; did you mean 'cloud'?"),
         (
             "cloud: {port: 99999}",
@@ -43,8 +46,10 @@ def one(tmp_path: Path, text: str) -> str:
         ),
         (
             "cloud: {keep_alive: 30}",
-            "gateway.yaml:1:21: 'cloud.keep_alive' is 30, not a duration; "
-            "write a number and its unit: 500ms, 10s, 5m, 2h or 1d",
+            (
+                "gateway.yaml:1:21: 'cloud.keep_alive' is 30, not a duration; "
+                "write a number and its unit: 500ms, 10s, 5m, 2h or 1d"
+            ),
         ),
         (
             "cloud: {keep_alive: 1s}",
@@ -52,14 +57,18 @@ def one(tmp_path: Path, text: str) -> str:
         ),
         (
             "uplink: {disk: 12}",
-            "gateway.yaml:1:16: 'uplink.disk' is 12, not a size; "
-            "write a number and its unit: 64M, 512M or 2G (K, M, G count in 1024s, as in Compose)",
+            (
+                "gateway.yaml:1:16: 'uplink.disk' is 12, not a size; "
+                "write a number and its unit: 64M, 512M or 2G (K, M, G count in 1024s, as in Compose)"
+            ),
         ),
         ("identity: {serial: 12}", "gateway.yaml:1:20: 'identity.serial' is 12, not a text; put it in quotes"),
         (
             "identity: {id: a/b}",
-            "gateway.yaml:1:16: 'identity.id' is 'a/b', not a gateway's name; "
-            "use 1 to 64 of A-Z a-z 0-9 _ . - and begin and end with a letter or digit",
+            (
+                "gateway.yaml:1:16: 'identity.id' is 'a/b', not a gateway's name; "
+                "use 1 to 64 of A-Z a-z 0-9 _ . - and begin and end with a letter or digit"
+            ),
         ),
         (
             "log: {level: inf}",
@@ -83,13 +92,17 @@ def one(tmp_path: Path, text: str) -> str:
         ),
         (
             "registries: {allow: ['https://x']}",
-            "gateway.yaml:1:22: 'registries.allow[1]' is 'https://x', not a registry; "
-            "write host, host:port or host/path, without https://",
+            (
+                "gateway.yaml:1:22: 'registries.allow[1]' is 'https://x', not a registry; "
+                "write host, host:port or host/path, without https://"
+            ),
         ),
         (
             "cloud: {host: 'mqtt://b'}",
-            "gateway.yaml:1:15: 'cloud.host' is 'mqtt://b', not a host; "
-            "write a name or an address alone; the port has a key of its own",
+            (
+                "gateway.yaml:1:15: 'cloud.host' is 'mqtt://b', not a host; "
+                "write a name or an address alone; the port has a key of its own"
+            ),
         ),
         (
             "cloud: {insecure: 1}",
@@ -97,18 +110,24 @@ def one(tmp_path: Path, text: str) -> str:
         ),
         (
             "policy: {subnets: 8.8.8.0/24}",
-            "gateway.yaml:1:19: 'policy.subnets' is '8.8.8.0/24', not a private range; "
-            "write a private range and its size, such as 10.213.0.0/16",
+            (
+                "gateway.yaml:1:19: 'policy.subnets' is '8.8.8.0/24', not a private range; "
+                "write a private range and its size, such as 10.213.0.0/16"
+            ),
         ),
         (
             "policy: {subnets: 10.0.0.0/27}",
-            "gateway.yaml:1:19: 'policy.subnets' is '10.0.0.0/27', too small for 4 networks of size /28; "
-            "write a private range and its size, such as 10.213.0.0/16",
+            (
+                "gateway.yaml:1:19: 'policy.subnets' is '10.0.0.0/27', too small for 4 networks of size /28; "
+                "write a private range and its size, such as 10.213.0.0/16"
+            ),
         ),
         (
             "policy: {grants: {Meter: [x]}}",
-            "gateway.yaml:1:19: the name is 'Meter', not an instance's name; "
-            "use 1 to 63 of a-z 0-9 - and begin with a letter or digit",
+            (
+                "gateway.yaml:1:19: the name is 'Meter', not an instance's name; "
+                "use 1 to 63 of a-z 0-9 - and begin with a letter or digit"
+            ),
         ),
         (
             "policy: {limits: {cpus: 2}, maximum: {cpus: 1}}",
@@ -116,18 +135,24 @@ def one(tmp_path: Path, text: str) -> str:
         ),
         (
             "supervision: {first_delay: 10m}",
-            "gateway.yaml:1:28: 'supervision.first_delay' is longer than 'supervision.last_delay'; "
-            "make it the shorter one",
+            (
+                "gateway.yaml:1:28: 'supervision.first_delay' is longer than 'supervision.last_delay'; "
+                "make it the shorter one"
+            ),
         ),
         (
             "cloud: {host: b}",
-            "gateway.yaml:1:15: 'cloud.tls.ca' and 'cloud.tls.cert' and 'cloud.tls.key' are missing; "
-            "give tls: {ca: ..., cert: ..., key: ...}, or say insecure: true to send everything in the clear",
+            (
+                "gateway.yaml:1:15: 'cloud.tls.ca' and 'cloud.tls.cert' and 'cloud.tls.key' are missing; "
+                "give tls: {ca: ..., cert: ..., key: ...}, or say insecure: true to send everything in the clear"
+            ),
         ),
         (
             "cloud: {host: b, tls: {ca: a, cert: c}}",
-            "gateway.yaml:1:23: 'cloud.tls.key' is missing; "
-            "give tls: {ca: ..., cert: ..., key: ...}, or say insecure: true to send everything in the clear",
+            (
+                "gateway.yaml:1:23: 'cloud.tls.key' is missing; "
+                "give tls: {ca: ..., cert: ..., key: ...}, or say insecure: true to send everything in the clear"
+            ),
         ),
         (
             "cloud: {host: b, insecure: true, tls: {ca: a, cert: c, key: k}}",
@@ -194,8 +219,10 @@ def test_a_misspelt_model_is_named_with_the_boards_there_are(tmp_path: Path) -> 
 def test_a_mistake_in_the_board_file_stands_in_the_board_file(tmp_path: Path) -> None:
     files = {"gateway.yaml": "identity: {model: b}", "boards/b.yaml": "ports: {com1: {kind: serial, device: ttyS1}}"}
     assert lines(write(tmp_path, files)) == [
-        "boards/b.yaml:1:38: 'ports.com1.device' is 'ttyS1', not a device; "
-        "write a path below /dev or /sys, such as /dev/ttyS1"
+        (
+            "boards/b.yaml:1:38: 'ports.com1.device' is 'ttyS1', not a device; "
+            "write a path below /dev or /sys, such as /dev/ttyS1"
+        )
     ]
 
 
