@@ -173,7 +173,7 @@ def describe_device(table: DeviceTable, points: PointTable, device: DeviceConfig
         dict(device.address),
         tuple(describe_point(points.config(point.name) or point) for point in device.points),
         status["online"],
-        status["since"],
+        status["changed_ms"],
         {name: float(value) for name, value in status["stats"].items()},
     )
 

@@ -98,7 +98,7 @@ def decode_body(decode: Callable[[bytes], Any], body: bytes) -> Any:
         raise Malformed(
             "esdk.malformed", f"the body is not right: {text}", hint="see /v1/openapi.json", field=place
         ) from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Malformed("esdk.malformed", f"the body is not JSON: {error}", hint="send one JSON value") from None
     except RecursionError:
         raise Malformed("esdk.malformed", "the body is nested too deeply", hint="send it flatter") from None

@@ -66,7 +66,7 @@ class Request:
         """The body as JSON. Raises Malformed."""
         try:
             return msgspec.json.decode(self.body)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Malformed("http.bad_json", f"the body is not JSON: {error}", hint="send one JSON value") from None
         except RecursionError:
             raise Malformed("http.bad_json", "the body is nested too deeply", hint="send it flatter") from None
