@@ -41,7 +41,7 @@ def _limits(manifest: Manifest, spec: AppSpec, policy: Policy, facts: Facts) -> 
             hint = "ask for less, or have a local technician raise policy.maximum in gateway.yaml"
             yield _limit_path(manifest, name, what), f"admission.{what}", words, hint
     total = sum(container.live.mem_bytes for container in spec.containers)
-    if facts.mem_bytes and total > facts.mem_bytes:
+    if facts.mem_bytes and total > facts.mem_bytes >= max(container.live.mem_bytes for container in spec.containers):
         words = f"together its services want {total // MIB} MiB memory, this gateway has {facts.mem_bytes // MIB} MiB"
         yield ("services",), "admission.memory", words, "ask for less"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from agent.domain.admission import admit
+from agent.domain.admission import admit, full_name
 from agent.domain.app import Layer
 from agent.domain.document import Mistakes, Problem
 from agent.domain.instantiate import AppSpec, Place, Site, instantiate
@@ -52,7 +52,7 @@ def release_of(text: str, files: Mapping[str, str] | None = None) -> Release:
 
 def pinned(image: str) -> str:
     """A digest reference for `image`."""
-    return image.rpartition(":")[0] + "@sha256:" + "a" * 64
+    return f"{full_name(image)}@sha256:{'a' * 64}"
 
 
 def effective_of(release: Release, *layers: tuple[str, Layer]) -> Effective:
