@@ -36,4 +36,4 @@ class LinkSettings:
     connect_timeout_s: float = 10.0
     publish_timeout_s: float = 10.0
     backoff_min_s: float = 0.5
-    backoff_max_s: float = 60.0
+    backoff_max_s: float = 30.0
