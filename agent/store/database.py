@@ -101,23 +101,20 @@ class Database:
             self._loop.call_soon_threadsafe(ready.set_exception, self._translate(error))
             return
         self._loop.call_soon_threadsafe(ready.set_result, None)
-        while True:
-            item = self._queue.get()
+        open_ = True
+        while open_:
             group: list[_Item] = []
-            while item is not None and len(group) < MAX_GROUP:
+            item = self._queue.get()
+            while item is not None:
                 group.append(item)
-                if self._queue.empty():
+                if len(group) == MAX_GROUP or self._queue.empty():
                     break
                 item = self._queue.get()
+            open_ = item is not None
             if group:
                 self._execute(connection, group)
                 self._deliver(group)
-            if item is None:
-                connection.close()
-                return
-            if item is not group[-1]:
-                self._execute(connection, [item])
-                self._deliver([item])
+        connection.close()
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, isolation_level=None, timeout=2.0)
