@@ -13,11 +13,10 @@ from agent.data.ingest import Ingest
 from agent.data.outbox import Outbox
 from agent.data.points import PointTable
 from agent.data.reduction import Reduction, ReductionSettings
-from agent.data.rules import RuleEngine
+from agent.data.rules import RuleEngine, compile_rules
 from agent.data.streams import ChangeStreams
 from agent.data.timers import LoopTimers, Timers
 from agent.data.writes import WriteHub
-from agent.domain.expression import compile_condition
 from agent.domain.override import PointOverride
 from agent.domain.rule import RuleConfig
 from agent.domain.sample import DeviceConfig
@@ -55,11 +54,10 @@ class DataPlane:
         self, devices: Sequence[DeviceConfig], overrides: Sequence[PointOverride], rules: Sequence[RuleConfig]
     ) -> None:
         """Take all files as they are now. Malformed: a rule does not compile; then nothing has changed."""
-        for rule in rules:
-            compile_condition(rule.when, rule.aliases)
+        compiled = compile_rules(rules)
         self.table.configure(devices, overrides)
         self.devices.configure(devices)
-        self.rules.configure(rules)
+        self.rules.adopt(compiled)
 
     async def close(self) -> None:
         """Send open windows and batches to the outbox as they are, and wait until all is on disk."""

@@ -25,6 +25,8 @@ from agent.ports import Clock, OutRecord
 
 ERROR, ACTION, LOOP = "rule.error", "rule.action", "rule.loop"
 
+Compiled = tuple[RuleConfig, Condition]
+
 
 class RuleEngine:
     """All rules. Its own alarms have the source ``rule:<name>``: rule.error, rule.action and rule.loop."""
@@ -51,18 +53,13 @@ class RuleEngine:
 
         A rule that did not change goes on as it is; a changed one is looked at at once.
         """
-        compiled: dict[str, tuple[RuleConfig, Condition]] = {}
-        for config in rules:
-            if config.name in compiled:
-                raise Malformed("rule.duplicate", f"two rules are named '{config.name}'", hint="rename one")
-            try:
-                compiled[config.name] = (config, compile_condition(config.when, config.aliases))
-            except Malformed as error:
-                where = config.source or config.name
-                raise Malformed(error.code, f"{where}: {error.message}", hint=error.hint, rule=config.name) from error
+        self.adopt(compile_rules(rules))
+
+    def adopt(self, compiled: Iterable[Compiled]) -> None:
+        """As `configure`, with rules compiled before; cannot fail."""
         before, self._rules = self._rules, {}
         self._absent = {}
-        for config, condition in compiled.values():
+        for config, condition in compiled:
             self._start(config, condition, before.pop(config.name, None))
         for gone in before.values():
             gone.close()
@@ -246,6 +243,20 @@ class RuleEngine:
                 reached |= frontier
                 frontier = set().union(*(follows[each] for each in frontier)) - reached
             rule.in_loop = name in reached
+
+
+def compile_rules(rules: Iterable[RuleConfig]) -> list[Compiled]:
+    """All rules ready to run. Malformed ``rule.expression`` or ``rule.duplicate``, with the rule's position."""
+    compiled: dict[str, Compiled] = {}
+    for config in rules:
+        where = config.source or config.name
+        if config.name in compiled:
+            raise Malformed("rule.duplicate", f"{where}: another rule is named '{config.name}'", hint="rename one")
+        try:
+            compiled[config.name] = (config, compile_condition(config.when, config.aliases))
+        except Malformed as error:
+            raise Malformed(error.code, f"{where}: {error.message}", hint=error.hint, rule=config.name) from error
+    return list(compiled.values())
 
 
 def _all_actions(config: RuleConfig) -> tuple[Action, ...]:

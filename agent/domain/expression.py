@@ -12,7 +12,6 @@ import importlib.util
 import itertools
 import re
 from collections.abc import Iterable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -37,6 +36,26 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+
+
+def _load_cel() -> Any:
+    """The extension module alone: the package's own `__init__` loads a command line (12 MiB, 0.3 s)."""
+    package = importlib.util.find_spec("cel")
+    folders = list(package.submodule_search_locations or ()) if package else []
+    for folder, suffix in itertools.product(folders, importlib.machinery.EXTENSION_SUFFIXES):
+        path = Path(folder) / f"cel{suffix}"
+        if path.exists():
+            loader = importlib.machinery.ExtensionFileLoader("cel.cel", str(path))
+            spec = importlib.util.spec_from_file_location("cel.cel", path, loader=loader)
+            assert spec is not None
+            module = importlib.util.module_from_spec(spec)
+            loader.exec_module(module)
+            return module
+    raise Failed("rule.no_cel", "the package common-expression-language is not installed", hint="reinstall the agent")
+
+
+# At import, because loading it later would block the loop.
+_CEL = _load_cel()
 
 
 class _Token(NamedTuple):
@@ -93,7 +112,7 @@ def compile_condition(text: str, aliases: Iterable[str]) -> Condition:
     tokens = _tokenise(text)
     flat, uses, divisors = _rewrite(text, tokens, known)
     try:
-        program = _cel().compile(flat)
+        program = _CEL.compile(flat)
     except Exception as error:
         _refuse(f"not a CEL expression: {_parse_error(error)}", "use && || ! == != < <= > >= and numbers with a dot")
     condition = Condition(text, program, uses, divisors)
@@ -220,20 +239,3 @@ def _parse_error(error: Exception) -> str:
 
 def _refuse(message: str, hint: str) -> NoReturn:
     raise Malformed("rule.expression", message, hint=hint)
-
-
-@cache
-def _cel() -> Any:
-    """The extension module alone: the package's own `__init__` loads a command line (12 MiB, 0.3 s)."""
-    package = importlib.util.find_spec("cel")
-    folders = list(package.submodule_search_locations or ()) if package else []
-    for folder, suffix in itertools.product(folders, importlib.machinery.EXTENSION_SUFFIXES):
-        path = Path(folder) / f"cel{suffix}"
-        if path.exists():
-            loader = importlib.machinery.ExtensionFileLoader("cel.cel", str(path))
-            spec = importlib.util.spec_from_file_location("cel.cel", path, loader=loader)
-            assert spec is not None
-            module = importlib.util.module_from_spec(spec)
-            loader.exec_module(module)
-            return module
-    raise Failed("rule.no_cel", "the package common-expression-language is not installed", hint="reinstall the agent")
