@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -173,6 +174,13 @@ def check(response: requests.Response) -> requests.Response:
     except requests.exceptions.HTTPError as error:
         docker_errors.create_api_error_from_http_exception(error)
     return response
+
+
+def json_lines(response: requests.Response) -> Iterator[Mapping[str, Any]]:
+    """The documents of a streaming answer as they arrive."""
+    for line in response.iter_lines(chunk_size=64 * 1024):
+        if line:
+            yield json.loads(line)
 
 
 def stop_reading(response: requests.Response) -> None:

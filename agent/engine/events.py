@@ -6,13 +6,13 @@ import asyncio
 import json
 import random
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
 import requests
 
 from agent.domain.container import LABEL_GATEWAY
-from agent.engine.client import EngineClient, allow_silence, check, stop_reading
+from agent.engine.client import EngineClient, allow_silence, check, json_lines, stop_reading
 from agent.engine.observed import read_event
 from agent.engine.translate import translate
 from agent.errors import GatewayError
@@ -164,13 +164,3 @@ class _Reader:
     def _end(self) -> None:
         self._ended = True
         self._arrived.set()
-
-
-def json_lines(response: requests.Response) -> Iterator[Mapping[str, Any]]:
-    """The documents of a streaming answer as they arrive; ends quietly when the other side does."""
-    try:
-        for line in response.iter_lines(chunk_size=64 * 1024):
-            if line:
-                yield json.loads(line)
-    except requests.exceptions.ChunkedEncodingError:
-        return

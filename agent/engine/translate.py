@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import requests
@@ -15,6 +15,7 @@ from agent.errors import (
     Conflict,
     Failed,
     GatewayError,
+    Malformed,
     NoSpace,
     NotFound,
     TimedOut,
@@ -72,6 +73,12 @@ _ENGINE: Sequence[_Meaning] = (
     ),
     _meaning(r"has active endpoints", Conflict, "engine.network_in_use", "containers still use the network"),
     _meaning(r"volume is in use|volume in use", Conflict, "engine.volume_in_use", "a container still uses the volume"),
+    _meaning(
+        r"invalid reference format|repository name must be lowercase|invalid tag",
+        Malformed,
+        "image.bad_reference",
+        "write it as 127.0.0.1:5000/pump-guard:1.4.0, the name in lower case",
+    ),
     _meaning(r"no such image", NotFound, "image.not_found", "pull, load or build it first"),
     _meaning(r"no such container", NotFound, "engine.container_not_found"),
     _meaning(r"network .* not found|no such network", NotFound, "engine.network_not_found"),
@@ -126,7 +133,7 @@ def translate(error: BaseException, doing: str) -> GatewayError:
     if isinstance(error, docker_errors.APIError):
         status = error.response.status_code if error.response is not None else 500
         return translate_words(_words_of(error), doing, status=status)
-    if isinstance(error, requests.exceptions.Timeout | urllib3_errors.TimeoutError):
+    if any(isinstance(e, requests.exceptions.Timeout | urllib3_errors.TimeoutError) for e in _chain(error)):
         return TimedOut(
             "engine.timeout", f"{doing}: the engine did not answer in time", hint="it is retried; see the engine's load"
         )
@@ -168,16 +175,24 @@ def _first(table: Sequence[_Meaning], words: str, doing: str, status: int) -> Ga
 
 
 def _is_connection_error(error: BaseException) -> bool:
-    return isinstance(error, requests.exceptions.ConnectionError | urllib3_errors.HTTPError | OSError)
+    kinds = (
+        requests.exceptions.ConnectionError,
+        requests.exceptions.ChunkedEncodingError,
+        urllib3_errors.HTTPError,
+        OSError,
+    )
+    return isinstance(error, kinds)
 
 
 def _root_of(error: BaseException) -> BaseException:
     """The innermost cause: requests and urllib3 wrap the errno several times."""
-    seen: set[int] = set()
-    while id(error) not in seen:
-        seen.add(id(error))
+    return list(_chain(error))[-1]
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    for _ in range(16):
+        yield error
         inner = error.__cause__ or next((a for a in error.args if isinstance(a, BaseException)), None)
         if inner is None:
-            break
+            return
         error = inner
-    return error

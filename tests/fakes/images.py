@@ -32,6 +32,7 @@ class FakeImages:
         self.log: list[tuple[str, str]] = []
         self.in_use: set[str] = set()
         self._registry: dict[str, str] = {}
+        self._shelf: set[str] = set()
         self._local: dict[str, ImageInfo] = {}
         self._archives: dict[str, list[ImageInfo]] = {}
         for ref in refs:
@@ -43,6 +44,7 @@ class FakeImages:
         """The registry has `ref` now; its pinned form is returned."""
         repository = ref.rpartition(":")[0] if ":" in ref.rpartition("/")[2] else ref
         self._registry[ref] = f"{repository}@{digest_of(ref + content)}"
+        self._shelf.add(self._registry[ref])
         return self._registry[ref]
 
     def add(self, ref: str, content: str = "") -> ImageInfo:
@@ -81,7 +83,7 @@ class FakeImages:
         await self._call("pull", pinned)
         if (found := self._find(pinned)) is not None:
             return found
-        if pinned not in self._registry.values():
+        if pinned not in self._shelf:
             raise NotFound("image.not_found", f"the registry does not have {pinned}")
         progress(0, _SIZE_BYTES, "downloading")
         await asyncio.sleep(0)

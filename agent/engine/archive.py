@@ -1,0 +1,66 @@
+"""Image archives: what ``docker save`` writes and ``docker load`` reads, moved by streams."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import docker
+import requests
+
+from agent.engine.client import EngineClient, check
+from agent.engine.transfer import Line, transfer
+from agent.errors import NoSpace, NotFound
+
+_LOADED = re.compile(r"^Loaded image(?: ID)?: (\S+)$", re.MULTILINE)
+_CHUNK_BYTES = 1024**2
+_SAVE_WITHIN_S = 3600.0
+
+
+async def load(client: EngineClient, path: Path, stall_s: float) -> list[str]:
+    """The tags (or ids) of the images that the archive held. Raises NotFound, NoSpace, Failed."""
+    loaded: list[str] = []
+
+    def take(line: Line) -> None:
+        loaded.extend(_LOADED.findall(str(line.get("stream", ""))))
+
+    def request(api: docker.APIClient) -> requests.Response:
+        try:
+            archive = path.open("rb")
+        except OSError as error:
+            raise NotFound("image.archive_not_found", f"cannot read the archive {path}: {error.strerror}") from None
+        with archive:
+            url = client.url(api, "/images/load")
+            headers = {"Content-Type": "application/x-tar"}
+            return api.post(url, data=archive, headers=headers, params={"quiet": "1"}, stream=True, timeout=stall_s)
+
+    await transfer(client, f"loading {path}", request, take, stall_s=stall_s)
+    return loaded
+
+
+async def save(client: EngineClient, refs: Sequence[str], path: Path, stall_s: float) -> int:
+    """The size in bytes of the archive at `path`, which is there only once it is whole and on disk."""
+    part = path.with_name(path.name + ".part")
+
+    def work(api: docker.APIClient) -> int:
+        url = client.url(api, "/images/get")
+        size_bytes = 0
+        with check(api.get(url, params={"names": list(refs)}, stream=True, timeout=stall_s)) as response:
+            try:
+                with part.open("wb") as archive:
+                    for chunk in response.iter_content(_CHUNK_BYTES):
+                        size_bytes += archive.write(chunk)
+                    archive.flush()
+                    os.fsync(archive.fileno())
+                part.replace(path)
+            except OSError as error:
+                if isinstance(error, requests.exceptions.RequestException):
+                    raise
+                raise NoSpace("image.archive_not_written", f"cannot write {path}: {error.strerror}") from error
+            finally:
+                part.unlink(missing_ok=True)
+        return size_bytes
+
+    return await client.call(f"saving {', '.join(refs)}", work, within_s=_SAVE_WITHIN_S, slow=True)

@@ -1,0 +1,333 @@
+"""Images: the digest that was checked is what runs, and nothing but the gateway's own is cleaned up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.engine.images import DockerImages
+from agent.engine.refs import mark_tag
+from agent.errors import Conflict, Failed, GatewayError, Malformed, NotFound, TimedOut, Unreachable
+from agent.ports import Images
+from deploy.lab import Registry
+from tests.contract.engine.conftest import import_busybox
+from tests.contract.engine.flaky import FlakyRegistry
+from tests.contract.engine.rig import docker
+from tests.fakes.images import FakeImages
+
+
+def no_progress(done: int, total: int, what: str) -> None:
+    """Nobody looks."""
+
+
+class FakeShelf:
+    """The fake under test, and a registry's shelf for it."""
+
+    name = "fake"
+
+    def __init__(self) -> None:
+        self.fake = FakeImages()
+        self.images: Images = self.fake
+        self.repository = "127.0.0.1:5000/ec-test/pump"
+
+    async def publish(self, tag: str, content: str) -> str:
+        return self.fake.publish(f"{self.repository}:{tag}", content).partition("@")[2]
+
+    async def add(self, name: str) -> str:
+        self.fake.add(name)
+        return name
+
+
+class RealShelf:
+    """A real engine and a real registry. Everything it makes is under names of its own."""
+
+    name = "real"
+
+    def __init__(self, socket: Path, registry: Registry) -> None:
+        self.stem = f"ec-test-{secrets.token_hex(4)}"
+        self.mark = "t" + secrets.token_hex(3)
+        self.registry = registry
+        self.repository = f"{registry.address}/{self.stem}/pump"
+        self.images: Images = DockerImages(str(socket), mark=self.mark, stall_s=1.0, retry_waits_s=(0.05, 0.05))
+
+    async def publish(self, tag: str, content: str) -> str:
+        return await asyncio.to_thread(self._publish, tag, content)
+
+    def _publish(self, tag: str, content: str) -> str:
+        ref = f"{self.repository}:{tag}"
+        image_id = import_busybox(ref, content)
+        docker("push", "-q", ref)
+        docker("image", "rm", "-f", image_id)
+        return self.registry.digest(f"{self.stem}/pump", tag)
+
+    async def add(self, name: str) -> str:
+        ref = f"{self.stem}/{name}"
+        await asyncio.to_thread(import_busybox, ref, name)
+        return ref
+
+    def close(self) -> None:
+        """Remove every image of a name of ours."""
+        assert isinstance(self.images, DockerImages)
+        self.images.close()
+        rows = docker("image", "ls", "--no-trunc", "--format", "{{json .}}").splitlines()
+        ids = {row["ID"] for row in map(json.loads, rows) if self.stem in row["Repository"]}
+        if ids:
+            docker("image", "rm", "-f", *ids)
+
+
+Shelf = FakeShelf | RealShelf
+
+
+@pytest.fixture(params=["fake", pytest.param("real", marks=[pytest.mark.engine, pytest.mark.registry])])
+async def shelf(request: pytest.FixtureRequest) -> AsyncIterator[Shelf]:
+    if request.param == "fake":
+        yield FakeShelf()
+        return
+    made = RealShelf(request.getfixturevalue("engine_socket"), request.getfixturevalue("registry"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def real(engine_socket: Path, registry: Registry) -> Iterator[RealShelf]:
+    made = RealShelf(engine_socket, registry)
+    yield made
+    made.close()
+
+
+async def test_a_tag_is_pinned_to_the_registrys_digest_and_pulled_by_it(shelf: Shelf) -> None:
+    digest = await shelf.publish("1.0", "one")
+    ref = f"{shelf.repository}:1.0"
+    pinned = await shelf.images.pin(ref)
+    assert pinned == f"{shelf.repository}@{digest}"
+    assert await shelf.images.pin(pinned) == pinned
+    assert await shelf.images.find(pinned) is None
+    image = await shelf.images.pull(pinned, no_progress)
+    assert pinned in image.digests
+    assert image.id.startswith("sha256:")
+    assert image.size_bytes > 0
+    assert await shelf.images.pull(pinned, no_progress) == image
+    assert await shelf.images.find(pinned) == image
+    assert await shelf.images.pin(image.id) == image.id
+    assert image.id in [i.id for i in await shelf.images.list()]
+    await shelf.images.remove(pinned)
+    assert await shelf.images.find(pinned) is None
+
+
+async def test_a_moved_tag_does_not_change_what_was_pinned(shelf: Shelf) -> None:
+    await shelf.publish("1.0", "one")
+    pinned = await shelf.images.pin(f"{shelf.repository}:1.0")
+    await shelf.publish("1.0", "two")
+    assert await shelf.images.pin(f"{shelf.repository}:1.0") != pinned
+    assert pinned in (await shelf.images.pull(pinned, no_progress)).digests
+
+
+async def test_an_image_that_only_the_gateway_has_is_pinned_to_its_id(shelf: Shelf) -> None:
+    ref = await shelf.add("local:1")
+    found = await shelf.images.find(ref)
+    assert found is not None
+    assert await shelf.images.pin(ref) == found.id
+    assert await shelf.images.pull(found.id, no_progress) == found
+
+
+async def test_an_image_that_nobody_has_is_not_found(shelf: Shelf) -> None:
+    for call in (
+        shelf.images.pin(f"{shelf.repository}:none"),
+        shelf.images.pull(f"{shelf.repository}@sha256:{'0' * 64}", no_progress),
+        shelf.images.remove(f"{shelf.repository}:none"),
+        shelf.images.push(f"{shelf.repository}:none", no_progress),
+    ):
+        with pytest.raises(NotFound) as caught:
+            await call
+        assert caught.value.code == "image.not_found"
+
+
+async def test_what_was_pushed_can_be_pinned(shelf: Shelf) -> None:
+    ref = await shelf.add("mine:1")
+    if isinstance(shelf, RealShelf):
+        docker("tag", ref, f"{shelf.repository}:2.0")
+    else:
+        shelf.fake.add(f"{shelf.repository}:2.0")
+    digest = await shelf.images.push(f"{shelf.repository}:2.0", no_progress)
+    assert digest.startswith("sha256:")
+    assert await shelf.images.pin(f"{shelf.repository}:2.0") == f"{shelf.repository}@{digest}"
+
+
+async def test_saved_images_can_be_loaded_elsewhere(shelf: Shelf, tmp_path: Path) -> None:
+    ref = await shelf.add("carried:1")
+    before = await shelf.images.find(ref)
+    assert before is not None
+    size_bytes = await shelf.images.save([ref], str(tmp_path / "a.tar"))
+    assert size_bytes > 0
+    await shelf.images.remove(ref)
+    assert await shelf.images.find(ref) is None
+    assert await shelf.images.load(str(tmp_path / "a.tar")) == [ref]
+    assert await shelf.images.find(ref) == before
+    with pytest.raises(NotFound) as caught:
+        await shelf.images.load(str(tmp_path / "none.tar"))
+    assert caught.value.code == "image.archive_not_found"
+
+
+async def test_prune_keeps_what_is_named(shelf: Shelf) -> None:
+    await shelf.publish("1.0", "one")
+    await shelf.publish("1.1", "two")
+    kept, gone = [await shelf.images.pin(f"{shelf.repository}:{tag}") for tag in ("1.0", "1.1")]
+    local = await shelf.add("local:1")
+    for pinned in (kept, gone):
+        await shelf.images.pull(pinned, no_progress)
+    assert await shelf.images.prune([kept]) > 0
+    assert await shelf.images.find(kept) is not None
+    assert await shelf.images.find(gone) is None
+    assert await shelf.images.find(local) is not None
+
+
+async def test_a_pull_tells_bytes_and_leaves_a_tag_that_people_see(real: RealShelf) -> None:
+    digest = await real.publish("1.0", "one")
+    told: list[tuple[int, int, str]] = []
+    image = await real.images.pull(f"{real.repository}@{digest}", lambda *t: told.append(t))
+    assert image.tags == (f"{real.repository}:{mark_tag(digest, real.mark)}",)
+    assert told[-1][0] == told[-1][1] > 100_000
+    assert [t[0] for t in told] == sorted(t[0] for t in told)
+
+
+async def test_an_image_that_a_container_uses_is_neither_removed_nor_pruned(real: RealShelf) -> None:
+    digest = await real.publish("1.0", "one")
+    pinned = f"{real.repository}@{digest}"
+    image = await real.images.pull(pinned, no_progress)
+    container = docker("create", "--network", "none", image.id, "true")
+    try:
+        assert await real.images.prune([]) == 0
+        with pytest.raises(Conflict) as caught:
+            await real.images.remove(pinned)
+        assert caught.value.code == "image.in_use"
+        assert await real.images.find(pinned) == image
+    finally:
+        docker("rm", container)
+    assert await real.images.prune([]) == image.size_bytes
+
+
+async def test_a_name_that_is_none_is_refused_before_anything_is_asked(real: RealShelf) -> None:
+    for bad in ("Upper/Case:1", "a b", "x:y:z", "", "-x", "x@sha256:12"):
+        with pytest.raises(Malformed) as caught:
+            await real.images.pin(bad)
+        assert caught.value.code == "image.bad_reference"
+
+
+# -- the registry's bad days --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def flaky(real: RealShelf) -> Iterator[FlakyRegistry]:
+    with FlakyRegistry(real.registry.port) as made:
+        yield made
+
+
+async def prepare(real: RealShelf, flaky: FlakyRegistry) -> str:
+    """An image on the real registry; its pinned name through the flaky one."""
+    digest = await real.publish("1.0", secrets.token_hex(8))
+    return f"{flaky.address}/{real.stem}/pump@{digest}"
+
+
+async def test_a_registry_that_is_down_for_a_moment_is_asked_again(real: RealShelf, flaky: FlakyRegistry) -> None:
+    pinned = await prepare(real, flaky)
+    flaky.fail_next = 1
+    assert pinned in (await real.images.pull(pinned, no_progress)).digests
+
+
+async def test_a_registry_that_stays_down_is_named_and_nothing_is_left(real: RealShelf, flaky: FlakyRegistry) -> None:
+    pinned = await prepare(real, flaky)
+    flaky.fail_next = 1000
+    with pytest.raises(Unreachable) as caught:
+        await real.images.pull(pinned, no_progress)
+    assert caught.value.code == "image.registry_unreachable"
+    assert "503" in caught.value.message
+    assert await real.images.find(pinned) is None
+
+
+async def test_damaged_bytes_are_never_an_image(real: RealShelf, flaky: FlakyRegistry) -> None:
+    pinned = await prepare(real, flaky)
+    flaky.flip = True
+    with pytest.raises(GatewayError) as caught:
+        await real.images.pull(pinned, no_progress)
+    assert caught.value.code == "image.corrupt"
+    assert await real.images.find(pinned) is None
+
+
+async def test_a_transfer_that_stands_still_is_given_up_and_tried_again(real: RealShelf, flaky: FlakyRegistry) -> None:
+    pinned = await prepare(real, flaky)
+    flaky.hang = True
+    with pytest.raises(TimedOut) as caught:
+        await real.images.pull(pinned, no_progress)
+    assert caught.value.code == "image.stalled"
+    assert sum("/blobs/" in r for r in flaky.requests) >= 2
+    flaky.hang = False
+    flaky.let_go.set()
+    assert pinned in (await real.images.pull(pinned, no_progress)).digests
+
+
+async def test_a_cancelled_pull_ends_at_once(real: RealShelf, flaky: FlakyRegistry) -> None:
+    pinned = await prepare(real, flaky)
+    flaky.hang = True
+    begun = asyncio.Event()
+    pull = asyncio.ensure_future(real.images.pull(pinned, lambda *_: begun.set()))
+    async with asyncio.timeout(10):
+        await begun.wait()
+    began = time.monotonic()
+    pull.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await pull
+    assert time.monotonic() - began < 0.5
+
+
+# -- building -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_folder_is_built_without_what_is_ignored(real: RealShelf, tmp_path: Path) -> None:
+    base = await real.add("base:1")
+    (tmp_path / "Dockerfile").write_text(f"FROM {base}\nCOPY . /data/\nRUN ls /data > /data/listing\n")
+    (tmp_path / ".dockerignore").write_text("# not these\nsecret.txt\n")
+    (tmp_path / "app.py").write_text("print()")
+    (tmp_path / "secret.txt").write_text("x")
+    told: list[str] = []
+    tag = f"{real.stem}/built:1"
+    image = await real.images.build(str(tmp_path), tag, lambda _d, _t, what: told.append(what))
+    assert image.tags == (tag,)
+    assert any(line.startswith("Step 2/") and "COPY" in line for line in told)
+    listing = docker("run", "--rm", "--network", "none", tag, "cat", "/data/listing").split()
+    assert "app.py" in listing
+    assert "secret.txt" not in listing
+
+
+async def test_a_build_has_no_network_and_a_failing_step_is_told_in_its_words(real: RealShelf, tmp_path: Path) -> None:
+    base = await real.add("base:1")
+    (tmp_path / "Dockerfile").write_text(f"FROM {base}\nRUN ls /sys/class/net && echo it went wrong && false\n")
+    told: list[str] = []
+    with pytest.raises(Failed) as caught:
+        await real.images.build(str(tmp_path), f"{real.stem}/bad:1", lambda _d, _t, what: told.append(what))
+    assert caught.value.code == "image.build_failed"
+    assert "it went wrong" in caught.value.hint
+    assert "lo" in told
+    assert "eth0" not in told
+    assert await real.images.find(f"{real.stem}/bad:1") is None
+
+
+async def test_a_folder_without_a_dockerfile_is_named(real: RealShelf, tmp_path: Path) -> None:
+    with pytest.raises(NotFound) as caught:
+        await real.images.build(str(tmp_path), f"{real.stem}/none:1", no_progress)
+    assert caught.value.code == "image.no_dockerfile"
+    assert str(tmp_path) in caught.value.message
+
+
+async def test_an_engine_that_is_not_there_is_unreachable(tmp_path: Path) -> None:
+    images = DockerImages(str(tmp_path / "no.sock"), retry_waits_s=())
+    with pytest.raises(Unreachable) as caught:
+        await images.list()
+    assert caught.value.code == "engine.unreachable"
+    assert "systemctl start docker" in caught.value.hint
+    images.close()
