@@ -27,7 +27,9 @@ REGISTRY = "127.0.0.1:5000"
 FAST = RestartPolicy(deaths=4, window_s=60, healthy_s=0.4, first_s=0.1, last_s=0.2)
 
 
-def manifest(version: str = "1", image: str = "pump", extra: str = "", health: str = "within: 3s, stable_for: 0s") -> str:
+def manifest(
+    version: str = "1", image: str = "pump", extra: str = "", health: str = "within: 3s, stable_for: 0s"
+) -> str:
     """A manifest of one service `main`; `extra` are further lines of that service."""
     text = f"""\
     name: pump
@@ -63,9 +65,7 @@ class Rig:
         """Build the room and follow the engine."""
         self.store = StateStore(self.root / "state.db")
         await self.store.open()
-        outside = Outside(
-            self.store, self.engine, self.images, self.doors, FakeHost(), SystemClock(0), self.prober
-        )
+        outside = Outside(self.store, self.engine, self.images, self.doors, FakeHost(), SystemClock(0), self.prober)
         premises = Premises("gw", "ec", Policy(registries=(REGISTRY,)))
         self.room = ControlRoom(outside, premises, self.plane, SiteReader(self.root / "etc"), FAST)
         await self.room.start()
@@ -109,9 +109,7 @@ class Rig:
     def serving(self, instance: str = "pump") -> list[str]:
         """The images that serve, e.g. ``pump:1``; the fake pins tags to digests it makes from them."""
         tags = {self.images.publish(f"{REGISTRY}/{i}:{v}"): f"{i}:{v}" for i in ("pump", "other") for v in "1234"}
-        return sorted(
-            tags[self.engine.spec_of(c.id).image] for c in self.engine.find(instance, "main") if c.serving
-        )
+        return sorted(tags[self.engine.spec_of(c.id).image] for c in self.engine.find(instance, "main") if c.serving)
 
 
 @contextlib.asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
         yield rig
 
 
-async def install(rig: Rig, version: str = "1", **more: object) -> None:
+async def install(rig: Rig, version: str = "1", **more: Any) -> None:
     job = await rig.job(await rig.send("app.install", instance="pump", manifest=manifest(version), **more))
     assert job.state is JobState.DONE, job
 
@@ -65,7 +66,9 @@ async def test_an_engine_fault_during_an_upgrade_goes_back_without_blaming_the_r
     job = await rig.job(await rig.send("app.upgrade", instance="pump", manifest=manifest("2")))
     assert job.state is JobState.ROLLED_BACK
     assert rig.serving() == ["pump:1"]
-    assert (await rig.job(await rig.send("app.upgrade", instance="pump", manifest=manifest("2")))).state is JobState.DONE
+    assert (
+        await rig.job(await rig.send("app.upgrade", instance="pump", manifest=manifest("2")))
+    ).state is JobState.DONE
 
 
 async def test_a_passing_fault_is_tried_again(rig: Rig) -> None:

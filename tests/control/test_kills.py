@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,8 +23,8 @@ class Fuse:
         for name in ("begin_step", "end_step", "commit"):
             setattr(store, name, self._wrap(getattr(store, name)))
 
-    def _wrap(self, write):  # type: ignore[no-untyped-def]
-        async def wrapped(*args, **kwargs):  # type: ignore[no-untyped-def]
+    def _wrap(self, write: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def wrapped(*args: Any, **kwargs: Any) -> Any:
             self._left -= 1
             if self._left < 0:
                 self.reached.set()

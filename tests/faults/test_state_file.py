@@ -90,10 +90,14 @@ async def test_on_a_full_disk_a_change_is_refused_and_nothing_is_damaged(small_d
 
     await asyncio.to_thread(fill, ballast)
     kept = {"first"}
-    with pytest.raises(NoSpace, match="no space left"):
+
+    async def write_until_refused() -> None:
         for n in range(20_000):
             await store.commit(Change(desired=(Desired(f"app-{n}", Origin.CLOUD, Wanted.RUNNING),)), n)
             kept.add(f"app-{n}")
+
+    with pytest.raises(NoSpace, match="no space left"):
+        await write_until_refused()
     ballast.unlink()
     await store.commit(Change(desired=(Desired("last", Origin.CLOUD, Wanted.RUNNING),)), 2)
     await store.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,7 @@ async def db(tmp_path: Path) -> AsyncIterator[Database]:
     await database.close()
 
 
-def put(value: int):  # type: ignore[no-untyped-def]
+def put(value: int) -> Callable[[sqlite3.Connection], object]:
     return lambda c: c.execute("INSERT INTO t VALUES(?)", (value,))
 
 
