@@ -117,7 +117,8 @@ class App:
 def main() -> None:
     """Run as the container's process."""
     # No patience: samples wait in the sender, and a device's thread must never wait for the agent.
-    app = App(Client(timeout_s=5.0, patience_s=0.0), os.environ, Path("/tmp/beat"))  # noqa: S108 - the container's own
+    beat = Path(os.environ.get("BEAT_FILE", "/tmp/beat"))  # noqa: S108 - the container's own
+    app = App(Client(timeout_s=5.0, patience_s=0.0), os.environ, beat)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: app.stop())
     app.run()
