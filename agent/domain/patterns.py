@@ -5,12 +5,10 @@ Python's own backtracks: a pattern such as ``^(a+)+$`` would hold up the whole g
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any
-
-from agent.domain.expression import _cel
+from agent.domain.expression import _CEL
 
 MAX_CHARS = 512
+_MATCHES = _CEL.compile("text.matches(pattern)")
 
 
 def check_pattern(pattern: str) -> str | None:
@@ -18,7 +16,7 @@ def check_pattern(pattern: str) -> str | None:
     if len(pattern) > MAX_CHARS:
         return f"longer than {MAX_CHARS} characters"
     try:
-        _program().execute({"text": "", "pattern": pattern})
+        _MATCHES.execute({"text": "", "pattern": pattern})
     except (RuntimeError, ValueError, TypeError) as error:
         words = [line.strip() for line in str(error).splitlines()]
         said = [
@@ -32,14 +30,9 @@ def check_pattern(pattern: str) -> str | None:
 
 def is_match(pattern: str, text: str) -> bool:
     """True when `pattern` matches somewhere in `text`. The pattern was checked before."""
-    return bool(_program().execute({"text": text, "pattern": pattern}))
+    return bool(_MATCHES.execute({"text": text, "pattern": pattern}))
 
 
 def is_full_match(pattern: str, text: str) -> bool:
     """True when `pattern` matches all of `text`."""
     return is_match(rf"\A(?:{pattern})\z", text)
-
-
-@cache
-def _program() -> Any:
-    return _cel().compile("text.matches(pattern)")
