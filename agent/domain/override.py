@@ -13,20 +13,16 @@ from agent.domain.sample import PointConfig
 class PointOverride:
     """Changes for every point that `filter` (a name or an MQTT filter) covers. `source` is ``file:line``.
 
-    `changes` are fields of `PointConfig`; with `only_where_absent` they fill only what the point leaves None.
+    `changes` are fields of `PointConfig`.
     """
 
     filter: str
     changes: Mapping[str, Any]
     source: str = ""
-    only_where_absent: bool = False
 
     def apply(self, config: PointConfig) -> PointConfig:
         """The point's settings after the change."""
-        changes = self.changes
-        if self.only_where_absent:
-            changes = {key: value for key, value in changes.items() if getattr(config, key) is None}
-        return replace(config, **changes) if changes else config
+        return replace(config, **self.changes)
 
     @property
     def breadth(self) -> tuple[int, int, str]:

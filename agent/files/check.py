@@ -64,16 +64,14 @@ def _check_root(root: Path) -> Report:
         return Report((Problem(str(root), Mark(1, 1), "check.folder", "holds no gateway's configuration", hint),), ())
     problems: list[Problem] = []
     summary: list[str] = []
-    defaults = None
     try:
         settings = load(root)
     except Mistakes as mistakes:
         problems += mistakes.problems
     else:
-        defaults = settings.points
         cloud = f"{settings.cloud.host}:{settings.cloud.effective_port}" if settings.cloud.enabled else "none"
         summary.append(f"gateway {settings.identity.id}: cloud {cloud}, state in {settings.paths.state}")
-    site = read_site(root, defaults)
+    site = read_site(root)
     return _report([*problems, *site.problems], [*summary, *_describe(site)], site)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -15,7 +15,6 @@ from agent.files.effect import Claim, Effect, position
 from agent.files.pointshape import NUMERIC_KEYS, PointShape, WriteShape, check_point, point_config
 from agent.files.quantities import mistake, shown
 from agent.files.shape import Shape, in_order, read_units
-from agent.settings.sections import Points
 
 AREA = "points"
 FIELDS: Mapping[str, tuple[str, ...]] = {
@@ -72,15 +71,9 @@ def read_points(document: Document) -> Effect:
     return Effect(document.source, tuple(overrides), tuple(claims))
 
 
-def order_overrides(overrides: list[PointOverride], defaults: Points | None = None) -> tuple[PointOverride, ...]:
-    """All overrides as they are applied: the gateway's `defaults`, wide filters, exact names."""
-    first: list[PointOverride] = []
-    if defaults is not None:
-        absent = {"window_s": defaults.window_s, "max_interval_s": defaults.max_interval_s}
-        changes = {key: value for key, value in absent.items() if value is not None}
-        if changes:
-            first.append(PointOverride("#", changes, "gateway.yaml", only_where_absent=True))
-    return (*first, *sorted(overrides, key=lambda each: each.breadth))
+def order_overrides(overrides: Iterable[PointOverride]) -> tuple[PointOverride, ...]:
+    """All overrides as they are applied: wide filters first, exact names last."""
+    return tuple(sorted(overrides, key=lambda each: each.breadth))
 
 
 def _as_if_whole(point: PointShape, given: list[str]) -> PointShape:

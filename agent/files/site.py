@@ -24,7 +24,6 @@ from agent.files.kinds import KINDS, Content, Kind, is_table
 from agent.files.notes import look_across
 from agent.files.points import order_overrides
 from agent.files.shape import in_order
-from agent.settings.sections import Points
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +63,8 @@ class SiteReader:
     that vanished while it was down, still acts as it last did.
     """
 
-    def __init__(self, root: Path, defaults: Points | None = None, memory: Mapping[str, bytes] | None = None) -> None:
+    def __init__(self, root: Path, memory: Mapping[str, bytes] | None = None) -> None:
         self._root = root.absolute()
-        self._defaults = defaults
         self._read: dict[Path, _Read] = {}
         self._valid: dict[str, dict[Path, _Read]] = {kind.name: {} for kind in KINDS}
         for kind in KINDS:
@@ -174,9 +172,7 @@ class SiteReader:
                 seal.update(f"{name}\0{path}\0{read.content.digest}\n".encode())
         site = Site(
             devices=assemble_devices(effects["devices"]),
-            points=order_overrides(
-                [each for each in items["points"] if isinstance(each, PointOverride)], self._defaults
-            ),
+            points=order_overrides([each for each in items["points"] if isinstance(each, PointOverride)]),
             rules=tuple(each for each in items["rules"] if isinstance(each, RuleConfig)),
             apps=tuple(each for each in items["apps"] if isinstance(each, AppFile)),
             problems=tuple(in_order(problems)),
@@ -188,6 +184,6 @@ class SiteReader:
         return replace(site, warnings=tuple(in_order([*warnings, *look_across(site)])))
 
 
-def read_site(root: Path, defaults: Points | None = None) -> Site:
+def read_site(root: Path) -> Site:
     """The site files read once, without a past: what `ecgw check` and the first start see."""
-    return SiteReader(root, defaults).read()
+    return SiteReader(root).read()

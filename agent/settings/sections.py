@@ -188,8 +188,9 @@ class Points(Shape):
     """What holds for points whose device file says nothing."""
 
     window_s: Annotated[
-        PositiveS | None, Field(alias="window", description="length of the aggregation window; absent: every sample")
-    ] = None
+        PositiveS,
+        Field(alias="window", description="aggregation window of a point with neither window nor deadband"),
+    ] = 60.0
     max_interval_s: Annotated[
         PositiveS | None, Field(alias="max_interval", description="longest silence even when the value stands still")
     ] = None

@@ -17,7 +17,7 @@ HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|[0-9a-fA-F:.]*
 REGISTRY = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[a-z0-9._/-]+)?")
 PORT_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 DEVICE_PATH = re.compile(r"/(dev|sys)/[A-Za-z0-9_./:-]+")
-GRANT = re.compile(r"[a-z][a-z_]*(:[A-Z_]+)?")
+GRANT = re.compile(r"[a-z][a-z_]*(:[A-Za-z_]+)?")
 SMALLEST_NETWORKS = 4
 
 

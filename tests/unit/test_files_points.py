@@ -6,7 +6,6 @@ import pytest
 
 from agent.domain.sample import PointConfig, SafeValue, WriteLimits
 from agent.files.points import order_overrides
-from agent.settings.sections import Points
 from tests.unit.files_parts import mistakes, read
 
 
@@ -23,18 +22,8 @@ def test_an_override_changes_only_what_it_gives() -> None:
 
 def test_wide_filters_are_applied_first_and_exact_names_last() -> None:
     text = "points: {pump/speed: {unit: c}, 'pump/#': {unit: a}, '#': {unit: z}, pump/+: {unit: b}}"
-    overrides = order_overrides(list(read("points", text).items))
+    overrides = order_overrides(read("points", text).items)
     assert [override.filter for override in overrides] == ["#", "pump/#", "pump/+", "pump/speed"]
-
-
-def test_the_gateways_defaults_fill_only_what_a_point_leaves_open() -> None:
-    defaults, exact = order_overrides(list(read("points", "points: {a: {unit: b}}").items), Points(10.0, 60.0))
-    assert exact.filter == "a"
-    open_point = defaults.apply(PointConfig("p"))
-    assert (open_point.window_s, open_point.max_interval_s) == (10.0, 60.0)
-    own = defaults.apply(PointConfig("p", window_s=1.0))
-    assert (own.window_s, own.max_interval_s) == (1.0, 60.0)
-    assert order_overrides([], Points()) == ()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from agent.files.site import Site, SiteReader, read_site
-from agent.settings.sections import Points
 from tests.unit.files_parts import write
 
 
@@ -209,12 +208,6 @@ def test_a_change_beside_a_manifest_is_a_change_of_the_app(tmp_path: Path) -> No
     after = reader.read()
     assert before.digest != after.digest
     assert after.apps[0].files == {"s.json": '{"type": "object"}'}
-
-
-def test_the_gateways_defaults_come_before_every_override(tmp_path: Path) -> None:
-    write(tmp_path, {"points.d/p.yaml": "points: {a/b: {window: 1s}}"})
-    site = read_site(tmp_path, Points(window_s=10.0))
-    assert [override.filter for override in site.points] == ["#", "a/b"]
 
 
 def test_a_rule_that_cannot_work_is_a_warning_with_the_place_of_the_reason(tmp_path: Path) -> None:
