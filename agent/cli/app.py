@@ -17,6 +17,9 @@ from agent.errors import Malformed
 
 TOP_NAME = re.compile(r"""^name:[ \t]*(["']?)([a-z0-9-]+)\1[ \t]*(?:#.*)?$""", re.MULTILINE)
 
+COMPANIONS = frozenset({".json", ".yaml", ".yml"})
+"""What a manifest may refer to by name."""
+
 SITE = (
     arg("--value", help="a parameter of the manifest; repeatable", action="append", metavar="NAME=VALUE", sent=False),
     arg(
@@ -49,8 +52,12 @@ def read_site(given: Namespace, params: dict[str, Any]) -> None:
 def read_deploy(given: Namespace, params: dict[str, Any]) -> None:
     """The manifest's text, the instance's name, and the site's layer."""
     path = Path(given.file)
-    text = read_text(str(path / "app.yaml" if path.is_dir() else path))
+    path = path / "app.yaml" if path.is_dir() else path
+    text = read_text(str(path))
     params["manifest"] = text
+    files = read_companions(path, text)
+    if files:
+        params["files"] = files
     if "instance" not in params:
         found = TOP_NAME.search(text)
         if found is None:
@@ -61,6 +68,15 @@ def read_deploy(given: Namespace, params: dict[str, Any]) -> None:
             )
         params["instance"] = found[2]
     read_site(given, params)
+
+
+def read_companions(path: Path, text: str) -> dict[str, str]:
+    """The small text files beside the manifest whose names it mentions, such as a schema; the agent says which it lacks."""
+    found: dict[str, str] = {}
+    for beside in sorted(path.absolute().parent.iterdir()):
+        if beside != path.absolute() and beside.suffix in COMPANIONS and beside.is_file() and beside.name in text:
+            found[beside.name] = read_text(str(beside))
+    return found
 
 
 def read_configure(given: Namespace, params: dict[str, Any]) -> None:

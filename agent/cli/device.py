@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from agent.cli.rows import details, listing
 from agent.cli.screen import Column
 from agent.cli.verb import Verb, arg
-from agent.cli.words import moment
+from agent.cli.words import moment, plain
+
+
+def count(value: Any) -> str:
+    """How many, of a list or of a number."""
+    return str(len(value)) if isinstance(value, list | tuple) else plain(value)
+
 
 LIST = listing(
     Column("name", "device"),
     Column("state"),
-    Column("online"),
     Column("driver"),
-    Column("points"),
+    Column("points", show=count),
     Column("changed_ms", "since", moment),
     Column("stats", "statistics"),
     empty="no devices; describe them in devices.d",

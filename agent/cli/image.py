@@ -33,7 +33,7 @@ LIST = listing(
     Column("id", show=short_id),
     Column("size_bytes", "size", size),
     Column("architecture", "arch"),
-    Column("used_by", "used by"),
+    Column("in_use", "in use"),
     Column("created"),
     empty="no images",
 )

@@ -6,7 +6,7 @@ from agent.cli.rows import details, listing
 from agent.cli.screen import Column
 from agent.cli.verb import Verb, arg
 
-LIST = listing(Column("name"), Column("instance"), Column("subnet"), Column("used_by", "used by"), empty="no networks")
+LIST = listing(Column("name"), Column("instance"), Column("subnet"), Column("isolated"), empty="no networks")
 
 VERBS = (
     Verb(

@@ -25,7 +25,7 @@ LIST = listing(
     Column("state"),
     Column("when"),
     Column("fired"),
-    Column("last_fired", "last", moment),
+    Column("changed_ms", "since", moment),
     Column("latency", "p50", p50),
     Column("errors"),
     Column("last_error", "error"),

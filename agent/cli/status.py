@@ -32,23 +32,21 @@ def readable(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def show_status(screen: Screen, data: Any) -> None:
-    """Facts first, then the APPs and the active alarms as tables, if the agent gave them."""
+    """Facts first, then the APPs as a table; what is empty is left out."""
     if not isinstance(data, Mapping):
         screen.line(str(data))
         return
     facts = dict(data)
-    apps, alarms = rows_of(facts.pop("apps", None), name="instance"), rows_of(facts.pop("alarms", None), name="key")
-    screen.pairs(readable(facts))
+    apps = rows_of(facts.pop("apps", None), name="instance")
+    if isinstance(facts.get("alarms"), Mapping):
+        facts["alarms"] = {level: many for level, many in facts["alarms"].items() if many} or "none"
+    screen.pairs({key: item for key, item in readable(facts).items() if item not in (None, "", {}, [])})
     if apps:
         screen.line()
         screen.table(apps, APPS, empty="")
-    if alarms:
-        screen.line()
-        screen.table(alarms, ALARMS, empty="")
 
 
 APPS = (Column("instance"), Column("phase"), Column("version"), Column("services"), Column("owner"), Column("message"))
-ALARMS = (Column("severity"), Column("key", "alarm"), Column("message"))
 VERBS = (
     Verb(
         "",

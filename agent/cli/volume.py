@@ -5,16 +5,9 @@ from __future__ import annotations
 from agent.cli.rows import details, listing
 from agent.cli.screen import Column
 from agent.cli.verb import Verb, arg
-from agent.cli.words import size
 
 NAME = arg("name", help="name of the volume, as `volume list` says it")
-LIST = listing(
-    Column("name"),
-    Column("instance"),
-    Column("size_bytes", "size", size),
-    Column("used_by", "used by"),
-    empty="no volumes",
-)
+LIST = listing(Column("name"), Column("instance"), empty="no volumes")
 
 VERBS = (
     Verb(

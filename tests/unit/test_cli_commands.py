@@ -149,6 +149,35 @@ def test_install_takes_the_manifest_s_own_name_and_a_folder_s_app_yaml(ecgw: Run
     assert desk.sent("app.install")["instance"] == "pump-guard"
 
 
+def test_install_brings_the_files_that_the_manifest_mentions(ecgw: Run, desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "app.yaml").write_text(MANIFEST + "# see config.schema.json\n")
+    (tmp_path / "config.schema.json").write_text("{}")
+    (tmp_path / "other.json").write_text("{}")
+    assert ecgw("app", "install", str(tmp_path)) == 0
+    assert desk.sent("app.install")["files"] == {"config.schema.json": "{}"}
+
+
+def test_status_is_one_page(ecgw: Run, desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.on("gateway.status", {
+        "gateway": {"id": "gw-1", "mem_bytes": 2_000_000_000, "model": ""}, "engine": "up",
+        "alarms": {"critical": 1, "major": 0}, "refused": {},
+        "apps": {"modbus-1": {"phase": "running", "version": "1.0.0", "owner": "cloud", "message": ""}},
+    })  # fmt: skip
+    assert ecgw("status") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "gateway:",
+        "  id:    gw-1",
+        "  mem:   2.0 GB",
+        "  model: -",
+        "engine:  up",
+        "alarms:",
+        "  critical: 1",
+        "",
+        "INSTANCE  PHASE    VERSION  OWNER",
+        "modbus-1  running  1.0.0    cloud",
+    ]
+
+
 def test_a_job_is_followed_and_each_change_is_said_once(
     ecgw: Run, desk: Desk, manifest: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
