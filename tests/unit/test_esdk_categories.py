@@ -61,8 +61,9 @@ async def test_a_heartbeat_is_noted_for_a_service_that_is_there(gateway: EsdkGat
 
 
 async def test_the_gateway_is_measured_once_however_many_ask(gateway: EsdkGateway, guard: Caller) -> None:
-    for _ in range(5):
-        status, body = await guard.get("/v1/gateway")
+    for _ in range(4):
+        await guard.get("/v1/gateway")
+    status, body = await guard.get("/v1/gateway")
     assert (status, body["facts"]["model"], body["usage"]["cpu_percent"]) == (200, "EC-1", 97.5)
     assert body["over"] == ["cpu_percent"]
     assert gateway.host.measured == 1

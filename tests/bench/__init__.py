@@ -1,0 +1,1 @@
+"""Measurements on real parts. They print and write figures; they assert nothing about speed."""
