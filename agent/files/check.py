@@ -9,6 +9,7 @@ from pathlib import Path
 from agent.domain.document import Document, Mark, Mistakes, Problem, did_you_mean
 from agent.files.apps import MANIFEST_KEYS, VALUES_KEYS
 from agent.files.effect import Effect
+from agent.files.folder import list_strangers
 from agent.files.kinds import KINDS, Kind
 from agent.files.shape import in_order, read_shape
 from agent.files.site import Site, read_site
@@ -22,6 +23,7 @@ from agent.settings.model import GatewayFile
 BY_FOLDER: Mapping[str, Kind] = {kind.folder: kind for kind in KINDS}
 BY_NAME: Mapping[str, Kind] = {kind.name: kind for kind in KINDS}
 ROOT_MARKS = ("gateway.yaml", "conf.d", *BY_FOLDER)
+KNOWN = (*ROOT_MARKS, "boards")
 SECTIONS = frozenset(GatewayFile.__dataclass_fields__)
 CONTENTS: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({"devices"}), "devices"),
@@ -62,7 +64,7 @@ def _check_root(root: Path) -> Report:
     if not any((root / name).exists() for name in ROOT_MARKS):
         hint = f"a configuration folder holds some of {', '.join(ROOT_MARKS)}"
         return Report((Problem(str(root), Mark(1, 1), "check.folder", "holds no gateway's configuration", hint),), ())
-    problems: list[Problem] = []
+    problems = list(list_strangers(root, KNOWN))
     summary: list[str] = []
     try:
         settings = load(root)
@@ -166,4 +168,4 @@ def _names(names: Iterable[str]) -> str:
 
 def _report(problems: list[Problem], summary: list[str], site: Site) -> Report:
     warned = [f"warning: {warning}" for warning in site.warnings]
-    return Report(tuple(in_order(problems)), (*summary, *warned), site.warnings)
+    return Report(tuple(in_order(dict.fromkeys(problems))), (*summary, *warned), site.warnings)

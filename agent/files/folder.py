@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,21 @@ class Listing:
     files: tuple[Path, ...]
     problems: tuple[Problem, ...] = ()
     gone: bool = False
+
+
+def list_strangers(root: Path, known: Collection[str]) -> tuple[Problem, ...]:
+    """Entries of a configuration folder whose names are nearly one of `known`: they were meant to be read."""
+    try:
+        names = sorted(each.name for each in root.iterdir())
+    except OSError:
+        return ()
+    problems: list[Problem] = []
+    for name in names:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+        if near and name not in known and Path(name).suffix in ("", ".d", ".yml", ".yaml"):
+            hint = f"did you mean '{near[0]}'?"
+            problems.append(Problem(str(root / name), Mark(1, 1), "file.name", "is not read because of its name", hint))
+    return tuple(problems)
 
 
 def list_folder(folder: Path, suffixes: tuple[str, ...], *, folders: bool = False) -> Listing:

@@ -33,3 +33,8 @@ class Board(Shape):
     leds: Annotated[Mapping[PortName, DevicePath], Field(description="logical name: folder under /sys/class/leds")] = (
         field(default_factory=dict)
     )
+
+    @property
+    def port_kinds(self) -> Mapping[str, str]:
+        """Kind by logical name, as admission takes it."""
+        return {name: port.kind for name, port in self.ports.items()}

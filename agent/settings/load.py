@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import Any
 
 from agent.domain.document import Document, Mark, Mistakes, Problem, did_you_mean
 from agent.domain.document import Path as Keys
-from agent.files.folder import list_folder
+from agent.files.folder import list_folder, list_strangers
 from agent.files.shape import in_order, read_shape
 from agent.files.text import read_bytes
 from agent.files.yaml import read_document
@@ -46,8 +47,10 @@ def _read_documents(root: Path, problems: list[Problem]) -> list[Document]:
     main = root / "gateway.yaml"
     conf = list_folder(root / "conf.d", (".yaml",))
     problems += conf.problems
+    if not os.path.lexists(main):
+        problems += list_strangers(root, ["gateway.yaml"])
     documents: list[Document] = []
-    for path in ([main] if main.exists() or main.is_symlink() else []) + list(conf.files):
+    for path in ([main] if os.path.lexists(main) else []) + list(conf.files):
         try:
             document = _without_empty(read_document(read_bytes(path, str(path)), str(path)))
             documents.append(document)

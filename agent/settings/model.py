@@ -46,7 +46,7 @@ class GatewayFile(Shape):
         default_factory=Uplink
     )
     points: Annotated[Points, Field(description="defaults of points")] = field(default_factory=Points)
-    thresholds: Annotated[Thresholds, Field(description="when the gateway alarms about itself")] = field(
+    thresholds: Annotated[Thresholds, Field(description="what counts as scarce on this machine")] = field(
         default_factory=Thresholds
     )
     watch: Annotated[Watch, Field(description="how files are watched")] = field(default_factory=Watch)

@@ -79,11 +79,6 @@ class Engine(Shape):
     prefix: Annotated[
         EnginePrefix, Field(description="first part of the names of containers, networks and volumes")
     ] = "ec"
-    timeout_s: Annotated[
-        PositiveS,
-        between(5, 600, "5s to 10m"),
-        Field(alias="timeout", description="longest wait for one answer of the engine, 5s to 10m"),
-    ] = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +175,6 @@ class Uplink(Shape):
         between(0.01, 60, "10ms to 1m"),
         Field(alias="batch_after", description="longest time that a sample waits for its message"),
     ] = 1.0
-    compress: Annotated[bool, Field(description="send messages compressed (zstd) where that makes them smaller")] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,12 +192,16 @@ class Points(Shape):
 
 @dataclass(frozen=True, slots=True)
 class Thresholds(Shape):
-    """Beyond these the gateway raises an alarm about itself."""
+    """What counts as scarce on this machine, as APPs and people are shown it."""
 
     disk_free_percent: Annotated[float, Field(ge=0, le=100, description="free disk space below this")] = 10.0
     mem_used_percent: Annotated[float, Field(ge=0, le=100, description="used memory above this")] = 90.0
     cpu_percent: Annotated[float, Field(ge=0, le=100, description="processor load above this, over a minute")] = 95.0
     temperature_c: Annotated[float, Field(ge=-40, le=150, description="board temperature above this, degrees C")] = 85.0
+
+    def as_mapping(self) -> Mapping[str, float]:
+        """By name, as APPs see them."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
 @dataclass(frozen=True, slots=True)

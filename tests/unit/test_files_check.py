@@ -111,6 +111,12 @@ def test_a_folder_that_holds_no_configuration_is_a_mistake(tmp_path: Path) -> No
     assert "holds no gateway's configuration" in problem.message
 
 
+def test_a_folder_of_nearly_the_right_name_is_a_mistake(tmp_path: Path) -> None:
+    write(tmp_path, {"gateway.yaml": "", "device.d/a.yaml": DEVICES, "tls/ca.pem": "", "notes.txt": ""})
+    (problem,) = check(tmp_path).problems
+    assert str(problem) == f"{tmp_path}/device.d:1:1: is not read because of its name; did you mean 'devices.d'?"
+
+
 def test_warnings_stand_in_the_summary_and_stop_nothing(tmp_path: Path) -> None:
     rules = RULES.replace("alarm: {code: c}", "write: {point: b/x, value: 1}")
     report = check(write(tmp_path, {"devices.d/a.yaml": DEVICES, "rules.d/r.yaml": rules}))

@@ -205,6 +205,16 @@ def test_a_file_that_would_be_read_but_for_its_ending_is_named(tmp_path: Path) -
     ]
 
 
+def test_a_main_file_of_nearly_the_right_name_does_not_quietly_mean_the_defaults(tmp_path: Path) -> None:
+    assert lines(write(tmp_path, {"gateway.yml": "identity: {id: a}", "gateway.yaml~": "x"})) == [
+        "gateway.yml:1:1: is not read because of its name; did you mean 'gateway.yaml'?"
+    ]
+
+
+def test_a_copy_beside_the_main_file_stops_nothing(tmp_path: Path) -> None:
+    load(write(tmp_path, {"gateway.yaml": "", "gateway.yaml.bak": "x", "gateway.yml": "x", "gateway.yaml~": "x"}))
+
+
 def test_a_missing_folder_is_a_mistake_and_not_a_gateway_with_defaults(tmp_path: Path) -> None:
     (found,) = problems(tmp_path / "nowhere")
     assert "there is no such folder" in str(found)
