@@ -27,12 +27,12 @@ class Pump:
     """Sends what the store holds. `live` is True while the link is up and the store does not lag behind."""
 
     def __init__(self, store: OutboxStore, clock: Clock, in_flight: int) -> None:
-        self.connected = False
         self.published = 0
         self.refused = 0
         self.out_rate = Rate(clock, OUT_TAU_S)
         self._store = store
         self._in_flight = in_flight
+        self._link: CloudLink | None = None
         self._caught_up = False
         self._lag = 0
         self._next: deque[Stored] = deque()
@@ -42,6 +42,11 @@ class Pump:
         self._forgetter = Background(self._forget, "outbox.forget")
         self._news = asyncio.Event()
         self._backoff_s = BACKOFF_S[0]
+
+    @property
+    def connected(self) -> bool:
+        """True while the pump runs and has a link."""
+        return self._link is not None and self._link.connected
 
     @property
     def live(self) -> bool:
@@ -56,16 +61,18 @@ class Pump:
     def added(self, count: int, *, urgent: bool) -> None:
         """`count` more records are on disk. `urgent`: critical ones among them overtake what was fetched."""
         self._lag += count
+        if not self.connected:
+            self._caught_up = False
         if urgent:
             self._next.clear()
         self._news.set()
 
     async def run(self, link: CloudLink, dialect: Dialect) -> None:
         """For ever: wait for the link, send, and when it breaks send again from the oldest unacknowledged."""
+        self._link = link
         try:
             while True:
-                self.connected = link.connected
-                if not self.connected:
+                if not link.connected:
                     self._caught_up = False
                     await asyncio.sleep(LINK_POLL_S)
                     continue
@@ -76,7 +83,7 @@ class Pump:
                     await asyncio.sleep(self._backoff_s * random.uniform(0.5, 1.0))
                     self._backoff_s = min(self._backoff_s * 2, BACKOFF_S[1])
         finally:
-            self.connected = False
+            self._link = None
             await self._land()
             await self._forgetter.close()
 
