@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -361,7 +362,7 @@ def test_a_port_role_needs_a_port_of_its_kind() -> None:
     ],
 )
 def test_the_second_look_at_the_finished_container_stops_what_the_first_missed(
-    change: dict[str, object], code: str
+    change: dict[str, Any], code: str
 ) -> None:
     spec = spec_of(SMALL)
     broken = replace(spec, containers=(replace(spec.containers[0], **change),))

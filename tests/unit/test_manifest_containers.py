@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ from tests.unit.manifest_kit import (
 )
 
 
-def container_of(text: str, **place: object) -> ContainerSpec:
+def container_of(text: str, **place: Any) -> ContainerSpec:
     spec = spec_of(text, **place)
     assert len(spec.containers) == 1
     return spec.containers[0]
@@ -139,8 +140,8 @@ def test_two_instances_of_one_release_share_nothing() -> None:
     assert one.release == two.release
 
     def names(spec: AppSpec) -> set[str]:
-        things = (*spec.containers, *spec.networks, *spec.volumes)
-        return {thing.name for thing in things}
+        networks, volumes = [each.name for each in spec.networks], [each.name for each in spec.volumes]
+        return {*(each.name for each in spec.containers), *networks, *volumes}
 
     assert not names(one) & names(two)
     assert dict(two.containers[0].environment)["EC_APP"] == "meter-2"
