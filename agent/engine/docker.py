@@ -289,9 +289,10 @@ class DockerEngine:
 
     async def _make_bridge(self, spec: NetworkSpec, bridge: str) -> None:
         labels = {LABEL_GATEWAY: spec.gateway, LABEL_APP: spec.instance}
+        routes = [] if spec.subnet else list(await asyncio.to_thread(self._routes))
         refused: list[str] = []
         for _ in range(_SUBNET_TRIES):
-            subnet = spec.subnet or pick_subnet(self._pool, [*self._routes(), *await self._subnets(), *refused])
+            subnet = spec.subnet or pick_subnet(self._pool, [*routes, *await self._subnets(), *refused])
             body = network_body(spec, subnet, bridge, labels)
 
             def create(client: docker.APIClient, body: dict[str, Any] = body) -> None:

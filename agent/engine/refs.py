@@ -40,15 +40,15 @@ def read_ref(text: str) -> Ref:
     """`text` taken apart, the tag "latest" where there is neither tag nor digest. Raises Malformed."""
     familiar = text.removeprefix("docker.io/library/").removeprefix("docker.io/")
     match = _REF.fullmatch(familiar)
-    if match is None or len(text) > 512:
+    host = (match and match["registry"]) or ""
+    # `ec/busybox`: the first part is a host only if it looks like one, and else a name like any other.
+    registry = host if ("." in host or ":" in host or host == "localhost") else ""
+    if match is None or len(text) > 512 or (not registry and host != host.lower()):
         raise Malformed(
             "image.bad_reference",
             f"{text!r} is not the name of an image",
             hint="write it as 127.0.0.1:5000/pump-guard:1.4.0, the name in lower case",
         )
-    host = match["registry"] or ""
-    # `ec/busybox`: the first part is a host only if it looks like one.
-    registry = host if ("." in host or ":" in host or host == "localhost") else ""
     tag = match["tag"] or ("" if match["digest"] else "latest")
     return Ref(match["repository"], registry, tag, match["digest"] or "")
 

@@ -11,6 +11,10 @@ class SystemClock:
     def __init__(self, floor_ms: int) -> None:
         self._floor_ms = floor_ms
 
+    def raise_floor(self, floor_ms: int) -> None:
+        """The wall clock was seen at `floor_ms`: it cannot be earlier now."""
+        self._floor_ms = max(self._floor_ms, floor_ms)
+
     def now_ms(self) -> int:
         """Epoch ms, as the wall clock says."""
         return time.time_ns() // 1_000_000

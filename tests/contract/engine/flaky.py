@@ -81,10 +81,10 @@ def _handler_for(registry: FlakyRegistry, upstream_port: int) -> type[BaseHTTPRe
             if self.command != "HEAD":
                 self.wfile.write(body)
 
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             self._forward()
 
-        def do_HEAD(self) -> None:  # noqa: N802
+        def do_HEAD(self) -> None:
             self._forward()
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002

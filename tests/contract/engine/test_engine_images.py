@@ -76,7 +76,8 @@ class RealShelf:
         assert isinstance(self.images, DockerImages)
         self.images.close()
         rows = docker("image", "ls", "--no-trunc", "--format", "{{json .}}").splitlines()
-        ids = {row["ID"] for row in map(json.loads, rows) if self.stem in row["Repository"]}
+        # Newest first, as listed: a base goes after what was built on it.
+        ids = dict.fromkeys(row["ID"] for row in map(json.loads, rows) if self.stem in row["Repository"])
         if ids:
             docker("image", "rm", "-f", *ids)
 

@@ -1,0 +1,61 @@
+"""Ask a container whether it is well, at a port inside its own network: works with no network at all."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agent.errors import GatewayError
+from agent.host.netns import run_in_netns
+
+_MARGIN_S = 1.0
+_MAX_BODY_BYTES = 512
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """`well` and, for people, why or why not."""
+
+    well: bool
+    message: str
+
+
+async def probe_http(pid: int, port: int, path: str = "/", *, timeout_s: float = 3.0) -> ProbeResult:
+    """GET `path` at 127.0.0.1:`port` as process `pid` sees it. Well is a status of 200 to 399. Never raises for illness."""
+    return await _probe(pid, f"GET {path} at port {port}", lambda: _get(port, path, timeout_s), timeout_s)
+
+
+async def probe_tcp(pid: int, port: int, *, timeout_s: float = 3.0) -> ProbeResult:
+    """Connect to 127.0.0.1:`port` as process `pid` sees it. Well is an accepted connection."""
+    return await _probe(pid, f"connecting to port {port}", lambda: _connect(port, timeout_s), timeout_s)
+
+
+async def _probe(pid: int, doing: str, work: Callable[[], ProbeResult], timeout_s: float) -> ProbeResult:
+    try:
+        return await run_in_netns(pid, work, within_s=timeout_s + _MARGIN_S)
+    except TimeoutError:
+        return ProbeResult(False, f"{doing}: no answer within {timeout_s:g} s")
+    except (OSError, http.client.HTTPException) as error:
+        return ProbeResult(False, f"{doing}: {str(error) or type(error).__name__}")
+    except GatewayError as error:
+        return ProbeResult(False, f"{doing}: {error}")
+
+
+def _connect(port: int, timeout_s: float) -> ProbeResult:
+    with socket.create_connection(("127.0.0.1", port), timeout=timeout_s):
+        return ProbeResult(True, f"port {port} accepts connections")
+
+
+def _get(port: int, path: str, timeout_s: float) -> ProbeResult:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
+    try:
+        connection.request("GET", path, headers={"User-Agent": "ec-probe", "Connection": "close"})
+        answer = connection.getresponse()
+        body = answer.read(_MAX_BODY_BYTES).decode(errors="replace").strip()
+    finally:
+        connection.close()
+    first_line = body.partition("\n")[0][:120]
+    told = f"{answer.status} {answer.reason}" + (f": {first_line}" if first_line else "")
+    return ProbeResult(200 <= answer.status < 400, told)

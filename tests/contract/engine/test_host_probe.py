@@ -1,0 +1,80 @@
+"""Probes and counters of a real container that has no network."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from agent.domain.container import Live
+from agent.host.meter import ContainerMeter
+from agent.host.probe import ProbeResult, probe_http, probe_tcp
+from tests.contract.engine.rig import RealRig, make_spec, renamed, run
+
+SERVE = ("sh", "-c", "mkdir /tmp/w; echo fine > /tmp/w/healthy; exec httpd -f -p 127.0.0.1:8080 -h /tmp/w")
+
+
+def networks_of_threads() -> set[Path]:
+    """The network namespaces in which this process has threads."""
+    return {(task / "ns/net").readlink() for task in Path("/proc/self/task").iterdir()}
+
+
+async def until_well(pid: int) -> ProbeResult:
+    """The first answer of a server that needs a moment to start."""
+    async with asyncio.timeout(10):
+        while not (result := await probe_http(pid, 8080, "/healthy")).well:
+            await asyncio.sleep(0.05)
+    return result
+
+
+async def test_a_port_inside_a_container_without_network_is_probed(real: RealRig) -> None:
+    own_network = networks_of_threads()
+    state = await run(real, renamed(make_spec(real), command=SERVE))
+    assert (await until_well(state.pid)).message == "200 OK: fine"
+    missing = await probe_http(state.pid, 8080, "/none")
+    assert (missing.well, missing.message.startswith("404")) == (False, True)
+    assert (await probe_tcp(state.pid, 8080)).well
+    closed = await probe_tcp(state.pid, 8081)
+    assert not closed.well
+    assert "refused" in closed.message
+    # The agent itself stayed where it was, and so did every thread of it that is left.
+    assert networks_of_threads() == own_network
+
+
+async def test_a_silent_port_is_ill_after_its_time_and_not_later(real: RealRig) -> None:
+    state = await run(real, renamed(make_spec(real), command=("nc", "-l", "-p", "8080", "-e", "sleep", "60")))
+    async with asyncio.timeout(10):
+        while "no answer" not in (result := await probe_http(state.pid, 8080, timeout_s=0.3)).message:
+            await asyncio.sleep(0.05)
+    assert result == ProbeResult(False, "GET / at port 8080: no answer within 0.3 s")
+
+
+async def test_a_container_that_has_ended_is_ill() -> None:
+    result = await probe_tcp(2**22 + 1, 80)
+    assert not result.well
+    assert "has ended" in result.message
+
+
+async def test_a_containers_counters_are_read_without_asking_the_engine(real: RealRig) -> None:
+    live = Live(500_000_000, 32 * 1024**2, 64)
+    spin = renamed(make_spec(real), live=live, command=("sh", "-c", "while :; do :; done"))
+    state = await run(real, spin)
+    meter = ContainerMeter(Path("/"))
+    await meter.read({"pump": state.pid})
+    await asyncio.sleep(0.5)
+    reading = (await meter.read({"pump": state.pid}))["pump"]
+    assert reading.cpu_percent is not None
+    assert 5 < reading.cpu_percent < 80
+    usage = reading.usage
+    assert (usage.mem_limit_bytes, usage.pids_limit) == (32 * 1024**2, 64)
+    assert 0 < usage.mem_bytes < 32 * 1024**2
+    assert usage.pids == 2
+    assert usage.throttled_ns > 0
+    await real.engine.remove(state.id)
+    assert await meter.read({"pump": state.pid}) == {}
+
+
+@pytest.mark.parametrize("pid", [0, -1])
+async def test_no_process_at_all_is_left_out(pid: int) -> None:
+    assert await ContainerMeter().read({"x": pid}) == {}

@@ -1,0 +1,154 @@
+"""The engine's words become codes that people and clouds can rely on."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import requests
+from docker import errors as docker_errors
+
+from agent.engine.client import choose_api
+from agent.engine.hostrules import bridge_name, read_bridges
+from agent.engine.observed import read_container, read_event
+from agent.engine.refs import Ref, is_id, is_marked, mark_tag, read_ref
+from agent.engine.translate import as_transfer, translate, translate_transfer, translate_words
+from agent.errors import Failed, GatewayError, Malformed, TimedOut, Unreachable
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "code"),
+    [
+        ("could not find bridge docker0: route ip+net: no such network interface", 500, "engine.bridge_missing"),
+        ("mkdir /var/lib/docker/x: no space left on device", 500, "engine.no_space"),
+        ("Pool overlaps with other one on this address space", 403, "engine.subnet_taken"),
+        ("could not find an available, non-overlapping IPv4 address pool", 404, "engine.pools_exhausted"),
+        ("Bind for 0.0.0.0:80 failed: port is already allocated", 500, "engine.port_taken"),
+        ('exec: "nope": executable file not found in $PATH: unknown', 400, "engine.cannot_execute"),
+        ("exec /run: exec format error", 500, "engine.cannot_execute"),
+        ("No such container: abc", 404, "engine.container_not_found"),
+        ("No such image: x:1", 404, "image.not_found"),
+        ("network ec-x not found", 404, "engine.network_not_found"),
+        ("get ec-v: no such volume", 404, "engine.volume_not_found"),
+        ("remove ec-v: volume is in use - [abc]", 409, "engine.volume_in_use"),
+        ("client version 1.41 is too old. Minimum supported API version is 1.44", 400, "engine.api_version"),
+        ("page not found", 404, "engine.not_found"),
+        ("Conflict. The container name is already in use", 409, "engine.conflict"),
+        ("something new", 500, "engine.failed"),
+    ],
+)
+def test_the_engines_words(words: str, status: int, code: str) -> None:
+    told = translate_words(words, "starting c1", status=status)
+    assert told.code == code
+    assert told.message == f"starting c1: {words}"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "retryable"),
+    [
+        ("manifest for a/b:1 not found: manifest unknown: manifest unknown", "image.not_found", False),
+        ("unauthorized: authentication required", "image.unauthorised", False),
+        ("received unexpected HTTP status: 503 Service Unavailable", "image.registry_unreachable", True),
+        ("dial tcp 127.0.0.1:5000: connect: connection refused", "image.registry_unreachable", True),
+        ("Get https://r/v2/: net/http: TLS handshake timeout", "image.registry_unreachable", True),
+        ("unexpected EOF", "image.registry_unreachable", True),
+        ("toomanyrequests: You have reached your pull rate limit", "image.registry_busy", True),
+        ("filesystem layer verification failed for digest sha256:12", "image.corrupt", False),
+        ("write /var/lib/docker/tmp/x: no space left on device", "engine.no_space", True),
+    ],
+)
+def test_the_registrys_words(words: str, code: str, retryable: bool) -> None:
+    told = translate_transfer(words, "pulling x")
+    assert (told.code, told.retryable) == (code, retryable)
+
+
+def answer(status: int, message: str) -> docker_errors.APIError:
+    response = requests.Response()
+    response.status_code = status
+    response._content = json.dumps({"message": message}).encode()
+    return docker_errors.APIError("x", response=response, explanation=message)
+
+
+def test_the_status_counts_only_where_no_words_fit() -> None:
+    assert translate(answer(404, "no such container: x"), "d").code == "engine.container_not_found"
+    assert translate(answer(404, "nothing here"), "d").code == "engine.not_found"
+    assert as_transfer(answer(500, "manifest unknown"), "d").code == "image.not_found"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "code"),
+    [
+        (requests.exceptions.ConnectionError("boom"), Unreachable, "engine.unreachable"),
+        (requests.exceptions.ChunkedEncodingError("cut"), Unreachable, "engine.unreachable"),
+        (FileNotFoundError(2, "No such file"), Unreachable, "engine.unreachable"),
+        (requests.exceptions.ReadTimeout("slow"), TimedOut, "engine.timeout"),
+        (ValueError("odd"), Failed, "engine.failed"),
+    ],
+)
+def test_what_the_transport_says(error: Exception, kind: type[GatewayError], code: str) -> None:
+    told = translate(error, "listing containers")
+    assert isinstance(told, kind)
+    assert told.code == code
+
+
+def test_a_socket_that_may_not_be_used_tells_who_may() -> None:
+    refused = requests.exceptions.ConnectionError(PermissionError(13, "Permission denied"))
+    assert "group `docker`" in translate(refused, "d").hint
+
+
+@pytest.mark.parametrize(
+    ("server", "minimum", "chosen"),
+    [("1.41", "1.12", "1.41"), ("1.47", "1.24", "1.44"), ("1.52", "1.44", "1.44"), ("1.43", "", "1.43")],
+)
+def test_the_api_version_is_one_that_both_speak(server: str, minimum: str, chosen: str) -> None:
+    assert choose_api(server, minimum) == chosen
+
+
+@pytest.mark.parametrize(("server", "minimum"), [("1.39", "1.12"), ("1.60", "1.45")])
+def test_an_engine_too_old_or_too_new_is_named(server: str, minimum: str) -> None:
+    with pytest.raises(Failed) as caught:
+        choose_api(server, minimum)
+    assert caught.value.code == "engine.api_version"
+
+
+def test_names_of_images_are_taken_apart() -> None:
+    digest = "sha256:" + "a" * 64
+    assert read_ref("127.0.0.1:5000/x/y:1.0") == Ref("127.0.0.1:5000/x/y", "127.0.0.1:5000", "1.0", "")
+    assert read_ref("ec/busybox") == Ref("ec/busybox", "", "latest", "")
+    assert read_ref(f"r.example/x:1@{digest}") == Ref("r.example/x", "r.example", "1", digest)
+    assert read_ref(f"r.example/x@{digest}").pinned == f"r.example/x@{digest}"
+    assert read_ref("docker.io/library/busybox:1") == Ref("busybox", "", "1", "")
+    assert is_id(digest)
+    assert not is_id("busybox")
+    for bad in ("", "A/b", "a//b", "a:b:c", "a@sha256:1", "a" * 600, "http://a/b"):
+        with pytest.raises(Malformed):
+            read_ref(bad)
+
+
+def test_only_our_own_mark_is_recognised() -> None:
+    tag = "r.example:5000/x:" + mark_tag("sha256:" + "ab" * 32, "ec")
+    assert tag.endswith(":ec-abababababab")
+    assert is_marked(tag, "ec")
+    assert not is_marked(tag, "gw2")
+    assert not is_marked("r.example/x:ec-stable", "ec")
+
+
+def test_a_bridges_name_fits_the_kernel_and_its_rule_is_found_again() -> None:
+    bridge = bridge_name("ec-pump-guard-default")
+    assert len(bridge) <= 15
+    listing = (
+        "-P INPUT ACCEPT\n"
+        f'-A INPUT -i {bridge} -m comment --comment "ec-gateway=gw 1" -j DROP\n'
+        "-A INPUT -i br-x -m comment --comment other -j DROP\n-A INPUT -i lo -j ACCEPT\n"
+    )
+    assert read_bridges(listing, "ec-gateway=gw 1") == [bridge]
+    assert read_bridges(listing, "ec-gateway=gw 2") == []
+
+
+def test_answers_with_nulls_and_gaps_are_read() -> None:
+    state = read_container({"Id": "1", "State": None, "Config": {"Labels": None}, "HostConfig": {"PidsLimit": None}})
+    assert (state.id, state.instance, state.live.pids, state.address) == ("1", "", 0, "")
+    assert read_event({"Type": "network", "Action": "connect"}) is None
+    event = read_event({"Type": "container", "Action": "health_status: unhealthy", "Actor": {"ID": "1"}, "timeNano": 5})
+    assert event is not None
+    assert (event.action, event.time_ns) == ("health_status", 5)
