@@ -4,7 +4,8 @@
 
 An APP that needs libraries lists them, with hashes, in its `requirements.lock`. pip downloads exactly these wheels into
 build/wheels, and they are unpacked into `APP_DIR/vendor`, which git ignores and the Dockerfile copies. Only pure Python
-wheels: a gateway may have another processor than the machine that builds.
+wheels: a gateway may have another processor than the machine that builds. Beside them goes the SDK (apps/sdk/ecsdk), for every
+APP whose Dockerfile copies `vendor/`.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ import zipfile
 from pathlib import Path
 
 LOCK = "requirements.lock"
+SDK = Path("apps/sdk/ecsdk")
 _STAMP = ".ec-stamp"
 
 
@@ -40,6 +42,25 @@ def vendor(app: Path, wheels: Path) -> bool:
     for wheel in sorted(store.glob("*.whl")):
         unpack(wheel, target)
     (target / _STAMP).write_text(stamp)
+    return True
+
+
+def wants_vendor(app: Path) -> bool:
+    """Whether the APP's Dockerfile copies vendor/."""
+    dockerfile = app / "Dockerfile"
+    return dockerfile.is_file() and "COPY vendor/" in dockerfile.read_text(encoding="utf-8")
+
+
+def add_sdk(app: Path, sdk: Path) -> bool:
+    """Make `app/vendor/ecsdk` the SDK as it is now. True if anything had to be done."""
+    target = app / "vendor" / sdk.name
+    wanted = {path.name: path.read_bytes() for path in sdk.iterdir() if path.is_file()}
+    if target.is_dir() and {path.name: path.read_bytes() for path in target.iterdir() if path.is_file()} == wanted:
+        return False
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for name, content in wanted.items():
+        (target / name).write_bytes(content)
     return True
 
 
@@ -80,14 +101,16 @@ def _download(lock: Path, store: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """All APPs under apps/ that have a lock, or those named."""
+    """All APPs under apps/ that have a lock or copy vendor/, or those named."""
     apps = [Path(argument) for argument in arguments] or [
-        path.parent for path in sorted(Path("apps").glob(f"*/{LOCK}"))
+        path for path in sorted(Path("apps").iterdir()) if (path / LOCK).is_file() or wants_vendor(path)
     ]
     for app in apps:
         try:
-            if vendor(app, Path("build/wheels")):
+            if ((app / LOCK).is_file() or not wants_vendor(app)) and vendor(app, Path("build/wheels")):
                 print(f"vendor: {app}/vendor is filled from {app}/{LOCK}")
+            if wants_vendor(app) and add_sdk(app, SDK):
+                print(f"vendor: {app}/vendor has the SDK")
         except VendorError as error:
             print(f"vendor: {error}", file=sys.stderr)
             return 1
