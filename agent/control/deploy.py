@@ -46,6 +46,7 @@ class Deployer:
         self._images = images
         self.engine_info = engine_info
         self.site_layers: Mapping[str, Layer] = {}
+        self.gateway_ports: Mapping[str, str] | None = None
         self._here: set[str] = set()
 
     async def learn(self, params: Deploy) -> None:
@@ -98,6 +99,7 @@ class Deployer:
             publishers={s.instance: s.grants.points_publish for s in specs},
             image_architectures=architectures,
             real_paths=real_paths,
+            gateway_ports=self.gateway_ports,
         )
 
     async def deploy(self, job: Job, told: Told) -> None:

@@ -7,7 +7,7 @@ health gate has spoken). Readers see the state as of the last commit.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -32,6 +32,8 @@ class Journal(Protocol):
     async def mark_told(self, job_id: str, updated_ms: int) -> None: ...
     async def begin_step(self, instance: str, step: str, now_ms: int) -> int: ...
     async def end_step(self, number: int, ended: str) -> None: ...
+    async def save_site(self, files: Mapping[str, bytes]) -> None: ...
+    async def load_site(self) -> Mapping[str, bytes]: ...
 
 
 class Ledger:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from agent.control.apps import AppDecisions
@@ -24,7 +25,6 @@ from agent.control.views import AppViews
 from agent.control.wishes import Wishes
 from agent.domain.restart import RestartPolicy
 from agent.errors import GatewayError
-from agent.files.site import SiteReader
 from agent.ports import Clock, Engine, Host, Images
 
 
@@ -70,7 +70,7 @@ class ControlRoom:
     """`start` loads the state and takes up what was open; `run` follows the engine; `stop` lets go of everything."""
 
     def __init__(
-        self, outside: Outside, premises: Premises, plane: DataSide, reader: SiteReader, restarts: RestartPolicy
+        self, outside: Outside, premises: Premises, plane: DataSide, site: Path, restarts: RestartPolicy
     ) -> None:
         self.ledger = ledger = Ledger(outside.journal, outside.clock)
         self.catalog = catalog = Catalog(ledger, premises, outside.doors)
@@ -86,7 +86,7 @@ class ControlRoom:
         self.views = AppViews(ledger, catalog, self.reconciler, self.deployer, outside.engine)
         self.inbox = Inbox(ledger, outside.clock)
         self.wishes = Wishes(ledger, self.inbox)
-        self.site = SiteFiles(reader, ledger, self.inbox, self.deployer, plane, plane.alarms)
+        self.site = SiteFiles(site, ledger, self.inbox, self.deployer, plane, plane.alarms)
         self.gateway = GatewayWork(ledger, self.reconciler, self.views, self.wishes, outside.host, outside.clock)
         self.gateway.alarms = plane.alarms.active
         rules = RuleWork(plane.rules.status, self.site.parse)

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,9 +44,10 @@ class SiteFiles:
     """Applies `Site` after `Site`. Rules from commands stand beside those from files, under names of their own."""
 
     def __init__(
-        self, reader: SiteReader, ledger: Ledger, inbox: Inbox, deployer: Deployer, plane: Plane, alarms: Alarms
+        self, root: Path, ledger: Ledger, inbox: Inbox, deployer: Deployer, plane: Plane, alarms: Alarms
     ) -> None:
-        self._reader = reader
+        self._root = root
+        self._reader: SiteReader | None = None
         self._ledger = ledger
         self._inbox = inbox
         self._deployer = deployer
@@ -56,10 +57,19 @@ class SiteFiles:
         self.site = Site()
         ledger.listen(self._on_change)
 
-    async def apply(self) -> None:
-        """Read the files and make them hold. Never raises for what they say."""
+    async def apply(self, unsettled: Collection[Path] = ()) -> None:
+        """Read the files and make them hold. Never raises for what they say.
+
+        `unsettled` are files somebody is writing just now: they stay what they were.
+        """
         async with self._lock:
-            self.site = await asyncio.to_thread(self._reader.read)
+            if self._reader is None:
+                kept = await self._ledger.journal.load_site()
+                self._reader = SiteReader(self._root, kept)
+            before = self.site.digest
+            self.site = await asyncio.to_thread(self._reader.read, unsettled)
+            if self.site.digest != before:
+                await self._ledger.journal.save_site(self._reader.memory())
             self._deployer.site_layers = {a.instance: layer_of(a) for a in self.site.apps if a.kind == "values"}
             self.configure_plane()
             await self._apply_apps()
@@ -101,8 +111,8 @@ class SiteFiles:
         for instance, app in wanted.items():
             if self._ledger.meta.get(SEEN + instance) != seal(app):
                 await self._submit_app(app)
-        if "apps" in self.site.missing:
-            return
+        if "apps" in self.site.missing or "apps" in self.site.empty:
+            return  # an emptied or unmounted folder removes nothing
         for instance in [d.name for d in self._ledger.desired.values() if d.owner is Origin.FILE]:
             if instance not in wanted and not self._kept_alive(instance):
                 await self._submit("app.remove", {"instance": instance}, instance, "")

@@ -7,6 +7,8 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from agent.domain.container import ContainerState
+from agent.domain.manifest_model import Probe
 from agent.errors import GatewayError
 from agent.host.netns import run_in_netns
 
@@ -20,6 +22,18 @@ class ProbeResult:
 
     well: bool
     message: str
+
+
+class ContainerProber:
+    """Asks what a manifest's own probe says, for the health gate."""
+
+    async def ask(self, container: ContainerState, probe: Probe) -> str | None:
+        """None when the container is well, else why not."""
+        if probe.kind == "http":
+            result = await probe_http(container.pid, probe.port, probe.path)
+        else:
+            result = await probe_tcp(container.pid, probe.port)
+        return None if result.well else result.message
 
 
 async def probe_http(pid: int, port: int, path: str = "/", *, timeout_s: float = 3.0) -> ProbeResult:

@@ -6,6 +6,7 @@ One transaction per decision: a command, its reply and all it changes are commit
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,6 +31,7 @@ MIGRATIONS = (
                        ended TEXT NOT NULL DEFAULT '');
     CREATE TABLE alarms(key TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE rules(name TEXT PRIMARY KEY, origin TEXT NOT NULL, text TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE site(path TEXT PRIMARY KEY, content BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     """,
 )
@@ -108,6 +110,20 @@ class StateStore:
         """The alarms that stand."""
         rows = await self._db.read(lambda c: c.execute("SELECT body FROM alarms").fetchall())
         return [msgspec.json.decode(row[0], type=Alarm) for row in rows]
+
+    async def save_site(self, files: Mapping[str, bytes]) -> None:
+        """Keep the site files that hold now, in place of those kept before."""
+
+        def save(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM site")
+            connection.executemany("INSERT INTO site VALUES(?,?)", list(files.items()))
+
+        await self._db.run(save)
+
+    async def load_site(self) -> dict[str, bytes]:
+        """The site files that held when they were last kept, by path."""
+        rows = await self._db.read(lambda c: c.execute("SELECT path, content FROM site").fetchall())
+        return {str(path): bytes(content) for path, content in rows}
 
     async def trim(self, now_ms: int) -> None:
         """Forget old commands, jobs and steps beyond what the contract keeps."""

@@ -16,7 +16,6 @@ from agent.control.room import ControlRoom, Outside
 from agent.domain.command import Command, Job, Origin, Reply
 from agent.domain.policy import Policy
 from agent.domain.restart import RestartPolicy
-from agent.files.site import SiteReader
 from agent.host.clock import SystemClock
 from agent.store.state import StateStore
 from tests.fakes.engine import FakeEngine
@@ -67,7 +66,7 @@ class Rig:
         await self.store.open()
         outside = Outside(self.store, self.engine, self.images, self.doors, FakeHost(), SystemClock(0), self.prober)
         premises = Premises("gw", "ec", Policy(registries=(REGISTRY,)))
-        self.room = ControlRoom(outside, premises, self.plane, SiteReader(self.root / "etc"), FAST)
+        self.room = ControlRoom(outside, premises, self.plane, self.root / "etc", FAST)
         await self.room.start()
         self._task = asyncio.create_task(self.room.run())
 

@@ -1,0 +1,280 @@
+"""The composition root: builds every object once, starts them in order, keeps their tasks alive, stops them.
+
+Start: state, outbox, alarms, admin socket (so that a person can ask at once), control room, files, cloud. Stopping or
+killing the agent never stops an APP: containers belong to the engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+
+from agent import BUILD_MS, __version__
+from agent.admin.api import AdminApi
+from agent.cloud.dialects.ec import EcDialect
+from agent.cloud.link import LinkSettings, PahoLink, Tls
+from agent.control.calendar import Calendar
+from agent.control.catalog import Premises
+from agent.control.northbound import Northbound
+from agent.control.reporter import Reporter
+from agent.control.room import ControlRoom, Outside
+from agent.data.outbox import Outbox
+from agent.data.plane import DataPlane
+from agent.data.reduction import ReductionSettings
+from agent.domain.journal import Change
+from agent.engine.docker import DockerEngine
+from agent.engine.images import DockerImages
+from agent.errors import GatewayError
+from agent.esdk.applog import AppLogs
+from agent.esdk.desk import UplinkDesk
+from agent.esdk.identity import CgroupVerifier
+from agent.esdk.services import EsdkServices
+from agent.esdk.sockets import Sockets
+from agent.files.watch import Watcher
+from agent.host.clock import SystemClock
+from agent.host.metrics import SystemHost
+from agent.host.probe import ContainerProber
+from agent.host.routes import read_routes
+from agent.logs import Recent, start_logging
+from agent.settings import Settings
+from agent.store.outbox import SqliteOutbox
+from agent.store.state import StateStore
+
+log = logging.getLogger("agent.daemon")
+
+LAST_SEEN = "last_seen_ms"
+KEEP_TIME_S = 600.0
+RESTART_FIRST_S = 1.0
+RESTART_LAST_S = 60.0
+
+
+class Daemon:
+    """One gateway. `start`, then `stop`; between them everything runs in tasks of its own."""
+
+    def __init__(self, settings: Settings, recent: Recent) -> None:
+        self._settings = settings
+        paths = settings.paths
+        self._clock = clock = SystemClock(BUILD_MS)
+        self._state = StateStore(paths.state_db)
+        self._outbox_store = SqliteOutbox(paths.outbox_db, settings.uplink.disk_bytes)
+        self.session = secrets.token_hex(4)
+        outbox = Outbox(self._outbox_store, clock, in_flight=settings.uplink.in_flight)
+        self.plane = plane = DataPlane(outbox, self._state, clock, _reduction(settings), floor_ms=BUILD_MS)
+        self._host = SystemHost(str(paths.state), model=settings.identity.model, serial=settings.identity.serial)
+        self._engine = DockerEngine(
+            settings.engine.socket, settings.identity.id, pool=settings.policy.subnets, routes=read_routes
+        )
+        images = DockerImages(settings.engine.socket)
+        self._verifier = CgroupVerifier(self._instance_of)
+        self._logs = AppLogs(paths.state / "log")
+        self.desk = UplinkDesk(plane.outbox.add, clock)
+        services = EsdkServices(
+            plane.ingest, plane.table, plane.streams, plane.writes, plane.alarms, plane.devices, self.desk,
+            self._host, clock, self._logs, self._use_of, settings.thresholds.as_mapping(),
+        )  # fmt: skip
+        self._sockets = Sockets(paths.sockets, services, self._verifier)
+        premises = Premises(settings.identity.id, settings.engine.prefix, settings.admission_policy())
+        outside = Outside(self._state, self._engine, images, self._sockets, self._host, clock, ContainerProber())
+        self.room = ControlRoom(outside, premises, plane, paths.root, settings.supervision.restart_policy)
+        self.room.deployer.gateway_ports = settings.board.port_kinds
+        self.room.gateway.uplink = outbox.status
+        self.room.gateway.log = recent
+        self.room.catalog.on_views(self._tell_publishers)
+        self._watcher = Watcher(paths.root, every_s=settings.watch.every_s, settle_s=settings.watch.settle_s)
+        self._admin = AdminApi(self.room.inbox.submit, plane.streams, self._health)
+        self._calendar = Calendar(clock, {"17 3 * * *": self._trim})
+        self._link: PahoLink | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self.ready = False
+
+    async def start(self) -> None:
+        """Open everything and start the tasks. Conflict: another agent runs on the same state."""
+        paths = self._settings.paths
+        await asyncio.to_thread(_make_private, paths.state, paths.sockets, paths.state / "log")
+        await self._state.open()
+        await self._outbox_store.open()
+        await self.plane.start()
+        await self.room.start()
+        self._clock.raise_floor(int(self.room.ledger.meta.get(LAST_SEEN, "0")))
+        self.room.gateway.facts = {**await self._host.facts(), "agent_version": __version__}
+        await self._admin.start(paths.admin_socket)
+        await self.room.site.apply()
+        await self._open_doors()
+        self._keep("engine", self.room.run)
+        self._keep("files", self._follow_files)
+        self._keep("calendar", self._calendar.run)
+        self._keep("time", self._keep_time)
+        if self._settings.cloud.enabled:
+            await self._start_cloud()
+        self.ready = True
+        log.info("ready gateway=%s version=%s state=%s", self._settings.identity.id, __version__, paths.state)
+
+    async def stop(self) -> None:
+        """Let go of everything; what runs goes on running."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._admin.stop()
+        await self.room.stop()
+        await self._sockets.close_all()
+        await self.plane.close()
+        if self._link is not None:
+            await self._link.stop()
+        await self._logs.close()
+        self._verifier.close()
+        await self._outbox_store.close()
+        await self._state.close()
+        log.info("stopped")
+
+    async def _start_cloud(self) -> None:
+        dialect = EcDialect(self._settings.identity.id)
+        link = PahoLink(_link_settings(self._settings), dialect.presence(False, self.session), dialect.subscriptions())
+        self._link = link
+        room = self.room
+        north = Northbound(link, dialect, room.inbox, room.wishes, room.ledger, self.plane.outbox)
+        reporter = Reporter(link, dialect, self.session, room.gateway.index, self._describe_app)
+        room.reconciler.watch(reporter.mark)
+        room.ledger.listen(lambda change: _mark_changed(change, reporter))
+        self.plane.alarms.on_change.append(lambda _: reporter.mark(""))
+        for instance in room.ledger.desired:
+            reporter.mark(instance)
+        self._keep("north", north.receive)
+        self._keep("jobs", north.tell_jobs)
+        self._keep("link", reporter.follow_link)
+        self._keep("reports", reporter.run)
+        self._keep("outbox", lambda: self.plane.outbox.pump(link, dialect))
+        await link.start()
+
+    def _keep(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._tasks.append(asyncio.create_task(keep_running(name, work), name=name))
+
+    async def _open_doors(self) -> None:
+        """The sockets of everything that may be running already: clients reconnect to them."""
+        for desired in list(self.room.ledger.desired.values()):
+            if desired.current is not None:
+                try:
+                    await self.room.catalog.prepare(desired)
+                except GatewayError as error:
+                    log.warning("door_not_opened instance=%s code=%s reason=%s", desired.name, error.code, error)
+
+    async def _follow_files(self) -> None:
+        async for changes in self._watcher.changes():
+            if not changes.first:
+                await self.room.site.apply(changes.unsettled)
+
+    async def _keep_time(self) -> None:
+        while True:
+            if self._clock.sane():
+                await self.room.ledger.decide(lambda: Change(meta=((LAST_SEEN, str(self._clock.now_ms())),)))
+            await asyncio.sleep(KEEP_TIME_S)
+
+    async def _trim(self) -> None:
+        await self._state.trim(self._clock.now_ms())
+
+    def _instance_of(self, container_id: str) -> str | None:
+        """The instance a container belongs to, from the last look at the engine."""
+        for instance, observed in self.room.reconciler.observed.items():
+            if any(container.id == container_id for container in observed.containers):
+                return instance
+        return None
+
+    def _use_of(self, instance: str) -> Mapping[str, Any]:
+        observed = self.room.reconciler.observed.get(instance)
+        services = observed.containers if observed else ()
+        return {"running": {c.service: {"started_at": c.started_at, "restarts": c.restart_count} for c in services}}
+
+    def _tell_publishers(self, views: Mapping[str, Any]) -> None:
+        self.plane.table.set_publishers({name: view.grants.points_publish for name, view in views.items()})
+
+    def _describe_app(self, instance: str) -> Mapping[str, Any] | None:
+        return self.room.views.detail(instance) if instance in self.room.ledger.desired else None
+
+    def _health(self) -> Mapping[str, Any]:
+        return {"ready": self.ready, "version": __version__, "engine": self.room.reconciler.engine_up}
+
+
+async def keep_running(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Run `work` for ever: what it raises is logged once, and it is started again after a growing pause."""
+    delay = RESTART_FIRST_S
+    while True:
+        try:
+            await work()
+            return
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("task_failed name=%s again_in_s=%.0f", name, delay)
+        await asyncio.sleep(delay)
+        delay = min(RESTART_LAST_S, delay * 2)
+
+
+def main(settings: Settings) -> int:
+    """Run until SIGTERM or SIGINT. The process's exit code."""
+    recent = start_logging(settings.log.level)
+    try:
+        asyncio.run(_run(settings, recent))
+    except GatewayError as error:
+        log.error("not_started code=%s reason=%s", error.code, error)  # noqa: TRY400
+        return error.exit_code
+    return 0
+
+
+async def _run(settings: Settings, recent: Recent) -> None:
+    daemon = Daemon(settings, recent)
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    try:
+        await daemon.start()
+        _notify_service_manager()
+        await ended.wait()
+    finally:
+        await daemon.stop()
+
+
+def _mark_changed(change: Change, reporter: Reporter) -> None:
+    for name in (*(d.name for d in change.desired), *change.gone):
+        reporter.mark(name)
+
+
+def _reduction(settings: Settings) -> ReductionSettings:
+    uplink, points = settings.uplink, settings.points
+    return ReductionSettings(
+        window_s=points.window_s,
+        max_interval_s=points.max_interval_s,
+        batch_items=uplink.batch_items,
+        batch_after_s=uplink.batch_after_s,
+    )
+
+
+def _link_settings(settings: Settings) -> LinkSettings:
+    cloud = settings.cloud
+    tls = None if cloud.insecure else Tls(Path(cloud.tls.ca), Path(cloud.tls.cert), Path(cloud.tls.key))
+    return LinkSettings(
+        cloud.host, cloud.effective_port, settings.identity.id, tls, keepalive_s=round(cloud.keep_alive_s)
+    )
+
+
+def _make_private(state: Path, *folders: Path) -> None:
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    state.chmod(0o700)
+    for folder in folders:
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def _notify_service_manager() -> None:
+    """Tell systemd that the agent is ready (sd_notify's protocol), where it waits for that."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.connect("\0" + address[1:] if address.startswith("@") else address)
+            sock.send(b"READY=1")
