@@ -107,11 +107,15 @@ class Broker:
         self.stop()
         self.start()
 
-    def subscribe(self, *topics: str, cn: str = CLOUD) -> Witness:
-        """Watch topics with mosquitto_sub. It is subscribed when this returns, and ends with the broker's context at the latest."""
+    def subscribe(self, *topics: str, cn: str = CLOUD, client_id: str = "") -> Witness:
+        """Watch topics with mosquitto_sub. It is subscribed when this returns, and ends with the broker's context at the latest.
+
+        With a `client_id` the broker keeps its session: it also gets what came while it was away, a restart included.
+        """
         log = self.directory / f"witness-{len(self._witnesses)}.log"
         log.unlink(missing_ok=True)
-        witness = Witness(self._connect_as(cn), topics or ("#",), log)
+        session = ["-c", "-i", client_id, "-x", "3600"] if client_id else []
+        witness = Witness([*self._connect_as(cn), *session], topics or ("#",), log)
         self._witnesses.append(witness)
         return witness
 

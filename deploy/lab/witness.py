@@ -49,6 +49,11 @@ class Witness:
             self._child.end()
             raise
 
+    @property
+    def process(self) -> Child:
+        """The mosquitto_sub."""
+        return self._child
+
     def messages(self, topic: str | None = None) -> list[Message]:
         """Everything received so far, or what came on exactly one topic."""
         self._read()
