@@ -95,7 +95,8 @@ class Inbox:
         except Exception:
             log.exception("command_failed id=%s type=%s", command.id, command.type)
             return Reply(command.id, 500, "the agent failed inside; see its log", ts_ms=self._clock.now_ms())
-        log.info("command id=%s type=%s origin=%s code=%d", command.id, command.type, command.origin, reply.code)
+        level = logging.INFO if journaled else logging.DEBUG
+        log.log(level, "command id=%s type=%s origin=%s code=%d", command.id, command.type, command.origin, reply.code)
         return reply
 
     async def _carry_out(self, command: Command, params: Params, *, journaled: bool) -> Reply:

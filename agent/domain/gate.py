@@ -34,7 +34,9 @@ class Gate:
     @property
     def progress(self) -> str:
         """What a person watching wants to know."""
-        return "healthy, waiting for it to stay so" if self.healthy_since is not None else "waiting for it to be healthy"
+        return (
+            "healthy, waiting for it to stay so" if self.healthy_since is not None else "waiting for it to be healthy"
+        )
 
 
 def observe(gate: Gate, expected: Sequence[str], seen: Sequence[ContainerState], probe: str | None, now: float) -> Gate:
@@ -77,7 +79,9 @@ def _trouble(expected: Sequence[str], seen: Sequence[ContainerState], probe: str
         if container.health is Health.UNHEALTHY:
             return f"{service} is unhealthy", True
         if container.restart_count >= FAST_FAIL_RESTARTS:
-            why = "was killed for using too much memory" if container.oom_killed else f"exits with {container.exit_code}"
+            why = (
+                "was killed for using too much memory" if container.oom_killed else f"exits with {container.exit_code}"
+            )
             return f"{service} crashes again and again ({why})", True
         if container.state is not RunState.RUNNING:
             return f"{service} is {container.state.value} (exit code {container.exit_code})", False
