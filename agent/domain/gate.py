@@ -79,12 +79,16 @@ def _trouble(expected: Sequence[str], seen: Sequence[ContainerState], probe: str
         if container.health is Health.UNHEALTHY:
             return f"{service} is unhealthy", True
         if container.restart_count >= FAST_FAIL_RESTARTS:
-            why = (
-                "was killed for using too much memory" if container.oom_killed else f"exits with {container.exit_code}"
-            )
-            return f"{service} crashes again and again ({why})", True
+            return f"{service} crashes again and again{_why(container)}", True
         if container.state is not RunState.RUNNING:
             return f"{service} is {container.state.value} (exit code {container.exit_code})", False
         if container.health is Health.STARTING:
             return f"{service} is still starting", False
     return (probe, False) if probe else ("", False)
+
+
+def _why(container: ContainerState) -> str:
+    """What is known of its last end; a running container's exit code says nothing."""
+    if container.oom_killed:
+        return " (it was killed for using too much memory)"
+    return f" (exit code {container.exit_code})" if container.exit_code else ""

@@ -47,7 +47,7 @@ def test_unhealthy_fails_at_once(gate: Gate) -> None:
 
 def test_crashing_three_times_fails_at_once_and_tells_an_oom_apart(gate: Gate) -> None:
     crashed = replace(UP, restart_count=3, exit_code=0, oom_killed=True)
-    assert look(gate, 2, crashed).reason == "a crashes again and again (was killed for using too much memory)"
+    assert look(gate, 2, crashed).reason == "a crashes again and again (it was killed for using too much memory)"
 
 
 def test_restarting_for_ever_cannot_hold_the_gate_open(gate: Gate) -> None:
