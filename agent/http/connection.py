@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-import struct
 from collections import deque
 from collections.abc import Awaitable
-from enum import StrEnum
 from typing import TYPE_CHECKING, cast
 
 from agent.errors import Busy, GatewayError
 from agent.http.events import HEAD, EventSink
-from agent.http.messages import Answer, Peer, Request, Response, Stream
+from agent.http.messages import Answer, Request, Response, Stream
 from agent.http.parsing import RequestParser, Target, make_request
+from agent.http.peers import peer_of
+from agent.http.phase import SLOW, Phase
 from agent.http.problems import SlowClientError, internal_error, problem_response
 from agent.http.wire import CONTINUE, encode_head
 
@@ -23,21 +22,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("agent.http")
 Item = tuple[Request, Target] | GatewayError
-
-
-class Phase(StrEnum):
-    """What the connection waits for; each has its own deadline."""
-
-    VERIFYING = "verifying"
-    IDLE = "idle"
-    HEAD = "head"
-    BODY = "body"
-    HANDLING = "handling"
-    STREAMING = "streaming"
-    CLOSING = "closing"
-
-
-SLOW = {Phase.HEAD: "the head of the request", Phase.BODY: "the body of the request"}
 
 
 class HttpConnection(asyncio.Protocol):
@@ -170,7 +154,8 @@ class HttpConnection(asyncio.Protocol):
             await check
         except GatewayError as error:
             self._server.stats.refused_peers += 1
-            LOG.warning("http.peer_refused socket=%s pid=%d code=%s", self._server.name, self._peer.pid, error.code)
+            if self._server.may_log("peer_refused"):
+                LOG.warning("http.peer_refused socket=%s pid=%d code=%s", self._server.name, self._peer.pid, error.code)
             if self._phase is Phase.VERIFYING:
                 self._refuse(error)
         except Exception:
@@ -192,7 +177,8 @@ class HttpConnection(asyncio.Protocol):
 
     def _accept(self, request: Request, target: Target) -> None:
         """A request is complete: serve it now, or after those before it."""
-        if self._broken or self._phase in (Phase.STREAMING, Phase.CLOSING):
+        # The client may have gone in the middle of its own pipeline: asyncio tells us only in the next turn.
+        if self._broken or self._phase in (Phase.STREAMING, Phase.CLOSING) or self._transport.is_closing():
             self._server.bodies_bytes -= len(request.body)
             return
         self._queue.append((request, target))
@@ -290,7 +276,7 @@ class HttpConnection(asyncio.Protocol):
     def _finish(self, request: Request, response: Response) -> None:
         self._server.bodies_bytes -= len(request.body)
         self._server.stats.count(response.status)
-        if self._phase is Phase.CLOSING:
+        if self._phase is Phase.CLOSING or self._transport.is_closing():
             return
         self._transport.write(encode_head(response, request.keep_alive) + response.body)
         if not request.keep_alive:
@@ -300,7 +286,8 @@ class HttpConnection(asyncio.Protocol):
         """Answer with a problem and close."""
         response = problem_response(error)
         self._server.stats.count(response.status)
-        self._transport.write(encode_head(response, False) + response.body)
+        if not self._transport.is_closing():
+            self._transport.write(encode_head(response, False) + response.body)
         self._close_after_answer()
 
     def _close_after_answer(self) -> None:
@@ -348,7 +335,8 @@ class HttpConnection(asyncio.Protocol):
 
     def _cut(self) -> None:
         self._server.stats.cut += 1
-        LOG.warning("http.reader_cut socket=%s pid=%d", self._server.name, self._peer.pid)
+        if self._server.may_log("reader_cut"):
+            LOG.warning("http.reader_cut socket=%s pid=%d", self._server.name, self._peer.pid)
         self._transport.abort()
 
     def _end_stream(self) -> None:
@@ -381,13 +369,3 @@ class HttpConnection(asyncio.Protocol):
         if self._task is not None:
             self._task.cancel()
         self._transport.abort()
-
-
-def peer_of(transport: asyncio.Transport) -> Peer:
-    """The kernel's word on who connected."""
-    sock = transport.get_extra_info("socket")
-    try:
-        raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    except OSError:
-        return Peer(0, -1, -1)
-    return Peer(*struct.unpack("3i", raw))

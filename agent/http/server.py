@@ -16,6 +16,7 @@ from agent.http.listen import bind_unix
 from agent.http.messages import Peer
 from agent.http.router import Router
 
+LOG_EVERY_S = 60.0
 PeerCheck = Callable[[Peer], Awaitable[None]]
 """Raises a GatewayError (mostly Unauthorised) for a process that has no business here; asked once a connection."""
 
@@ -63,6 +64,7 @@ class HttpServer:
         self.now = time.monotonic
         self.bodies_bytes = 0
         self.in_flight = 0
+        self._said_s: dict[str, float] = {}
         self._connections: set[HttpConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -131,6 +133,14 @@ class HttpServer:
     def leave(self, connection: HttpConnection) -> None:
         """The connection is gone."""
         self._connections.discard(connection)
+
+    def may_log(self, event: str) -> bool:
+        """True at most once a minute an event: what a client can repeat must not fill the log. Counters say the rest."""
+        now_s = self.now()
+        if now_s - self._said_s.get(event, float("-inf")) < LOG_EVERY_S:
+            return False
+        self._said_s[event] = now_s
+        return True
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """A task that `stop` waits for."""
