@@ -44,9 +44,9 @@ class AppSpec:
         return dict(self.dependencies).get(service, ())
 
     def bind_sources(self) -> tuple[str, ...]:
-        """Host paths of all binds into the APP's folder, for the caller to resolve into `Facts.real_paths`."""
+        """Host paths of all binds, and of the APP's folder, for the caller to resolve into `Facts.real_paths`."""
         sources = {mount.source for each in self.containers for mount in each.mounts if mount.kind == "bind"}
-        return tuple(sorted(sources))
+        return tuple(sorted(sources | {self.app_dir} - {""}))
 
     def view(self) -> AppView:
         """What the eSDK needs to know of it."""

@@ -116,12 +116,18 @@ class _Composer:
 
     def _scalar(self, event: Any, mark: Mark) -> Plain:
         if event.style:
+            self._refuse_nul(event.value, mark)
             return str(event.value)
         try:
             return read_plain(event.value)
         except UnclearError as no:
             self._say(mark, no.code, str(no), no.hint)
             return str(event.value)
+
+    def _refuse_nul(self, text: str, mark: Mark) -> None:
+        # An escape in double quotes can make one; no file name, variable or argument can hold it.
+        if "\0" in text:
+            self._say(mark, "yaml.character", "a NUL character", "remove the escape")
 
     def _sequence(self, loader: Any, mark: Mark, depth: int) -> _Node:
         items: list[_Node] = []
@@ -162,6 +168,7 @@ class _Composer:
         if event.tag is not None:
             self._say(mark, "yaml.tag", f"tag {shorten(event.tag)} is not accepted", "write plain keys without '!'")
         key = str(event.value)
+        self._refuse_nul(key, mark)
         if event.anchor is not None:
             self._anchors[event.anchor] = _Node("scalar", key, mark)
         # The letters y and n are names of points and axes; as keys no reader in use takes them for a truth.

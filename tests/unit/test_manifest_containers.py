@@ -100,7 +100,7 @@ def test_volumes_are_the_instances_own_and_binds_lie_in_its_folder() -> None:
         Mount("bind", f"{APP_DIR}/conf", "/etc/conf", read_only=True),
         Mount("bind", "/var/lib/ecgw/s/guard-2", "/run/ec", read_only=True),
     )
-    assert spec.bind_sources() == (f"{APP_DIR}/conf", "/var/lib/ecgw/s/guard-2")
+    assert spec.bind_sources() == (APP_DIR, f"{APP_DIR}/conf", "/var/lib/ecgw/s/guard-2")
 
 
 def test_a_bind_needs_a_folder_that_came_with_the_app() -> None:
