@@ -6,7 +6,7 @@ import contextlib
 import http.client
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ class UnixClient:
             connection.close()
         return Reply(response.status, _parse(raw, response.getheader("Content-Type", "")))
 
-    def stream(self, path: str, *, silence_s: float = 60.0) -> Iterator[Event]:
+    def stream(self, path: str, *, silence_s: float = 60.0) -> Generator[Event, None, None]:
         """The events of a stream until it ends. Raises TimedOut after `silence_s` without a byte, and the problem
         as a GatewayError when the stream is refused."""
         connection, response = self._ask("GET", path, None, silence_s)
