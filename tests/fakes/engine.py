@@ -22,7 +22,7 @@ from agent.domain.container import (
     VolumeSpec,
 )
 from agent.domain.subnets import pick_subnet
-from agent.errors import Conflict, GatewayError, NotFound, Unreachable
+from agent.errors import Conflict, GatewayError, NotFound, Refused, Unreachable
 from agent.ports import EngineEvent, EngineInfo
 from tests.fakes.faults import Faults
 from tests.fakes.images import FakeImages
@@ -147,8 +147,10 @@ class FakeEngine:
         """Change what can be changed live."""
         await self._call("update", container_id)
         box = self._box(container_id)
+        had = box.state.live
+        if (had.nano_cpus and not live.nano_cpus) or (had.mem_bytes and not live.mem_bytes):
+            raise Refused("engine.cannot_lift", "the engine cannot take a limit away from a container that has one")
         box.state = replace(box.state, live=live)
-        self._emit("update", box.state)
 
     async def networks(self, instance: str | None = None) -> list[NetworkSpec]:
         """This gateway's networks."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agent.domain.container import Healthcheck, Live, Mount, NetworkSpec, PublishedPort, Restart
-from agent.errors import Failed, Refused
+from agent.errors import Failed
 from deploy.lab import free_port
 from tests.contract.engine.rig import RealRig, docker, make_spec, renamed, run, state_of
 
@@ -103,16 +103,6 @@ async def test_a_command_that_is_not_there_is_told_in_the_engines_words(real: Re
         await real.engine.start(container_id)
     assert caught.value.code == "engine.cannot_execute"
     assert "no-such-command" in caught.value.message
-
-
-@pytest.mark.parametrize("after", [Live(500_000_000), Live(0, 32 * 1024**2)], ids=["memory", "cpu"])
-async def test_a_limit_that_the_engine_cannot_lift_is_refused_and_nothing_changes(real: RealRig, after: Live) -> None:
-    before = Live(500_000_000, 32 * 1024**2, 64)
-    state = await run(real, renamed(make_spec(real), live=before))
-    with pytest.raises(Refused) as caught:
-        await real.engine.update(state.id, after)
-    assert caught.value.code == "engine.cannot_lift"
-    assert (await state_of(real, state.id)).live == before
 
 
 async def test_limits_can_be_given_to_what_has_none_and_pids_taken_away(real: RealRig) -> None:

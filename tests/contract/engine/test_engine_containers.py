@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from agent.domain.container import Health, Healthcheck, Live, Restart, RunState
-from agent.errors import Conflict, NotFound, Unreachable
+from agent.errors import Conflict, NotFound, Refused, Unreachable
 from tests.contract.engine.rig import Rig, listening, make_spec, renamed, run, state_of, state_when
 
 
@@ -109,6 +109,16 @@ async def test_limits_and_policy_change_live_without_a_restart(rig: Rig) -> None
     after = await state_of(rig, state.id)
     assert after.live == changed
     assert (after.started_at, after.pid) == (state.started_at, state.pid)
+
+
+@pytest.mark.parametrize("after", [Live(500_000_000), Live(0, 32 * 1024**2)], ids=["memory", "cpu"])
+async def test_a_limit_that_the_engine_cannot_lift_is_refused_and_nothing_changes(rig: Rig, after: Live) -> None:
+    before = Live(500_000_000, 32 * 1024**2, 64)
+    state = await run(rig, renamed(make_spec(rig), live=before))
+    with pytest.raises(Refused) as caught:
+        await rig.engine.update(state.id, after)
+    assert caught.value.code == "engine.cannot_lift"
+    assert (await state_of(rig, state.id)).live == before
 
 
 async def test_health_is_reported_and_ends_with_the_container(rig: Rig) -> None:
