@@ -14,6 +14,7 @@ from typing import Protocol
 from agent.domain.container import ContainerSpec, Live, Mount
 from agent.domain.document import Problem
 from agent.domain.manifest_model import Limits, NetworkAccess, Service, Tmpfs
+from agent.domain.manifest_mounts import leads_out
 from agent.domain.policy import Policy
 from agent.domain.release import Release
 
@@ -124,7 +125,7 @@ class ContainerMaker:
         for use in service.volumes:
             if use.kind == "volume":
                 mounts.append(Mount("volume", self.volume(use.source), use.target, use.read_only))
-            elif not self._place.app_dir:
+            elif not self._place.app_dir and not leads_out(use.source):
                 words = f"'{use.source}' is a folder beside the manifest, and this APP came without one"
                 hint = "use a named volume, or install it from a folder in apps.d"
                 document = self._release.manifest.document

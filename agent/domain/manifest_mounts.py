@@ -113,12 +113,17 @@ def _ask_for_bind(findings: Findings, path: Path, source: str, read_only: bool) 
     if leads_to_engine(clean):
         words = f"'{source}' leads to the engine's socket, which is the whole host"
         findings.ask(path, "admission.engine_socket", words, "use the eSDK under /run/ec")
-    elif clean.startswith(("/", "~", "../")) or clean == "..":
+    elif leads_out(clean):
         words = f"'{source}' is outside the APP's folder"
         findings.ask(path, "admission.bind", words, "name a folder beside the manifest ('./...'), or a named volume")
     elif not read_only:
         words = f"'{source}' is mounted for writing, so the APP could change its own manifest and files"
         findings.ask(path, "admission.bind_writable", words, "add ':ro', or use a named volume", grant="bind_writable")
+
+
+def leads_out(path: str) -> bool:
+    """True when a normalised path leads, or is on its way, out of the folder it is relative to."""
+    return path.startswith(("/", "~", "../")) or path == ".." or leads_to_engine(path)
 
 
 def leads_to_engine(path: str) -> bool:
