@@ -80,6 +80,20 @@ async def test_a_container_cannot_name_a_cgroup_below_its_own_after_another(proc
     assert await refusal(verifier(proc), "modbus-1", 10) == "esdk.foreign_process"
 
 
+async def test_only_a_container_is_told_to_try_again(proc: Proc) -> None:
+    """Just after a start the gateway may not have listed its containers yet; a process on the host is never one."""
+    proc.add(10, f"0::/docker/{FOREIGN}\n")
+    proc.add(11, "0::/user.slice\n")
+    subject = verifier(proc)
+    waits = []
+    for pid in (10, 11):
+        with pytest.raises(Unauthorised) as caught:
+            await subject.verify("guard", peer(pid))
+        waits.append(caught.value.fields.get("retry_after_s"))
+    subject.close()
+    assert waits == [1.0, None]
+
+
 async def test_part_of_an_id_or_more_than_an_id_is_no_id(proc: Proc) -> None:
     proc.add(10, f"0::/docker/{OURS[:63]}\n0::/docker/{OURS}a\n")
     assert await refusal(verifier(proc), "guard", 10) == "esdk.foreign_process"
