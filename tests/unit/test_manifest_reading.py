@@ -365,37 +365,3 @@ def test_services_that_wait_for_each_other_are_a_mistake() -> None:
     (problem,) = problems_of(text)
     assert problem.code == "manifest.cycle"
     assert "a -> b -> c -> a" in problem.message
-
-
-@pytest.mark.parametrize(
-    ("part", "said"),
-    [
-        ("network: outbond", "did you mean 'outbound'?"),
-        ("version: 1.4", "quote it if it has one dot"),
-        ("permissions: {points: {read: 'a/#'}}", "it must be a list of filters"),
-        ("permissions: {points: {read: ['a/#/b']}}", "'#' can only be the last level"),
-        ("permissions: {alarms: 1}", "it must be true or false"),
-        ("permissions: {uplink: [urgent]}", "allowed: bulk, critical, normal"),
-        ("ports: {Bus: {kind: serial}}", "is no role"),
-        ("ports: {bus: {kind: usb}}", "allowed: io, serial"),
-        ("update: {health: {within: 60}}", "it must be a duration"),
-        ("update: {health: {http: {service: other, port: 80}}}", "allowed: guard"),
-        ("update: {health: {http: {port: 0}}}", "it must be a whole number from 1 to 65535"),
-        ("update: {health: {http: {port: 80, path: 'x y'}}}", "it must be a path such as /healthy"),
-        ("update: {health: {http: {port: 80}, tcp: {port: 80}}}", "an update has one probe"),
-        ("update: {rollback: {automatic: 'sure'}}", "it must be true or false"),
-        ("config: {schema: ../x.json}", "is no schema file"),
-        ("config: {schema: {type: array}}", "must have type: object"),
-    ],
-)
-def test_a_mistake_in_x_ec_is_said(part: str, said: str) -> None:
-    problems = problems_of(SMALL + f"x-ec: {{{part}}}\n")
-    assert len(problems) == 1, [str(each) for each in problems]
-    assert said in str(problems[0])
-    assert problems[0].mark.line == 5
-
-
-def test_a_probe_names_its_only_service_by_itself() -> None:
-    update = manifest_of(SMALL + "x-ec: {update: {health: {tcp: {port: 502}, stable_for: 0s}}}\n").body.update
-    assert update.probe == Probe("tcp", "guard", 502)
-    assert (update.within_s, update.stable_s) == (60.0, 0.0)
