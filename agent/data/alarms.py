@@ -6,11 +6,13 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 import msgspec
 
 from agent.data.background import Background
+from agent.data.timers import Handle, Timers
 from agent.domain.alarm import Alarm, Severity
 from agent.domain.priority import Priority
 from agent.errors import Busy, GatewayError, NotFound
@@ -21,6 +23,10 @@ MAX_PER_SOURCE = 100
 MAX_MESSAGE = 500
 RETRY_S = 1.0
 COUNT_SAVE_S = 1.0
+# An alarm that came and went so often is flapping: it then stands until it has been quiet for a while.
+FLAP_EPISODES = 10
+FLAP_WINDOW_S = 60.0
+FLAP_QUIET_S = 10.0
 
 _RANK = {severity: rank for rank, severity in enumerate(Severity)}
 
@@ -46,10 +52,13 @@ class AlarmBook:
     never not at all.
     """
 
-    def __init__(self, store: AlarmStore, sender: Sender, clock: Clock) -> None:
+    def __init__(self, store: AlarmStore, sender: Sender, clock: Clock, timers: Timers) -> None:
         self._store = store
         self._sender = sender
         self._clock = clock
+        self._timers = timers
+        self._began_s: dict[str, deque[float]] = {}
+        self._lingering: dict[str, Handle] = {}
         self._active: dict[str, Alarm] = {}
         self._unsent: deque[OutRecord] = deque(maxlen=10_000)
         self._unsaved: dict[str, Alarm] = {}
@@ -66,6 +75,8 @@ class AlarmBook:
         """Begin an episode, or count one more in it. A worse severity is told again. Busy: too many are active."""
         key = f"{source}/{code}"
         known = self._active.get(key)
+        if (lingering := self._lingering.pop(key, None)) is not None:
+            lingering.cancel()
         if known is not None:
             worse = _RANK[severity] < _RANK[known.severity]
             alarm = replace(known, count=known.count + 1, message=message[:MAX_MESSAGE])
@@ -76,22 +87,37 @@ class AlarmBook:
         if len(self._active) >= MAX_ACTIVE or sum(a.source == source for a in self._active.values()) >= MAX_PER_SOURCE:
             raise Busy("alarm.too_many", f"'{source}' has too many alarms active", hint="clear some first")
         alarm = Alarm(source, code, severity, message[:MAX_MESSAGE], raised_ms=self._clock.now_ms())
+        self._note_episode(key)
         self._put(alarm, "raise")
         return alarm
 
     def clear_alarm(self, source: str, code: str) -> Alarm | None:
-        """End an episode; None when there is none."""
-        known = self._active.get(f"{source}/{code}")
-        if known is None:
+        """End an episode; None when there is none, or when it is flapping and stands a little longer."""
+        key = f"{source}/{code}"
+        known = self._active.get(key)
+        if known is None or key in self._lingering:
             return None
+        if self._flaps(key):
+            self._lingering[key] = self._timers.call_later(FLAP_QUIET_S, partial(self._end_quiet, key))
+            return None
+        return self._end(key)
+
+    def _end_quiet(self, key: str) -> None:
+        self._end(key)
+
+    def _end(self, key: str) -> Alarm:
+        self._lingering.pop(key, None)
+        known = self._active[key]
         alarm = replace(known, cleared_ms=max(self._clock.now_ms(), 1))
         self._put(alarm, "clear")
         return alarm
 
     def clear_source(self, source: str) -> None:
         """End all episodes of a source that is no more."""
-        for alarm in [each for each in self._active.values() if each.source == source]:
-            self.clear_alarm(source, alarm.code)
+        for key in [each.key for each in self._active.values() if each.source == source]:
+            if (lingering := self._lingering.pop(key, None)) is not None:
+                lingering.cancel()
+            self._end(key)
 
     def acknowledge(self, key: str) -> Alarm:
         """Somebody has seen it; it stays active. NotFound: no such alarm is active."""
@@ -133,6 +159,20 @@ class AlarmBook:
             for tell in self.on_change:
                 tell(alarm)
         self._work.kick()
+
+    def _note_episode(self, key: str) -> None:
+        if len(self._began_s) > MAX_ACTIVE:
+            old_s = self._clock.monotonic() - FLAP_WINDOW_S
+            self._began_s = {k: times for k, times in self._began_s.items() if times[-1] >= old_s}
+        self._began_s.setdefault(key, deque(maxlen=FLAP_EPISODES)).append(self._clock.monotonic())
+
+    def _flaps(self, key: str) -> bool:
+        began_s = self._began_s.get(key)
+        return (
+            began_s is not None
+            and len(began_s) == FLAP_EPISODES
+            and self._clock.monotonic() - began_s[0] < FLAP_WINDOW_S
+        )
 
     def _send(self) -> bool:
         """Hand over what waits. False: the outbox is full."""

@@ -39,7 +39,7 @@ class DataPlane:
         self.outbox = outbox
         self.table = PointTable()
         self.writes = WriteHub(self.table, clock)
-        self.alarms = AlarmBook(alarm_store, outbox, clock)
+        self.alarms = AlarmBook(alarm_store, outbox, clock, timers)
         self.devices = DeviceTable(self.alarms, outbox.add_soon, clock)
         self.rules = RuleEngine(self.table, self.writes, self.alarms, outbox.add_soon, clock, timers)
         self.streams = ChangeStreams(self.table)

@@ -66,6 +66,8 @@ class RuleEngine:
             self._failing.discard(gone.config.name)
         self._clear_orphans()
         self._mark_loops()
+        for rule in self._rules.values():
+            rule.bind(self._resolve)  # the stand-ins of points that are not there yet must be known again
         for state in self._table.states.values():
             self._attach(state)
         now_s = self.now_s()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.data.alarms import MAX_PER_SOURCE
+from agent.data.alarms import FLAP_EPISODES, MAX_PER_SOURCE
 from agent.domain.alarm import Severity
 from agent.domain.priority import Priority
 from agent.domain.sample import DeviceConfig
@@ -92,6 +92,28 @@ async def test_one_source_cannot_fill_the_book() -> None:
     assert rig.plane.alarms.active()[0].source == "app:other", "worst first"
     rig.plane.alarms.clear_source("app:noisy")
     assert len(rig.plane.alarms.active()) == 1
+
+
+async def test_a_flapping_alarm_stands_until_it_is_quiet_and_the_uplink_is_not_flooded() -> None:
+    rig = Rig()
+    book = rig.plane.alarms
+    for _ in range(500):
+        rig.timers.advance(0.01)
+        book.raise_alarm("s", "c", MINOR, "m")
+        book.clear_alarm("s", "c")
+    assert book.is_active("s", "c")
+    assert len(await rig.sent()) == 2 * FLAP_EPISODES - 1
+    rig.timers.advance(9.0)
+    book.raise_alarm("s", "c", MINOR, "m")
+    book.clear_alarm("s", "c")
+    rig.timers.advance(9.0)
+    assert book.is_active("s", "c")
+    rig.timers.advance(2.0)
+    assert not book.is_active("s", "c")
+    assert [item["state"] for item in await rig.sent()][-2:] == ["raise", "clear"]
+    rig.timers.advance(60.0)
+    book.raise_alarm("s", "c", MINOR, "m")
+    assert book.clear_alarm("s", "c") is not None
 
 
 async def test_a_device_offline_is_one_alarm_and_each_change_an_event() -> None:

@@ -124,6 +124,7 @@ async def test_a_rule_without_a_value_of_every_input_waits() -> None:
     rig, commands = await start(rule)
     rig.feed("boiler/temp", 101.0)
     assert row(rig)["state"] == "idle"
+    rig.configure(rule)
     later = PointConfig("boiler/later", device="boiler")
     rig.plane.table.configure([DeviceConfig("boiler", "modbus-1", points=(*BOILER.points, later))], ())
     rig.feed("boiler/later", 1.0)
