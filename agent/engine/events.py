@@ -18,10 +18,9 @@ from agent.engine.translate import translate
 from agent.errors import GatewayError
 from agent.ports import EngineEvent
 
-# Not `exec_*`: each health probe makes three of them, and an idle gateway shall be idle. Not `update`: only the
-# reconciler updates.
+# Not `exec_*`: each health probe makes three of them, and an idle gateway shall be idle.
 _ACTIONS: Final = (
-    "create", "destroy", "die", "health_status", "kill", "oom", "pause", "rename", "restart", "start", "stop", "unpause",
+    "create", "destroy", "die", "health_status", "kill", "oom", "pause", "rename", "restart", "start", "stop", "unpause", "update",
 )  # fmt: skip
 _OPEN_WITHIN_S: Final = 20.0
 _CAPACITY: Final = 1024

@@ -36,6 +36,23 @@ class ContainerProber:
         return None if result.well else result.message
 
 
+class ContainerProber:
+    """A release's own health question, asked of a running container."""
+
+    def __init__(self, timeout_s: float = 3.0) -> None:
+        self._timeout_s = timeout_s
+
+    async def ask(self, container: ContainerState, probe: Probe) -> str | None:
+        """None when it is well, else what is wrong, in words."""
+        if container.pid <= 0:
+            return f"{probe.service} has no process"
+        if probe.kind == "tcp":
+            result = await probe_tcp(container.pid, probe.port, timeout_s=self._timeout_s)
+        else:
+            result = await probe_http(container.pid, probe.port, probe.path, timeout_s=self._timeout_s)
+        return None if result.well else f"{probe.service}: {result.message}"
+
+
 async def probe_http(pid: int, port: int, path: str = "/", *, timeout_s: float = 3.0) -> ProbeResult:
     """GET `path` at 127.0.0.1:`port` as process `pid` sees it. Well is a status of 200 to 399. Never raises for illness."""
     return await _probe(pid, f"GET {path} at port {port}", lambda: _get(port, path, timeout_s), timeout_s)

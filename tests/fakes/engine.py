@@ -151,6 +151,7 @@ class FakeEngine:
         if (had.nano_cpus and not live.nano_cpus) or (had.mem_bytes and not live.mem_bytes):
             raise Refused("engine.cannot_lift", "the engine cannot take a limit away from a container that has one")
         box.state = replace(box.state, live=live)
+        self._emit("update", box.state)
 
     async def networks(self, instance: str | None = None) -> list[NetworkSpec]:
         """This gateway's networks."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent.domain.container import Live
+from agent.domain.manifest_model import Probe
 from agent.host.meter import ContainerMeter
-from agent.host.probe import ProbeResult, probe_http, probe_tcp
+from agent.host.probe import ContainerProber, ProbeResult, probe_http, probe_tcp
 from tests.contract.engine.rig import RealRig, make_spec, renamed, run
 
 SERVE = ("sh", "-c", "mkdir /tmp/w; echo fine > /tmp/w/healthy; exec httpd -f -p 127.0.0.1:8080 -h /tmp/w")
@@ -38,6 +40,11 @@ async def test_a_port_inside_a_container_without_network_is_probed(real: RealRig
     closed = await probe_tcp(state.pid, 8081)
     assert not closed.well
     assert "refused" in closed.message
+    prober = ContainerProber()
+    assert await prober.ask(state, Probe("http", "main", 8080, "/healthy")) is None
+    assert await prober.ask(state, Probe("tcp", "main", 8080)) is None
+    assert (await prober.ask(state, Probe("http", "main", 8080, "/none")) or "").startswith("main: 404")
+    assert await prober.ask(replace(state, pid=0), Probe("tcp", "main", 8080)) == "main has no process"
     # The agent itself stayed where it was, and so did every thread of it that is left.
     assert networks_of_threads() == own_network
 
