@@ -1,0 +1,140 @@
+"""The agent as a process on the real engine: deployments, kills, refusals, and nothing left over."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.demo.agent import BIN
+from deploy.lab import leftovers
+from deploy.lab.process import wait_until
+from tests.e2e.gateway import Gateway, gateway
+
+RUN = "while :; do sleep 1; done"
+RUN_2 = "while true; do sleep 1; done"
+
+
+@pytest.fixture
+def gw(short_dir: Path, gateway_id: str) -> Iterator[Gateway]:
+    with gateway(short_dir, gateway_id) as running:
+        yield running
+
+
+def test_from_install_to_removal_with_nothing_left(gw: Gateway) -> None:
+    assert gw.run("app", "install", str(gw.manifest("1", RUN))).code == 0
+    (container,) = gw.containers()
+    host = container["HostConfig"]
+    assert (host["ReadonlyRootfs"], host["CapDrop"], host["NetworkMode"], host["Init"]) == (True, ["ALL"], "none", True)
+    assert "no-new-privileges" in str(host["SecurityOpt"])
+    assert (host["Memory"], host["PidsLimit"], host["LogConfig"]["Config"]["max-size"] != "") == (64 << 20, 64, True)
+    assert "EC_ESDK=/run/ec/esdk.sock" in container["Config"]["Env"]
+    assert gw.run("app", "upgrade", str(gw.manifest("2", RUN_2))).code == 0
+    assert gw.serving() == [RUN_2]
+    assert gw.run("app", "rollback", "pump").code == 0
+    assert gw.serving() == [RUN]
+    assert gw.run("app", "remove", "pump").code == 0
+    assert not leftovers(gw.gateway_id)
+    assert list((gw.state / "s").iterdir()) == []
+
+
+def test_an_upgrade_that_crashes_goes_back_and_says_so(gw: Gateway) -> None:
+    gw.ask("app", "install", str(gw.manifest("1", RUN)))
+    done = gw.run("app", "upgrade", str(gw.manifest("2", "exit 3")))
+    assert (done.code, "rolled_back: main crashes again and again" in done.err) == (1, True), done.err
+    assert gw.serving() == [RUN]
+    assert len(gw.containers()) == 1
+    again = gw.run("app", "upgrade", str(gw.manifest("2", "exit 3")))
+    assert "failed before" in again.err
+
+
+def test_killing_the_agent_at_rest_restarts_no_app(gw: Gateway) -> None:
+    gw.ask("app", "install", str(gw.manifest("1", RUN)))
+    before = [(c["Id"], c["State"]["StartedAt"]) for c in gw.containers()]
+    gw.kill()
+    gw.start()
+    assert gw.ask("app", "show", "pump")["phase"] in ("running", "starting")
+    wait_until(lambda: gw.ask("app", "show", "pump")["phase"] == "running", "its adoption", 10)
+    assert [(c["Id"], c["State"]["StartedAt"]) for c in gw.containers()] == before
+
+
+@pytest.mark.parametrize("after_s", [0.05, 0.25, 0.5, 0.9, 1.6])
+def test_killed_in_the_middle_of_an_upgrade_it_ends_old_or_new(gw: Gateway, after_s: float) -> None:
+    gw.ask("app", "install", str(gw.manifest("1", RUN)))
+    argv = [str(BIN / "ecgw"), "app", "upgrade", str(gw.manifest("2", RUN_2)), "--no-wait", "--socket", str(gw.socket)]
+    client = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    timer = threading.Timer(after_s, gw.kill)
+    timer.start()
+    timer.join()
+    client.wait(30)
+    gw.start()
+
+    def settled() -> bool:
+        jobs_over = all(job["state"] in ("done", "rolled_back", "failed") for job in gw.ask("job", "list"))
+        return jobs_over and len(gw.containers()) == 1 and gw.serving() in ([RUN], [RUN_2])
+
+    wait_until(settled, "the old or the new version alone", 30)
+
+
+def test_a_crash_loop_is_backed_off_with_one_alarm_and_a_neighbour_does_not_notice(gw: Gateway) -> None:
+    gw.ask("app", "install", str(gw.manifest("1", RUN)), "--as", "quiet")
+    script = "[ -e /data/loop ] && exit 3; sleep 3; touch /data/loop; exit 3"
+    path = gw.manifest("9", script, health="within: 20s, stable_for: 1s", volumes='["data:/data"]')
+    path.write_text(path.read_text() + "volumes: {data: {}}\n")
+    gw.ask("app", "install", str(path))
+    started = gw.containers("quiet")[0]["State"]["StartedAt"]
+
+    def taken_over() -> bool:
+        return bool(gw.containers()[0]["HostConfig"]["RestartPolicy"]["Name"] == "no")
+
+    wait_until(taken_over, "the agent owns the back-off", 60)
+    alarms = [a for a in gw.ask("alarm", "list") if a["code"] == "crash_loop"]
+    assert [a["source"] for a in alarms] == ["app:pump/main"]
+    assert gw.ask("app", "show", "pump")["phase"] == "crash_loop"
+    assert gw.containers("quiet")[0]["State"]["StartedAt"] == started
+    assert gw.run("app", "remove", "pump", "--volumes").code == 0
+
+
+def test_what_docker_stop_and_docker_rm_did_by_hand_is_mended(gw: Gateway) -> None:
+    gw.ask("app", "install", str(gw.manifest("1", RUN)))
+    name = gw.containers()[0]["Name"].lstrip("/")
+    subprocess.run(["docker", "rm", "-f", name], check=True, capture_output=True)
+    wait_until(lambda: gw.serving() == [RUN], "its return", 20)
+
+
+def test_a_refused_manifest_names_file_line_and_remedy_and_changes_nothing(gw: Gateway) -> None:
+    path = gw.manifest("1", RUN, privileged="true")
+    done = gw.run("app", "install", str(path))
+    assert done.code == 4
+    assert ":9:" in done.err, done.err
+    assert "privileged" in done.err
+    assert not leftovers(gw.gateway_id)
+
+
+def test_a_second_agent_on_the_same_state_is_refused(gw: Gateway) -> None:
+    argv = [str(BIN / "ecgw"), "--config", str(gw.config), "run", "--state", str(gw.state)]
+    second = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    assert second.returncode == 1
+    assert "another agent uses state.db" in second.stderr
+    assert gw.run("status").code == 0
+
+
+def test_a_file_in_apps_d_installs_changes_and_removes_an_instance(gw: Gateway) -> None:
+    text = gw.manifest("1", RUN).read_text()
+    gw.write("apps.d/keeper.yaml", text)
+    gw.write("apps.d/other.yaml", text)
+    wait_until(lambda: gw.serving("other") == [RUN] and gw.serving("keeper") == [RUN], "both instances", 30)
+    (gw.config / "apps.d/other.yaml").unlink()
+    wait_until(lambda: gw.containers("other") == [], "its removal", 30)
+    broken = text.replace("services:", "servcies:")
+    gw.write("apps.d/keeper.yaml", broken)
+    wait_until(lambda: any(a["source"] == "files" for a in gw.ask("alarm", "list")), "an alarm about the file", 20)
+    time.sleep(0.5)
+    assert gw.serving("keeper") == [RUN]
+    (gw.config / "apps.d/keeper.yaml").unlink()
+    time.sleep(1.0)
+    assert gw.serving("keeper") == [RUN], "an emptied folder removes nothing"
