@@ -71,6 +71,8 @@ class Stream(Generic[T]):
     def _once(self) -> Iterator[T]:
         connection = self._connection = self._wire.connect()
         try:
+            if self._closed.is_set():  # closed while we were connecting
+                return
             connection.ask("GET", self._target, None)
             status, headers = connection.read_head()
             if status != 200:

@@ -19,11 +19,13 @@ DEFAULT_PATH = "/run/ec/esdk.sock"
 MAX_IDLE = 8
 FIRST_PAUSE_S = 0.05
 LAST_PAUSE_S = 5.0
+_JITTER = random.Random()
+"""Our own: an APP that seeds the random module for its own ends is not to meet us there."""
 
 
 def pause_s(attempt: int) -> float:
     """How long to wait before the next attempt: doubling, capped, with jitter, so that many APPs do not come at once."""
-    return min(LAST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(attempt, 10)) * random.uniform(0.5, 1.0)
+    return min(LAST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(attempt, 10)) * _JITTER.uniform(0.5, 1.0)
 
 
 class Connection:
