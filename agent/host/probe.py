@@ -27,18 +27,6 @@ class ProbeResult:
 class ContainerProber:
     """Asks what a manifest's own probe says, for the health gate."""
 
-    async def ask(self, container: ContainerState, probe: Probe) -> str | None:
-        """None when the container is well, else why not."""
-        if probe.kind == "http":
-            result = await probe_http(container.pid, probe.port, probe.path)
-        else:
-            result = await probe_tcp(container.pid, probe.port)
-        return None if result.well else result.message
-
-
-class ContainerProber:
-    """A release's own health question, asked of a running container."""
-
     def __init__(self, timeout_s: float = 3.0) -> None:
         self._timeout_s = timeout_s
 

@@ -260,6 +260,8 @@ class FakeEngine:
         """Somebody removes the service's containers behind the gateway's back."""
         for box in [b for b in self._boxes.values() if (b.spec.instance, b.spec.service) == (instance, service)]:
             del self._boxes[box.state.id]
+            if box.state.serving:
+                self._emit("die", box.state)
             self._emit("destroy", box.state)
 
     def take_name(self, name: str) -> None:
