@@ -76,6 +76,7 @@ class Daemon:
         self._verifier = CgroupVerifier(self._instance_of)
         self._logs = AppLogs(paths.state / "log")
         self.desk = UplinkDesk(plane.outbox.add, clock)
+        outbox.on_sent(self.desk.sent)
         services = EsdkServices(
             plane.ingest, plane.table, plane.streams, plane.writes, plane.alarms, plane.devices, self.desk,
             self._host, clock, self._logs, self._use_of, settings.thresholds.as_mapping(),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from agent.data.background import Background
@@ -17,7 +17,7 @@ from agent.data.pump import Pump
 from agent.data.rate import Rate
 from agent.domain.priority import Priority
 from agent.errors import Busy, GatewayError, NoSpace, TooLarge
-from agent.ports import Clock, CloudLink, Dialect, OutboxStore, OutRecord
+from agent.ports import Clock, CloudLink, Dialect, OutboxStore, OutRecord, Stored
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,10 @@ class Outbox:
     async def pump(self, link: CloudLink, dialect: Dialect) -> None:
         """Send for ever. Run it as one task."""
         await self._pump.run(link, dialect)
+
+    def on_sent(self, listener: Callable[[Stored], None]) -> None:
+        """Have `listener` told of every record that the broker has acknowledged."""
+        self._pump.on_sent.append(listener)
 
     async def close(self) -> None:
         """Put what waits on disk, then stop."""

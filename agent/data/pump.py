@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 
 from agent.data.background import Background
@@ -30,6 +31,7 @@ class Pump:
         self.published = 0
         self.refused = 0
         self.out_rate = Rate(clock, OUT_TAU_S)
+        self.on_sent: list[Callable[[Stored], None]] = []
         self._store = store
         self._in_flight = in_flight
         self._link: CloudLink | None = None
@@ -150,10 +152,8 @@ class Pump:
                 self._out.discard(stored.row)
                 raise error
             else:
-                self.published += 1
                 self._backoff_s = BACKOFF_S[0]
-                self.out_rate.add(len(stored.payload))
-                self._done(stored)
+                self._sent(stored)
         if broken is not None:
             self._next.clear()
             raise broken
@@ -162,6 +162,14 @@ class Pump:
         """The message itself is impossible: trying it again would stop everything behind it."""
         self.refused += 1
         log.error("outbox_refused kind=%s seq=%s code=%s error=%s", stored.kind, stored.seq, error.code, error)
+        self._done(stored)
+
+    def _sent(self, stored: Stored) -> None:
+        """The broker has it."""
+        self.published += 1
+        self.out_rate.add(len(stored.payload))
+        for listener in self.on_sent:
+            listener(stored)
         self._done(stored)
 
     def _done(self, stored: Stored) -> None:
@@ -191,7 +199,7 @@ class Pump:
             await asyncio.wait(self._flying)
         for task, stored in self._flying.items():
             if not task.cancelled() and task.exception() is None:
-                self._done(stored)
+                self._sent(stored)
             else:
                 self._out.discard(stored.row)
         self._flying.clear()
