@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.domain.document import Document, Mark, Mistakes, Problem, did_you_mean
-from agent.files.apps import MANIFEST_KEYS, VALUES_KEYS
+from agent.domain.policy import Policy
+from agent.files.admit import refusals
+from agent.files.apps import MANIFEST_KEYS, VALUES_KEYS, AppFile
 from agent.files.effect import Effect
 from agent.files.folder import list_strangers
 from agent.files.kinds import KINDS, Kind
@@ -19,6 +21,7 @@ from agent.settings import load
 from agent.settings.board import Board
 from agent.settings.load import check_settings_file
 from agent.settings.model import GatewayFile
+from agent.settings.sections import Registries
 
 BY_FOLDER: Mapping[str, Kind] = {kind.folder: kind for kind in KINDS}
 BY_NAME: Mapping[str, Kind] = {kind.name: kind for kind in KINDS}
@@ -74,6 +77,7 @@ def _check_root(root: Path) -> Report:
         cloud = f"{settings.cloud.host}:{settings.cloud.effective_port}" if settings.cloud.enabled else "none"
         summary.append(f"gateway {settings.identity.id}: cloud {cloud}, state in {settings.paths.state}")
     site = read_site(root)
+    problems += _refusals(site.apps, _policy_of(root))
     return _report([*problems, *site.problems], [*summary, *_describe(site)], site)
 
 
@@ -93,11 +97,20 @@ def _check_in_site(path: Path, kind: Kind) -> Report:
     inside = (f"{path}/", str(path))
     mine = [each for each in site.problems if each.source.startswith(inside[0]) or each.source == inside[1]]
     about = [each for each in site.problems if f" {path}:" in each.hint and each not in mine]
+    mine += [each for each in _refusals(site.apps, _policy_of(folder.parent)) if each.source.startswith(inside)]
     warnings = tuple(each for each in site.warnings if each.source.startswith(inside))
     summary = [line for line in _describe(site) if line.startswith(kind.name)] if path == folder else []
     if not mine and not about and path != folder:
         summary = [f"{path.name}: valid {kind.name}"]
     return _report([*mine, *about], summary, Site(warnings=warnings))
+
+
+def _policy_of(root: Path) -> Policy:
+    """The policy of a configuration folder, or the default one where its settings do not hold."""
+    try:
+        return load(root).admission_policy()
+    except Mistakes:
+        return Policy(registries=Registries().allow)
 
 
 def _check_file(path: Path) -> Report:
@@ -140,8 +153,15 @@ def _check_alone(path: Path, kind: Kind) -> Report:
         effect = kind.read(path, kind.fetch(path))
     except Mistakes as mistakes:
         return Report(mistakes.problems, ())
-    summary = [f"{path.name}: valid {kind.name}", *_needs(effect)]
-    return _report([], summary, Site(warnings=effect.warnings))
+    refused = _refusals(effect.items, Policy(registries=Registries().allow))
+    summary = [] if refused else [f"{path.name}: valid {kind.name}", *_needs(effect)]
+    return _report(refused, summary, Site(warnings=effect.warnings))
+
+
+def _refusals(items: Iterable[object], policy: Policy) -> list[Problem]:
+    """What admission says of the manifests among `items`."""
+    apps = [item for item in items if isinstance(item, AppFile) and item.kind == "manifest"]
+    return [problem for app in apps for problem in refusals(app, policy)]
 
 
 def _needs(effect: Effect) -> list[str]:

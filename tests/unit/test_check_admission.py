@@ -1,0 +1,42 @@
+"""`ecgw check` says what the gateway would refuse, without a gateway."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent.files.check import check
+
+MANIFEST = """\
+name: pump
+services:
+  main:
+    image: 127.0.0.1:5000/pump:1
+    privileged: true
+"""
+
+
+@pytest.mark.parametrize("place", ["pump.yaml", "apps.d/pump.yaml", "apps.d/pump/app.yaml"])
+def test_a_refused_request_is_named_with_its_position_wherever_the_manifest_lies(tmp_path: Path, place: str) -> None:
+    path = tmp_path / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(MANIFEST)
+    (problem,) = check(path).problems
+    assert (problem.code, problem.mark.line) == ("admission.privileged", 5)
+
+
+def test_a_whole_folder_is_held_to_its_own_policy(tmp_path: Path) -> None:
+    (tmp_path / "apps.d").mkdir()
+    (tmp_path / "apps.d" / "pump.yaml").write_text(MANIFEST.replace("    privileged: true\n", ""))
+    (tmp_path / "gateway.yaml").write_text("registries: {allow: [registry.example]}\n")
+    (problem,) = check(tmp_path).problems
+    assert problem.code == "admission.registry"
+
+
+def test_a_manifest_without_a_value_that_only_a_site_can_give_is_not_refused_for_that(tmp_path: Path) -> None:
+    text = MANIFEST.replace("    privileged: true\n", '    environment: {X: "${X}"}\n')
+    (tmp_path / "pump.yaml").write_text(
+        text.replace("services:", "x-ec: {parameters: {X: {type: string}}}\nservices:", 1)
+    )
+    assert check(tmp_path / "pump.yaml").problems == ()
