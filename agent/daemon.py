@@ -72,7 +72,7 @@ class Daemon:
         self._engine = DockerEngine(
             settings.engine.socket, settings.identity.id, pool=settings.policy.subnets, routes=read_routes
         )
-        images = DockerImages(settings.engine.socket)
+        self._images = images = DockerImages(settings.engine.socket, mark=settings.engine.prefix)
         self._verifier = CgroupVerifier(self._instance_of)
         self._logs = AppLogs(paths.state / "log")
         self.desk = UplinkDesk(plane.outbox.add, clock)
@@ -131,6 +131,8 @@ class Daemon:
             await self._link.stop()
         await self._logs.close()
         self._verifier.close()
+        self._engine.close()
+        self._images.close()
         await self._outbox_store.close()
         await self._state.close()
         log.info("stopped")

@@ -102,7 +102,7 @@ class Reconciler:
 
     def _on_event(self, event: EngineEvent) -> None:
         self._supervisor.see(event)
-        if event.instance in self._tasks and event.action in ("start", "update", "destroy", "stop"):
+        if event.instance in self._tasks and event.action in ("start", "update"):
             return  # our own step's echo: the task lists again by itself before it ends
         self.touch(event.instance)
 

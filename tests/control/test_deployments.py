@@ -84,8 +84,8 @@ async def test_a_first_install_that_never_gets_healthy_ends_stopped_and_says_why
     rig.engine.become("pump", "main", Health.UNHEALTHY)
     job = await rig.job(reply)
     assert (job.state, job.message) == (JobState.FAILED, "main is unhealthy")
-    await rig.until(lambda: not rig.serving(), "its stop")
-    assert rig.room.views.summary("pump")["phase"] == "held"
+    await rig.until(lambda: rig.room.views.summary("pump")["phase"] == "held", "its stop")
+    assert not rig.serving()
 
 
 async def test_a_registry_that_refuses_ends_the_job_and_leaves_no_instance(rig: Rig) -> None:
