@@ -16,7 +16,7 @@ from cloud_stub.store import Received, Store
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-_GROUP_MAX = 256
+_GROUP_MAX = 64
 _RETRY_S = 1.0
 
 

@@ -8,6 +8,8 @@ import socket
 import ssl
 import subprocess
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -258,12 +260,12 @@ async def test_the_broker_speaks_the_will_when_the_client_vanishes(lab: RealLab)
                 "-m",
                 "",
             ],
-            check=True,
+            check=False,  # ours comes back so fast that the other may be thrown out before it has published
             timeout=10,
         )
         message = witness.wait_for(lambda one: one.topic == WILL.topic, "the will")
         assert message.payload == WILL.payload
-        await until(lambda: link.status()["sessions"] == 2 and link.connected, "it has connected again")
+        await until(lambda: link.status()["sessions"] >= 2 and link.connected, "it has connected again")
 
 
 async def test_what_the_broker_has_no_right_to_take_is_not_called_delivered(lab: RealLab) -> None:
@@ -296,26 +298,50 @@ async def test_a_message_larger_than_the_bound_never_reaches_memory(lab: RealLab
         assert (await soon(link.messages())).payload == b"small"
 
 
-async def test_a_flood_in_3_1_1_is_bounded_and_nothing_is_lost(plain: Broker) -> None:
-    """3.1.1 has no flow control: what does not fit is left un-acknowledged and asked for again."""
+@asynccontextmanager
+async def flooded_in_3_1_1(plain: Broker) -> AsyncIterator[tuple[PahoLink, set[bytes]]]:
+    """A link that takes 16 messages at most, in a protocol without flow control, and 90 messages sent to it."""
     with plain:
         assert plain.plain_port is not None
-        lab = RealLab(plain)
         async with OldBroker(plain.plain_port, says_why=True) as old:
             settings = LinkSettings("127.0.0.1", old.port, "gw", receive_maximum=8, backoff_min_s=0.05)
             link = PahoLink(settings, WILL, [COMMAND])
             async with running(link):
                 lines = [b"%d" % number for number in range(90)]
-                await asyncio.to_thread(lab.publish_many, COMMAND, lines)
-                await until(lambda: link.status()["overflows"] > 0, "it has overflowed")
-                assert link.status()["waiting"] <= 16
-                seen: set[bytes] = set()
-                messages = link.messages()
-                while len(seen) < 90:
-                    message = await soon(messages)
-                    seen.add(message.payload)
-                    message.ack()
-                assert seen == set(lines)
+                await asyncio.to_thread(RealLab(plain).publish_many, COMMAND, lines)
+                await until(lambda: link.status()["waiting"] >= 8, "messages wait")
+                yield link, set(lines)
+
+
+async def test_a_flood_waits_at_the_broker_while_the_reader_is_slow(plain: Broker) -> None:
+    async with flooded_in_3_1_1(plain) as (link, lines):
+        got: list[bytes] = []
+        messages = link.messages()
+        while len(got) < len(lines):
+            message = await soon(messages)
+            got.append(message.payload)
+            message.ack()
+            assert link.status()["waiting"] <= 16
+            await asyncio.sleep(0.005)
+        assert set(got) == lines
+        assert (link.status()["overflows"], link.status()["sessions"]) == (0, 1)
+
+
+@pytest.mark.slow
+async def test_while_the_reader_is_stuck_acknowledgements_are_still_heard_and_the_flood_comes_again(
+    plain: Broker,
+) -> None:
+    async with flooded_in_3_1_1(plain) as (link, lines):
+        await link.publish(f"{ROOT}/event", b"its acknowledgement stands behind the flood")
+        assert link.status()["waiting"] <= 16
+        assert link.status()["overflows"] > 0
+        seen: set[bytes] = set()
+        messages = link.messages()
+        while seen != lines:
+            message = await soon(messages)
+            seen.add(message.payload)
+            message.ack()
+        assert link.status()["sessions"] == 2
 
 
 async def test_what_was_acknowledged_has_reached_the_cloud_though_the_broker_restarts_again_and_again(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.cloud.dialects.ec import EcDialect
@@ -194,6 +194,7 @@ topics = st.text(max_size=60) | st.sampled_from(["data", "event", "job", "reply"
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(topic=topics, payload=st.binary(max_size=200))
 def test_no_bytes_on_any_topic_stop_the_store(
     tmp_path_factory: pytest.TempPathFactory, topic: str, payload: bytes

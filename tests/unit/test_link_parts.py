@@ -43,7 +43,9 @@ def test_only_a_session_that_lasted_makes_the_next_failure_the_first() -> None:
 
 async def test_no_more_messages_wait_than_fit_by_count_and_by_bytes() -> None:
     inbound = Inbound(3, 100)
+    assert inbound.room
     assert inbound.reserve(60)
+    assert not inbound.room
     assert not inbound.reserve(60)
     assert inbound.reserve(20)
     assert inbound.reserve(20)

@@ -12,7 +12,8 @@ from agent.ports import Incoming
 class Inbound:
     """Messages on their way from the network thread to the loop; at most `max_count` and `max_bytes` of them wait.
 
-    Each counter has one writer (the thread writes what was given, the loop what was taken), so none needs a lock.
+    From half of that on there is no more `room`: time to stop reading. Each counter has one writer (the thread writes
+    what was given, the loop what was taken), so none needs a lock.
     """
 
     def __init__(self, max_count: int, max_bytes: int) -> None:
@@ -26,6 +27,12 @@ class Inbound:
     def waiting(self) -> int:
         """Messages handed over and not yet taken."""
         return self._given_count - self._taken_count
+
+    @property
+    def room(self) -> bool:
+        """False when the reader had better wait."""
+        waiting_bytes = self._given_bytes - self._taken_bytes
+        return 2 * self.waiting < self._max_count and 2 * waiting_bytes < self._max_bytes
 
     def reserve(self, size_bytes: int) -> bool:
         """Network thread: take a place for a message, False when there is none."""

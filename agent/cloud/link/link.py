@@ -42,7 +42,7 @@ class PahoLink:
         self._settings = settings
         self._will = will
         self._subscriptions = tuple(subscriptions)
-        self._inbound = Inbound(2 * settings.receive_maximum, settings.receive_maximum * settings.max_packet_bytes)
+        self._inbound = Inbound(2 * settings.receive_maximum, 2 * settings.receive_maximum * settings.max_packet_bytes)
         self._changes = Changes()
         self._backoff = Backoff(settings.backoff_min_s, settings.backoff_max_s)
         self._acks: deque[tuple[Session, int, int]] = deque()
@@ -55,6 +55,7 @@ class PahoLink:
         self._poked = False
         self._beat_s = time.monotonic()
         self._overflowed = False
+        self._held_back = False
         self._protocol = V5
         self._mute = 0  # connections that ended without CONNACK, in a row
         self._trouble: Trouble | None = None
@@ -150,7 +151,8 @@ class PahoLink:
         """Messages from the cloud, for one consumer; ends after `stop`."""
         while (message := await self._inbound.take()) is not None:
             yield message
-            if self._overflowed and self._inbound.waiting == 0:
+            if self._held_back and self._inbound.room:
+                self._held_back = False
                 self._poke()
 
     def changes(self) -> AsyncIterator[bool]:
@@ -295,6 +297,13 @@ class PahoLink:
         self._counts["received"] += 1
         ack = self._acknowledger(session, message.mid, message.qos)
         self._tell(self._inbound.put, Incoming(topic, payload, bool(message.retain), expiry_left_s, ack))
+
+    def has_room(self) -> bool:
+        """Network thread: whether to read on. Once False, the reader of `messages` pokes as soon as there is."""
+        if self._inbound.room:
+            return True
+        self._held_back = True
+        return self._inbound.room  # it may have been made before the flag was seen
 
     def next_publication(self) -> Publication | None:
         """Network thread: what is to be sent next."""

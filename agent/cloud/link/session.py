@@ -31,6 +31,7 @@ V5, V311 = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311
 IN_FLIGHT_MAX = 64
 _UNSUPPORTED_VERSION = 132
 _TURN_S = 1.0  # the longest wait of one turn; keep-alive and the thread's heartbeat hang on it
+_PAUSE_MAX_S = 5.0  # less than the wait for a PUBACK, which may stand behind what is not read, and than keep-alive
 _PACKET_OVERHEAD_BYTES = 64
 
 
@@ -52,6 +53,10 @@ class Owner(Protocol):
     def went_up(self, session: Session) -> None: ...
     def next_publication(self) -> Publication | None: ...
     def next_ack(self) -> tuple[Session, int, int] | None: ...
+    def has_room(self) -> bool:
+        """False while too many messages wait for their reader here."""
+        ...
+
     def keep_on(self, session: Session) -> bool:
         """Called every turn: the thread's heartbeat. False ends the session."""
         ...
@@ -90,6 +95,7 @@ class Session:
         self._packet_max_bytes = 0
         self._may_retain = True
         self._last_error = ""
+        self._paused_since_s: float | None = None
         self._client = self._make_client(will)
 
     @property
@@ -184,8 +190,32 @@ class Session:
             self._send_waiting()
             if self._client.socket() is None:
                 return
-            poll.modify(registered, select.POLLIN | (select.POLLOUT if self._client.want_write() else 0))
-            self._take_turn(poll.poll(_TURN_S * 1000), registered, wake)
+            may_read = self._may_read()
+            writing = select.POLLOUT if self._client.want_write() else 0
+            poll.modify(registered, writing | (select.POLLIN if may_read else 0))
+            # What TLS has already decrypted does not make the descriptor readable again.
+            decrypted = may_read and self._decrypted()
+            self._take_turn(poll.poll(0 if decrypted else _TURN_S * 1000), registered, wake)
+            if decrypted:
+                self._read_all()
+
+    def _may_read(self) -> bool:
+        """False while too many messages wait here: the broker is held back by TCP.
+
+        Receive maximum should do that, but 3.1.1 has none, and mosquitto 2.0.11 loses count of it. Not for ever: our
+        own acknowledgements stand in the same stream.
+        """
+        if self._owner.has_room():
+            self._paused_since_s = None
+            return True
+        now_s = time.monotonic()
+        if self._paused_since_s is None:
+            self._paused_since_s = now_s
+        return now_s - self._paused_since_s > _PAUSE_MAX_S
+
+    def _decrypted(self) -> bool:
+        sock: Any = self._client.socket()
+        return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
 
     def _take_turn(self, ready: list[tuple[int, int]], registered: int, wake: socket.socket) -> None:
         for descriptor, what in ready:
@@ -202,9 +232,7 @@ class Session:
 
     def _read_all(self) -> None:
         while self._client.loop_read() == MQTTErrorCode.MQTT_ERR_SUCCESS:
-            sock: Any = self._client.socket()
-            # What TLS has already decrypted does not make the descriptor readable again.
-            if sock is None or not isinstance(sock, ssl.SSLSocket) or not sock.pending():
+            if not (self._decrypted() and self._may_read()):
                 return
 
     def _confirm_at_once(self) -> None:
