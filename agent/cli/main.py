@@ -98,6 +98,8 @@ def execute(verb: Verb, given: argparse.Namespace, screen: Screen) -> int:
     if verb.run is not None:
         return verb.run(given, session)
     answer = session.ask(verb.type, verb.params(given))
+    if verb.judge is not None:
+        verb.judge(answer.data)
     if screen.as_json:
         screen.json(answer.data)
     elif verb.render is not None:

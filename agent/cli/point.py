@@ -13,6 +13,7 @@ from agent.cli.screen import Column
 from agent.cli.session import Session
 from agent.cli.verb import Verb, arg
 from agent.cli.words import moment, plain, tone_of
+from agent.errors import Failed
 
 POINT = arg("point", help="name of the point, such as boiler/temp", metavar="POINT")
 FILTER = arg("filter", help="an MQTT filter: + is one level, # the rest (default: #)", nargs="?", metavar="FILTER")
@@ -35,6 +36,16 @@ LIST = listing(
 def take_value(given: Namespace, params: dict[str, Any]) -> None:
     """The value in the type it reads as; "in quotes" is text."""
     params["value"] = scalar(given.value)
+
+
+def must_be_written(data: Any) -> None:
+    """Raises Failed when the driver says that it did not write."""
+    if isinstance(data, Mapping) and data.get("ok") is False:
+        raise Failed(
+            "write.failed",
+            f"{data.get('point')} was not written: {data.get('message') or 'its driver gives no reason'}",
+            hint="see the driver's log: ecgw app logs INSTANCE",
+        )
 
 
 def watch(given: Namespace, session: Session) -> int:
@@ -73,6 +84,7 @@ VERBS = (
         "point.write",
         details,
         take_value,
+        judge=must_be_written,
     ),
     Verb(
         "watch",

@@ -36,10 +36,10 @@ def arg(*flags: str, help: str, sent: bool = True, **options: Any) -> Arg:  # no
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """One command. Either `type` (sent to the agent, shown by `render`) or `run` (does its own work, gives the exit code).
+    """One command. Either `type` (sent to the agent, shown by `render`) or `run` (its own work, gives the exit code).
 
-    `prepare` may add to or change the parameters: it gets the namespace and what was collected from the `sent` arguments.
-    `job` says that the answer may be a job to follow, so that `--no-wait` is offered.
+    `prepare` may add to or change the parameters: it gets the namespace and what the `sent` arguments gave. `judge`
+    raises when the reply's data tells of a failure. `job`: the answer may be a job to follow; offers `--no-wait`.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Verb:
     prepare: Callable[[Namespace, dict[str, Any]], None] | None = None
     run: Callable[[Namespace, Session], int] | None = None
     job: bool = False
+    judge: Callable[[Any], None] | None = None
 
     def params(self, given: Namespace) -> dict[str, Any]:
         """The command's parameters: every `sent` argument that was given."""

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from pymodbus.constants import ExcCodes
 from pymodbus.server import ModbusTcpServer
@@ -68,12 +68,22 @@ class ModbusServer:
 
     async def _stop(self) -> None:
         assert self._server is not None
+        # Accept nobody any more, then let those in who are at the door: a connection that is made while the server
+        # closes leaves its socket behind (asyncio asserts in the transport's constructor).
+        listener = cast("asyncio.Server", self._server.transport)
+        for sock in listener.sockets:
+            self._loop.remove_reader(sock.fileno())
+        await self._others()
         await self._server.shutdown()  # type: ignore[no-untyped-call]
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        await asyncio.wait_for(asyncio.gather(*others, return_exceptions=True), 5)
-        for _ in range(5):  # transports report their end in a later turn of the loop
-            await asyncio.sleep(0)
+        await self._others()
         self._loop.call_soon(self._loop.stop)
+
+    async def _others(self) -> None:
+        """Let every other task end, and transports report their end in the turns after."""
+        for _ in range(5):
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            await asyncio.wait_for(asyncio.gather(*others, return_exceptions=True), 5)
+            await asyncio.sleep(0)
 
     async def _access(
         self, function: int, start: int, address: int, count: int, registers: list[int], values: Any

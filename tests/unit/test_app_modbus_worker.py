@@ -106,6 +106,15 @@ def test_an_impossible_write_is_refused_before_anything_is_sent(point: str, valu
         assert not [request for request in server.requests if request[0] in (6, 16)]
 
 
+def test_a_write_that_waited_too_long_is_not_done() -> None:
+    with ModbusServer() as server, driving(server.port) as (worker, recorder):
+        worker.submit(Write("c1", "boiler/valve", 40, time.monotonic() - 6))
+        until(lambda: "c1" in recorder.answers)
+        assert recorder.answers["c1"][0] is False
+        assert "too late: it waited 6" in recorder.answers["c1"][1]
+        assert server.word(10) == 0
+
+
 def test_a_device_that_goes_away_is_reported_and_its_points_turn_bad_once_and_it_comes_back() -> None:
     port = free_port()
     with ModbusServer(port) as server:

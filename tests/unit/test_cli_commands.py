@@ -355,6 +355,14 @@ def test_watch_prints_values_as_they_come_and_ends_by_count(
     assert (line["p"], line["v"], line["q"]) == ("boiler/temp", 63.5, "good")
 
 
+def test_a_write_that_the_driver_could_not_do_is_exit_1(
+    ecgw: Run, desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.on("point.write", {"id": "1", "point": "b/v", "ok": False, "message": "the register holds 0", "took_ms": 3.0})
+    assert ecgw("point", "write", "b/v", "1") == 1
+    assert "b/v was not written: the register holds 0" in capsys.readouterr().err
+
+
 def test_rules_are_applied_under_the_file_s_name(ecgw: Run, desk: Desk, tmp_path: Path) -> None:
     path = tmp_path / "pressure.yaml"
     path.write_text("rules: {}\n")

@@ -17,6 +17,8 @@ from ec_modbus.registers import Value, ValueRefused
 
 REPORT_EVERY_S = 10.0
 RETRY_MAX_S = 10.0
+WRITE_AGE_S = 5.0
+"""After so long the gateway has told the writer that nobody answered: doing it now would surprise everybody."""
 
 
 class Gateway(Protocol):
@@ -180,6 +182,10 @@ class Worker:
         register = self.device.outputs.get(write.point)
         if register is None:
             self._gateway.answer(write.id, False, f"{write.point} is not an output of {self.device.name}")
+            return
+        waited_s = time.monotonic() - write.arrived_s
+        if waited_s > WRITE_AGE_S:
+            self._gateway.answer(write.id, False, f"too late: it waited {waited_s:.1f} s for {self.device.name}")
             return
         try:
             self._put(write.point, write.value)
