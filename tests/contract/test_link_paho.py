@@ -341,7 +341,8 @@ async def test_while_the_reader_is_stuck_acknowledgements_are_still_heard_and_th
             message = await soon(messages)
             seen.add(message.payload)
             message.ack()
-        assert link.status()["sessions"] == 2
+        # What waits at the broker comes before its answer to SUBSCRIBE, with which a session counts as up.
+        await until(lambda: link.status()["sessions"] == 2, "they came on a new connection")
 
 
 async def test_what_was_acknowledged_has_reached_the_cloud_though_the_broker_restarts_again_and_again(

@@ -194,7 +194,7 @@ topics = st.text(max_size=60) | st.sampled_from(["data", "event", "job", "reply"
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(topic=topics, payload=st.binary(max_size=200))
 def test_no_bytes_on_any_topic_stop_the_store(
     tmp_path_factory: pytest.TempPathFactory, topic: str, payload: bytes
