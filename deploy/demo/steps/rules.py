@@ -109,9 +109,10 @@ def _misspell_a_key(stage: Stage, account: Account) -> None:
     before = rule_row(stage)
     path = site.write_rule(stage.agent.config, LOWER_LIMIT_BAR, when="wehn")
     done = stage.agent.run("check", str(path))
-    found = re.search(rf"{re.escape(path.name)}:(\d+):(\d+): .*", done.out + done.err)
+    found = re.search(rf"{re.escape(path.name)}:(\d+):(\d+): .*wehn.*", done.out)
+    line = path.read_text(encoding="utf-8").splitlines()[int(found[1]) - 1] if found else ""
     account.check(done.code == 2 and found, "ecgw check exits 2 with file:line:col", found[0] if found else done.out + done.err)
-    account.check("when" in (found[0] if found else ""), "and names the right key")
+    account.check(line[int(found[2]) - 1 :].startswith("wehn") if found else False, "which is where the key stands", line.strip())
     account.wait(lambda: _file_alarm(stage), "the running agent raises an alarm about the file", 10)
     after = rule_row(stage)
     account.check(after["when"] == before["when"] and after["state"] != "stopped", "ecgw rule list: the rule goes on as it was", after["when"])
