@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from agent.cli.appview import show_app, show_plan
 from agent.cli.pairs import read_json, read_text, scalar, split_pairs
-from agent.cli.rows import details, listing
+from agent.cli.rows import listing
 from agent.cli.screen import Column, Screen
 from agent.cli.verb import INSTANCE, Verb, arg
-from agent.cli.words import plain, short_id
+from agent.cli.words import short_id
 from agent.errors import Malformed
 
 TOP_NAME = re.compile(r"""^name:[ \t]*(["']?)([a-z0-9-]+)\1[ \t]*(?:#.*)?$""", re.MULTILINE)
@@ -88,31 +89,6 @@ def read_configure(given: Namespace, params: dict[str, Any]) -> None:
         )
 
 
-def show_plan(screen: Screen, data: Any) -> None:
-    """The steps in order, then remarks; "nothing would change" where there are none."""
-    if not isinstance(data, Mapping):
-        screen.line(plain(data))
-        return
-    steps = data.get("steps") or []
-    for number, step in enumerate(steps, 1):
-        screen.line(f"{number:>3}. {describe_step(step)}")
-    if not steps:
-        screen.line("nothing would change")
-    rest = {key: value for key, value in data.items() if key != "steps" and value not in (None, "", [], {})}
-    if rest:
-        screen.line()
-        screen.pairs(rest)
-
-
-def describe_step(step: Any) -> str:
-    """One step of a plan in one line."""
-    if not isinstance(step, Mapping):
-        return str(step)
-    words = dict(step)
-    lead = str(words.pop("kind", None) or words.pop("step", None) or words.pop("action", None) or "step")
-    return " ".join([lead, *(plain(value) for value in words.values() if value not in (None, "", [], {}))])
-
-
 def show_logs(screen: Screen, data: Any) -> None:
     """Log lines as they are, each service's under its name where there are several."""
     lines = data.get("lines", data) if isinstance(data, Mapping) else data
@@ -141,7 +117,7 @@ LIST = listing(
 
 VERBS = (
     Verb("list", "All instances, with phase, version and owner.", type="app.list", render=LIST),
-    Verb("show", "One instance: phase, services, values with their source.", (INSTANCE,), "app.status", details),
+    Verb("show", "One instance: phase, services, values with their source.", (INSTANCE,), "app.status", show_app),
     Verb(
         "plan",
         "What an install or upgrade would change; nothing does.",

@@ -16,7 +16,7 @@ def error_lines(error: GatewayError) -> Iterator[str]:
     """The lines to print, most important first."""
     listed = [item for key in LISTS for item in _items(error.fields.get(key))]
     first = listed[0] if listed and isinstance(listed[0], Mapping) else {}
-    if first.get("message") == error.message:
+    if first.get("message") and str(first["message"]) in error.message:
         yield f"ecgw: {len(listed)} mistake{'s' if len(listed) > 1 else ''}, and nothing was changed"
     else:
         yield f"ecgw: {clean(error.message)}"

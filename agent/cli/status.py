@@ -8,7 +8,10 @@ from typing import Any
 from agent.cli.rows import rows_of
 from agent.cli.screen import Column, Screen
 from agent.cli.verb import Verb
-from agent.cli.words import size, span
+from agent.cli.words import moment, size, span
+
+MS_2001 = 1e12
+"""Larger numbers of milliseconds are moments, smaller ones lengths."""
 
 
 def readable(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -20,6 +23,10 @@ def readable(value: Mapping[str, Any]) -> dict[str, Any]:
             found[key] = readable(item)
         elif number and key.endswith("_bytes"):
             found[key.removesuffix("_bytes")] = size(item)
+        elif number and key.endswith("bytes_per_s"):
+            found[key.removesuffix("_bytes_per_s")] = f"{size(item)}/s"
+        elif number and key.endswith("_ms") and item > MS_2001:
+            found[key.removesuffix("_ms")] = moment(item)
         elif number and key.endswith("_s"):
             found[key.removesuffix("_s")] = span(item)
         elif number and key.endswith("_percent"):

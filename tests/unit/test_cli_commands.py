@@ -442,3 +442,45 @@ def test_run_with_invalid_settings_is_exit_2_with_their_places(
     assert main(["run", "--config", str(tmp_path), "--state", str(tmp_path / "state")]) == 2
     assert f"{tmp_path}/gateway.yaml:1:1: unknown key 'clud'" in capsys.readouterr().err
     assert not (tmp_path / "state").exists()
+
+
+def test_an_instance_is_shown_with_where_its_values_come_from_and_what_it_may(
+    ecgw: Run, desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.on("app.status", {
+        "instance": "guard-2", "phase": "running", "message": "",
+        "services": [{
+            "service": "guard", "state": "running", "health": "none", "exit_code": 0, "restart_count": 0, "id": "a" * 64,
+            "live": {"nano_cpus": 500_000_000, "mem_bytes": 64_000_000},
+        }],
+        "values": {"values": {"LIMIT_BAR": {"value": 6, "source": "site"}}, "ports": {},
+                   "config": {"zones": {"a": 1}}, "config_sources": {"zones.a": "cloud"}},
+        "grants": {"points_read": ["boiler/#"], "alarms": True, "gateway": False, "uplink": []},
+    })  # fmt: skip
+    assert ecgw("app", "show", "guard-2") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "instance: guard-2",
+        "phase:    running",
+        "",
+        "SERVICE  STATE    CPUS  MEMORY   RESTARTS  CONTAINER",
+        "guard    running  0.5   64.0 MB  0         aaaaaaaaaaaa",
+        "",
+        "VALUE OF        VALUE  FROM",
+        "LIMIT_BAR       6      site",
+        "config zones.a  1      cloud",
+        "",
+        "MAY          WHAT",
+        "points read  boiler/#",
+        "alarms       -",
+    ]
+
+
+def test_a_plan_is_its_steps_or_nothing(
+    ecgw: Run, desk: Desk, manifest: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.on("app.plan", {"instance": "a", "steps": ["create container main", "start container main"], "warnings": []})
+    assert ecgw("app", "plan", str(manifest)) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == ["  1. create container main", "  2. start container main"]
+    desk.on("app.plan", {"instance": "a", "steps": []})
+    assert ecgw("app", "plan", str(manifest)) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "nothing would change"
