@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 DEPTH_MAX = 32
 _INT_MAX = 2**63 - 1
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
-_STRING = re.compile(rb'\s*("(?:[^"\\\x00-\x1f]|\\.){0,256}")\s*')
+_STRING = re.compile(rb'\s*("(?:[^"\\\x00-\x1f]|\\.){0,128}")\s*')
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
