@@ -1,0 +1,108 @@
+"""From the command to the running container, against the bare engine calls that make the same container.
+
+Both ends are the engine's own word: `StartedAt`. The image is here already. Pairs are interleaved, in changing order,
+because the engine's own time drifts more than the difference that is measured.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import docker
+
+from agent.domain.container import ContainerSpec
+from agent.domain.instantiate import Place, Site, instantiate
+from agent.domain.manifest import read_manifest
+from agent.domain.policy import Policy
+from agent.domain.release import make_release
+from agent.domain.values import layer_values
+from agent.engine.body import create_body
+from agent.files.yaml import read_document
+from deploy.lab.engine import engine_socket
+from deploy.lab.process import wait_until
+from tests.bench.figures import Figure, figure
+from tests.bench.gateway import BenchGateway, idle_manifest
+
+PAIRS = 12
+WARM_UP = 1
+
+
+def measure_deploying(pairs: int = PAIRS) -> list[Figure]:
+    """`deploy.*`: the median of the pairs' ratios, and both medians in ms."""
+    client = docker.APIClient(f"unix://{engine_socket()}", version="1.41", timeout=60)
+    through_agent: list[float] = []
+    bare: list[float] = []
+    with BenchGateway() as gateway:
+        for number in range(pairs + WARM_UP):
+            if number % 2:
+                bare.append(_run_bare(client, gateway.root, number))
+                through_agent.append(_run_through_agent(client, gateway, number))
+            else:
+                through_agent.append(_run_through_agent(client, gateway, number))
+                bare.append(_run_bare(client, gateway.root, number))
+    client.close()
+    ratios = [a / b for a, b in zip(through_agent[WARM_UP:], bare[WARM_UP:], strict=True)]
+    agent_ms, bare_ms = statistics.median(through_agent[WARM_UP:]), statistics.median(bare[WARM_UP:])
+    return [
+        figure("deploy.overhead_ratio", statistics.median(ratios), "x", 1.0),
+        figure("deploy.agent_ms", agent_ms, "ms", bare_ms),
+        figure("deploy.bare_ms", bare_ms, "ms"),
+    ]
+
+
+def _run_through_agent(client: docker.APIClient, gateway: BenchGateway, number: int) -> float:
+    """Milliseconds from sending the command to the engine's StartedAt."""
+    instance = f"idle-{number}"
+    sent_s = time.time()
+    job = gateway.install(instance, idle_manifest())
+    container: dict[str, Any] = {}
+
+    def runs() -> bool:
+        found = gateway.container(instance)
+        container.update(client.inspect_container(found) if found else {})
+        return bool(container and container["State"]["Running"])
+
+    # No look at the engine before it can be done: looking costs it time.
+    time.sleep(0.5)
+    wait_until(runs, f"{instance} runs", 30.0)
+    took_ms = (_started_s(container) - sent_s) * 1000
+    gateway.finish(job)
+    gateway.remove(instance)
+    return took_ms
+
+
+def _run_bare(client: docker.APIClient, root: Path, number: int) -> float:
+    """The same container by docker-py alone: create and start."""
+    spec = _spec(f"bare-{number}", root)
+    (root / "bare").mkdir(exist_ok=True)
+    body = create_body(spec)
+    sent_s = time.time()
+    created = client.create_container_from_config(body, spec.name)["Id"]  # type: ignore[no-untyped-call]
+    client.start(created)
+    took_ms = (_started_s(client.inspect_container(created)) - sent_s) * 1000
+    client.remove_container(created, v=True, force=True)
+    time.sleep(0.3)
+    return took_ms
+
+
+def _spec(instance: str, root: Path) -> ContainerSpec:
+    """What the agent makes of the manifest, under a gateway's name that is nobody's."""
+    manifest, problems = read_manifest(read_document(json.dumps(idle_manifest()), instance))
+    assert manifest is not None, problems
+    release = make_release(manifest, {image: image for image in manifest.images})
+    effective, _ = layer_values(manifest, ())
+    place = Place("bench-bare", "bench-bare", "", str(root / "bare"), "", Policy())
+    spec, problems = instantiate(release, Site(instance, effective), place)
+    assert spec is not None, problems
+    return replace(spec.containers[0], image="ec/busybox:1")
+
+
+def _started_s(container: dict[str, Any]) -> float:
+    whole, _, nanos = str(container["State"]["StartedAt"]).rstrip("Z").partition(".")
+    return datetime.fromisoformat(whole + "+00:00").timestamp() + float(f"0.{nanos or 0}")

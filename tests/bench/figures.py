@@ -1,0 +1,100 @@
+"""The figures, their budgets, the table for people and the list for machines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """`at_most`: the value shall not be above `limit`; `at_least`: not below."""
+
+    limit: float
+    sense: Literal["at_most", "at_least"] = "at_most"
+
+    def describe(self) -> str:
+        """``<= 60``, as the table in docs/benchmarks.md says it."""
+        return f"{'<=' if self.sense == 'at_most' else '>='} {self.limit:,g}"
+
+
+BUDGETS: dict[str, Budget | None] = {
+    "deploy.overhead_ratio": Budget(1.10),
+    "deploy.agent_ms": None,
+    "deploy.bare_ms": None,
+    "agent.rss_mib": Budget(60.0),
+    "agent.pss_mib": None,
+    "agent.cpu_idle_percent": Budget(0.5),
+    "agent.ready_ms": None,
+    "rule.latency_p50_ms": Budget(0.3),
+    "rule.latency_p99_ms": Budget(2.0),
+    "ingest.samples_per_s": Budget(200_000.0, "at_least"),
+}
+"""Every figure that `make bench` writes, in this order. Budgets are the architecture's; they are not moved to be met."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measurement. `baseline`: the same thing done without this software, in the same run; None where there is none."""
+
+    name: str
+    value: float
+    unit: str
+    budget: float | None
+    baseline: float | None
+
+    def verdict(self) -> str:
+        """Met, or missed by how much."""
+        budget = BUDGETS[self.name]
+        if budget is None:
+            return ""
+        met = self.value <= budget.limit if budget.sense == "at_most" else self.value >= budget.limit
+        return "met" if met else f"missed by {abs(self.value / budget.limit - 1) * 100:.0f} %"
+
+
+def figure(name: str, value: float, unit: str, baseline: float | None = None) -> Figure:
+    """A figure with the budget of its name."""
+    budget = BUDGETS[name]
+    known = None if baseline is None else _rounded(baseline)
+    return Figure(name, _rounded(value), unit, budget.limit if budget else None, known)
+
+
+def write_figures(figures: Sequence[Figure], path: Path) -> None:
+    """The list for machines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([asdict(each) for each in figures], indent=1) + "\n")
+
+
+def make_table(figures: Sequence[Figure]) -> str:
+    """The table for people."""
+    rows = [("figure", "value", "unit", "budget", "", "baseline")]
+    for each in figures:
+        budget = BUDGETS[each.name]
+        rows.append(
+            (
+                each.name,
+                _shown(each.value),
+                each.unit,
+                budget.describe() if budget else "-",
+                each.verdict(),
+                "-" if each.baseline is None else _shown(each.baseline),
+            )
+        )
+    wide = [max(len(row[column]) for row in rows) for column in range(6)]
+    right = {1, 3, 5}
+    return "\n".join(
+        "  ".join(f"{cell:>{w}}" if n in right else f"{cell:<{w}}" for n, (cell, w) in enumerate(zip(row, wide, strict=True)))
+        .rstrip()
+        for row in rows
+    )  # fmt: skip
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"
