@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from agent.admin.api import AdminApi
-from agent.data.points import PointTable
+from agent.data.plane import DataPlane, make_plane
 from agent.data.streams import ChangeStreams
 from agent.domain.command import Command, Reply
-from agent.domain.sample import DeviceConfig, PointConfig
+from agent.domain.sample import Sample
+from agent.host.clock import SystemClock
+from tests.fakes.outbox import FakeAlarmStore, FakeOutboxStore
 
 Handler = Callable[[Command], Reply]
 
@@ -51,11 +53,16 @@ class Office:
     def __init__(self, socket: Path, desk: Desk) -> None:
         self.socket = socket
         self.desk = desk
-        self.table = PointTable()
-        self.streams = ChangeStreams(self.table)
         self._loop = asyncio.new_event_loop()
+        self._plane: DataPlane | None = None
         self._api: AdminApi | None = None
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    @property
+    def streams(self) -> ChangeStreams:
+        """The data plane's own."""
+        assert self._plane is not None
+        return self._plane.streams
 
     def start(self, uid: int | None = None) -> None:
         """Listen."""
@@ -66,29 +73,31 @@ class Office:
         """Close everything. Does nothing the second time."""
         if self._api is None or self._loop.is_closed():
             return
-        self._run(self._api.stop())
+        self._run(self._stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
 
     def publish(self, point: str, value: float) -> None:
-        """A new value of a point, as the ingest would set it."""
+        """A new value of a point that the APP modbus owns."""
+        self._run(self._publish(Sample(point, value)))
 
-        async def put() -> None:
-            config = PointConfig(point, owner="modbus")
-            known = [DeviceConfig("d", "modbus", points=(config,))] if point not in self.table.states else None
-            if known is not None:
-                self.table.configure(known, ())
-            state = self.table.states[point]
-            state.value, state.t_ms = value, state.t_ms + 1000
-            for watcher in state.watchers:
-                watcher.offer(state)
-
-        self._run(put())
+    async def _publish(self, sample: Sample) -> None:
+        assert self._plane is not None
+        self._plane.ingest.accept("modbus", [sample])
 
     async def _start(self, uid: int | None) -> None:
-        self._api = AdminApi(self.desk.submit, self.streams, lambda: {"version": "0.1.0"}, uid=uid)
+        self._plane = make_plane(FakeOutboxStore(), FakeAlarmStore(), SystemClock(0))
+        await self._plane.start()
+        self._plane.table.set_publishers({"modbus": ["#"]})
+        self._api = AdminApi(self.desk.submit, self._plane.streams, lambda: {"version": "0.1.0"}, uid=uid)
         await self._api.start(self.socket)
+
+    async def _stop(self) -> None:
+        assert self._api is not None
+        assert self._plane is not None
+        await self._api.stop()
+        await self._plane.close()
 
     def _run(self, work: Any) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(10)

@@ -146,7 +146,7 @@ def test_a_command_imports_nothing_heavy() -> None:
 
 
 def test_every_command_stands_in_the_documentation() -> None:
-    text = (Path(__file__).parents[2] / "docs/cli.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / "docs/cli.md").read_text(encoding="utf-8")
     for noun, (module, _) in NOUNS.items():
         for verb in importlib.import_module(f"agent.cli.{module}").VERBS:
             rows = [line for line in text.splitlines() if line.startswith(f"| `ecgw {noun}")]

@@ -1,0 +1,156 @@
+"""`ecgw` against the real admin API: what people see, and what programs get."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from agent.cli.main import main
+from agent.domain.command import Reply
+from tests.unit.admin_parts import Desk, Office
+from tests.unit.cli.conftest import Run
+
+
+def test_status_is_one_page(ecgw: Run, desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.on("gateway.status", {
+        "gateway": {"id": "gw-1", "mem_bytes": 2_000_000_000, "model": ""}, "engine": "up",
+        "alarms": {"critical": 1, "major": 0}, "refused": {},
+        "apps": {"modbus-1": {"phase": "running", "version": "1.0.0", "owner": "cloud", "message": ""}},
+    })  # fmt: skip
+    assert ecgw("status") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "gateway:",
+        "  id:    gw-1",
+        "  mem:   2.0 GB",
+        "  model: -",
+        "engine:  up",
+        "alarms:",
+        "  critical: 1",
+        "",
+        "INSTANCE  PHASE    VERSION  OWNER",
+        "modbus-1  running  1.0.0    cloud",
+    ]
+
+
+def test_json_gives_the_data_and_nothing_else(ecgw: Run, desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.on("app.list", [{"instance": "a", "phase": "running"}])
+    assert ecgw("app", "list", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == [{"instance": "a", "phase": "running"}]
+    desk.on("app.list", Reply("", 403, "no", data={"title": "no", "status": 403, "code": "x.y"}))
+    assert ecgw("app", "list", "--json") == 4
+    out = capsys.readouterr()
+    assert json.loads(out.out) == {"title": "no", "status": 403, "code": "x.y"}
+    assert out.err == ""
+
+
+def test_tables_are_aligned_also_in_chinese_and_without_empty_columns(
+    ecgw: Run, desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.on("device.list", [
+        {"name": "锅炉", "state": "online", "driver": "modbus-1"}, {"name": "meter", "state": "offline", "driver": "modbus-2"},
+    ])  # fmt: skip
+    assert ecgw("device", "list") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "DEVICE  STATE    DRIVER",
+        "锅炉    online   modbus-1",
+        "meter   offline  modbus-2",
+    ]
+
+
+def test_nothing_to_list_is_said_with_what_to_do(ecgw: Run, desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.on("app.list", [])
+    assert ecgw("app", "list") == 0
+    assert capsys.readouterr().out == "no APP is installed; ecgw app install FILE\n"
+
+
+def test_what_an_app_logs_cannot_drive_the_terminal(ecgw: Run, desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.on("app.logs", {"lines": ["ok \x1b[2J\x07 gone", "tab\tstays"]})
+    assert ecgw("app", "logs", "a") == 0
+    assert capsys.readouterr().out.splitlines() == ["ok \\x1b[2J\\x07 gone", "tab\tstays"]
+
+
+def test_watch_prints_values_as_they_come_and_ends_by_count(
+    ecgw: Run, admin: Office, capsys: pytest.CaptureFixture[str]
+) -> None:
+    admin.publish("boiler/temp", 63.5)
+    assert ecgw("point", "watch", "boiler/#", "--count", "1", "--json") == 0
+    line = json.loads(capsys.readouterr().out)
+    assert (line["p"], line["v"], line["q"]) == ("boiler/temp", 63.5, "good")
+
+
+def test_check_works_without_an_agent_and_names_every_mistake(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rules.d").mkdir()
+    (tmp_path / "gateway.yaml").write_text("identity: {id: gw-1}\nclud: {}\n")
+    (tmp_path / "rules.d/a.yaml").write_text("rules:\n  a: {inputs: {p: b/p}, wen: p.value > 1}\n")
+    assert main(["check", str(tmp_path)]) == 2
+    out = capsys.readouterr()
+    lines = out.out.splitlines()
+    assert lines[0] == f"{tmp_path}/gateway.yaml:2:1: unknown key 'clud' in the file; did you mean 'cloud'?"
+    assert f"{tmp_path}/rules.d/a.yaml:2:25: unknown key 'wen' in 'rules.a'; did you mean 'when'?" in lines
+    assert "nothing would change" in out.err
+    assert main(["check", "--config", str(tmp_path), "--json"]) == 2
+    report = json.loads(capsys.readouterr().out)
+    assert not report["ok"]
+    assert len(report["problems"]) == 4
+
+
+def test_check_of_good_files_says_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "gateway.yaml").write_text("identity: {id: gw-1}\n")
+    assert main(["check", str(tmp_path)]) == 0
+    assert "gateway gw-1" in capsys.readouterr().out
+    assert main(["check", str(tmp_path / "none")]) == 2
+
+
+def test_run_with_invalid_settings_is_exit_2_with_their_places(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gateway.yaml").write_text("clud: {}\n")
+    assert main(["run", "--config", str(tmp_path), "--state", str(tmp_path / "state")]) == 2
+    assert f"{tmp_path}/gateway.yaml:1:1: unknown key 'clud'" in capsys.readouterr().err
+    assert not (tmp_path / "state").exists()
+
+
+def test_an_instance_is_shown_with_where_its_values_come_from_and_what_it_may(
+    ecgw: Run, desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.on("app.status", {
+        "instance": "guard-2", "phase": "running", "message": "",
+        "services": [{
+            "service": "guard", "state": "running", "health": "none", "exit_code": 0, "restart_count": 0, "id": "a" * 64,
+            "live": {"nano_cpus": 500_000_000, "mem_bytes": 64_000_000},
+        }],
+        "values": {"values": {"LIMIT_BAR": {"value": 6, "source": "site"}}, "ports": {},
+                   "config": {"zones": {"a": 1}}, "config_sources": {"zones.a": "cloud"}},
+        "grants": {"points_read": ["boiler/#"], "alarms": True, "gateway": False, "uplink": []},
+    })  # fmt: skip
+    assert ecgw("app", "show", "guard-2") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "instance: guard-2",
+        "phase:    running",
+        "",
+        "SERVICE  STATE    CPUS  MEMORY   RESTARTS  CONTAINER",
+        "guard    running  0.5   64.0 MB  0         aaaaaaaaaaaa",
+        "",
+        "VALUE OF        VALUE  FROM",
+        "LIMIT_BAR       6      site",
+        "config zones.a  1      cloud",
+        "",
+        "MAY          WHAT",
+        "points read  boiler/#",
+        "alarms       -",
+    ]
+
+
+def test_a_plan_is_its_steps_or_nothing(
+    ecgw: Run, desk: Desk, manifest: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.on("app.plan", {"instance": "a", "steps": ["create container main", "start container main"], "warnings": []})
+    assert ecgw("app", "plan", str(manifest)) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == ["  1. create container main", "  2. start container main"]
+    desk.on("app.plan", {"instance": "a", "steps": []})
+    assert ecgw("app", "plan", str(manifest)) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "nothing would change"
