@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +49,7 @@ def read_reactions(log: Path) -> list[Reaction]:
 def percentile(values: Sequence[float], percent: float) -> float:
     """The nearest-rank percentile of at least one value."""
     ordered = sorted(values)
-    rank = max(0, min(len(ordered) - 1, round(percent / 100 * len(ordered) + 0.5) - 1))
-    return ordered[rank]
+    return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]
 
 
 def _entries(log: Path) -> Iterator[dict[str, Any]]:
