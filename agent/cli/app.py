@@ -56,6 +56,7 @@ def read_deploy(given: Namespace, params: dict[str, Any]) -> None:
     path = path / "app.yaml" if path.is_dir() else path
     text = read_text(str(path))
     params["manifest"] = text
+    params["folder"] = str(path.absolute().parent)
     files = read_companions(path, text)
     if files:
         params["files"] = files

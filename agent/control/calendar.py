@@ -35,7 +35,8 @@ class Calendar:
         """Do the chores until cancelled."""
         while not self._clock.sane():  # noqa: ASYNC110  (nobody tells when the clock is set right)
             await asyncio.sleep(self._look_s)
-        scheduler = self._build()
+        scheduler = await asyncio.to_thread(self._design)
+        scheduler.start()
         try:
             offset = self._offset()
             while True:
@@ -45,7 +46,8 @@ class Calendar:
                 log.warning("clock_jumped by_s=%.0f", self._offset() - offset)
                 offset = self._offset()
                 scheduler.shutdown(wait=False)
-                scheduler = self._build()
+                scheduler = await asyncio.to_thread(self._design)
+                scheduler.start()
         finally:
             scheduler.shutdown(wait=False)
 
@@ -53,11 +55,11 @@ class Calendar:
         """Wall clock minus monotonic clock, in seconds: constant unless somebody sets the clock."""
         return self._clock.now_ms() / 1000 - self._clock.monotonic()
 
-    def _build(self) -> AsyncIOScheduler:
+    def _design(self) -> AsyncIOScheduler:
+        """A schedule that is not started yet; finding the machine's time zone reads its files."""
         scheduler = AsyncIOScheduler()
         for when, chore in self._chores.items():
             trigger = CronTrigger.from_crontab(when)
             scheduler.add_job(chore, trigger, coalesce=True, misfire_grace_time=3600, max_instances=1)
-        scheduler.start()
         self.rebuilt += 1
         return scheduler

@@ -23,6 +23,10 @@ from agent.ports import CloudLink, DesiredIndex, Dialect, Incoming, OutRecord
 log = logging.getLogger("agent.control.northbound")
 
 
+AT_ONCE = 32
+"""Messages under way; beyond them the link stops reading, so that a flood stays at the broker."""
+
+
 class Sender(Protocol):
     """Where what must not be lost goes."""
 
@@ -43,15 +47,21 @@ class Northbound:
         self._outbox = outbox
         self._news: asyncio.Queue[Job] = asyncio.Queue()
         self._open: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Semaphore(AT_ONCE)
         self.malformed = 0
         ledger.listen(self._on_change)
 
     async def receive(self) -> None:
         """Take the cloud's messages, for ever."""
         async for message in self._link.messages():
+            await self._room.acquire()
             task = asyncio.create_task(self._take(message), name="cloud-message")
             self._open.add(task)
-            task.add_done_callback(self._open.discard)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._open.discard(task)
+        self._room.release()
 
     async def tell_jobs(self) -> None:
         """Put every job's state into the outbox, those of the last run first."""
@@ -91,6 +101,11 @@ class Northbound:
         except GatewayError as error:
             # Not acknowledged: the broker sends it again after the next connect.
             log.warning("cloud_message_kept topic=%s code=%s reason=%s", message.topic, error.code, error)
+        except Exception:
+            # A defect of ours would meet the same message again and again: it is logged, and the message dropped.
+            self.malformed += 1
+            log.exception("cloud_message_failed topic=%s", message.topic)
+            message.ack()
 
     async def _answer(self, reply: Reply) -> None:
         body = {

@@ -79,10 +79,13 @@ class Document:
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     """``did you mean 'x'?`` for the nearest of `allowed`, or the list of what is allowed."""
     known = sorted(allowed)
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    if near:
-        return f"did you mean '{near[0]}'?"
-    return "allowed: " + ", ".join(known)
+    near = nearest(word, known)
+    return f"did you mean '{near}'?" if near else "allowed: " + ", ".join(known)
+
+
+def nearest(word: str, allowed: Iterable[str]) -> str | None:
+    """The one of `allowed` that `word` is most like, where any is like it."""
+    return next(iter(difflib.get_close_matches(word, sorted(allowed), n=1, cutoff=0.6)), None)
 
 
 class Mistakes(Malformed):

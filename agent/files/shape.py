@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeVar, cast
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from agent.domain.document import Document, Mistakes, Path, Problem, did_you_mean
+from agent.domain.document import Document, Mistakes, Path, Problem, did_you_mean, nearest
 from agent.files.quantities import shown
 
 T = TypeVar("T")
@@ -93,13 +93,23 @@ def _without(data: Any, path: Path) -> Any:
 def _translate_all(
     document: Document, errors: list[ErrorDetails], schema: Mapping[str, Any], area: str
 ) -> list[Problem]:
-    """Each mistake once. A list counts only its sound items, so "too few" beside a mistake inside says nothing."""
+    """Each mistake once.
+
+    A list counts only its sound items, so "too few" beside a mistake inside says nothing; nor does "missing" beside a
+    misspelt key that is taken for the missing one.
+    """
+    misspelt = {
+        (*_existing(document.data, e["loc"])[:-1], nearest(str(e["loc"][-1]), known_keys(schema, e["loc"][:-1])))
+        for e in errors
+        if e["type"] in UNKNOWN
+    }
     locs = [details["loc"] for details in errors]
     found: dict[Problem, None] = {}
     for details in errors:
         loc = details["loc"]
         inside = any(len(other) > len(loc) and other[: len(loc)] == loc for other in locs)
-        if not (details["type"] == "too_short" and inside):
+        meant = details["type"] in MISSING and loc in misspelt
+        if not meant and not (details["type"] == "too_short" and inside):
             found[_translate(document, details, schema, area)] = None
     return list(found)
 

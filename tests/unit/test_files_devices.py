@@ -203,7 +203,12 @@ devices:
     points: {z: {window: soon}}
 """
     found = [line.split(" ")[0] for line in mistakes("devices", text)]
-    assert found == ["f.yaml:6:21:", "f.yaml:7:11:", "f.yaml:8:3:", "f.yaml:9:5:", "f.yaml:10:26:"]
+    assert found == ["f.yaml:6:21:", "f.yaml:7:11:", "f.yaml:9:5:", "f.yaml:10:26:"]
+
+
+def test_a_misspelt_key_is_one_mistake_and_not_a_missing_one_too() -> None:
+    assert codes("devices", "devices: {d: {drivr: m}}") == ["devices.unknown_key"]
+    assert codes("devices", "devices: {d: {zzz: m}}") == ["devices.missing_key", "devices.unknown_key"]
 
 
 def test_mistakes_between_keys_come_all_at_once_too() -> None:

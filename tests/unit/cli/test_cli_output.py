@@ -95,7 +95,7 @@ def test_check_works_without_an_agent_and_names_every_mistake(
     assert main(["check", "--config", str(tmp_path), "--json"]) == 2
     report = json.loads(capsys.readouterr().out)
     assert not report["ok"]
-    assert len(report["problems"]) == 4
+    assert len(report["problems"]) == 3
 
 
 def test_check_of_good_files_says_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

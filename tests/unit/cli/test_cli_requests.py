@@ -91,7 +91,7 @@ def test_install_sends_the_manifest_its_name_and_the_site_s_layer(
     ) == 0  # fmt: skip
     sent = desk.sent("app.install")
     assert sent == {
-        "instance": "guard-2", "manifest": MANIFEST, "values": {"LIMIT_BAR": 6.5, "NAME": "7"},
+        "instance": "guard-2", "manifest": MANIFEST, "folder": str(manifest.parent), "values": {"LIMIT_BAR": 6.5, "NAME": "7"},
         "ports": {"bus": "rs485-2"}, "config": {"zones": [1, 2]}, "force": True,
     }  # fmt: skip
     PARAMS["app.install"].model_validate(sent)

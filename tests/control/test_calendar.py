@@ -1,0 +1,81 @@
+"""Calendar work waits for sane time, and a jump of the clock makes nothing run late, twice or for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+
+from agent.control.calendar import Calendar
+
+DAY_MS = 86_400_000
+
+
+class JumpingClock:
+    """Wall time that a test moves; monotonic time that runs."""
+
+    def __init__(self, *, sane: bool) -> None:
+        self.is_sane = sane
+        self.shift_ms = 0
+
+    def now_ms(self) -> int:
+        return int(time.time() * 1000) + self.shift_ms
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def sane(self) -> bool:
+        return self.is_sane
+
+
+async def until(calendar: Calendar, rebuilt: int) -> None:
+    async with asyncio.timeout(5):
+        while calendar.rebuilt < rebuilt:
+            await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def running(calendar: Calendar):  # type: ignore[no-untyped-def]
+    task = asyncio.create_task(calendar.run())
+    yield
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_nothing_is_scheduled_before_the_clock_is_sane() -> None:
+    clock = JumpingClock(sane=False)
+    calendar = Calendar(clock, {}, look_s=0.01)
+    async with running(calendar):
+        await asyncio.sleep(0.1)
+        assert calendar.rebuilt == 0
+        clock.is_sane = True
+        await until(calendar, 1)
+
+
+async def test_a_jump_of_thirty_years_rebuilds_the_schedule_and_runs_nothing_that_was_missed() -> None:
+    clock = JumpingClock(sane=True)
+    ran: list[int] = []
+
+    async def chore() -> None:
+        ran.append(clock.now_ms())
+
+    calendar = Calendar(clock, {"0 0 1 1 *": chore}, look_s=0.01)
+    async with running(calendar):
+        await until(calendar, 1)
+        begun = time.monotonic()
+        for number, years in enumerate((30, 0, -50), start=2):
+            clock.shift_ms = years * 365 * DAY_MS
+            await until(calendar, number)
+        assert time.monotonic() - begun < 5
+        assert ran == []
+
+
+async def test_a_chore_runs_at_its_time() -> None:
+    ran = asyncio.Event()
+
+    async def chore() -> None:
+        ran.set()
+
+    calendar = Calendar(JumpingClock(sane=True), {"* * * * *": chore}, look_s=0.5)
+    async with running(calendar):
+        await asyncio.wait_for(ran.wait(), 75)

@@ -1,0 +1,134 @@
+"""Technicians' files: what is valid holds within seconds, what is not changes nothing and says where."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agent.domain.command import Origin
+from tests.control.rig import Rig, manifest, running
+
+RULES = """\
+rules:
+  guard:
+    inputs: {p: boiler/pressure}
+    when: p.value > LIMIT
+    then: [{alarm: {code: high, severity: major}}]
+"""
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with running(tmp_path) as rig:
+        yield rig
+
+
+def write(rig: Rig, name: str, text: str) -> Path:
+    path = rig.root / "etc" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def rules(rig: Rig) -> list[str]:
+    return [f"{rule.name}: {rule.when}" for rule in rig.plane.configured[-1][2]]
+
+
+async def test_a_changed_rule_holds_and_a_broken_one_keeps_the_last_and_raises_one_alarm(rig: Rig) -> None:
+    write(rig, "rules.d/a.yaml", RULES.replace("LIMIT", "6.5"))
+    await rig.room.site.apply()
+    write(rig, "rules.d/a.yaml", RULES.replace("LIMIT", "5.5"))
+    await rig.room.site.apply()
+    assert rules(rig) == ["guard: p.value > 5.5"]
+    write(rig, "rules.d/a.yaml", RULES.replace("when:", "wehn:").replace("LIMIT", "1"))
+    await rig.room.site.apply()
+    assert rules(rig) == ["guard: p.value > 5.5"]
+    alarm = rig.plane.alarms.standing["files/invalid"]
+    assert "a.yaml:4:5: " in alarm.message
+    assert "did you mean 'when'?" in alarm.message
+    write(rig, "rules.d/a.yaml", RULES.replace("LIMIT", "4"))
+    await rig.room.site.apply()
+    assert rig.plane.alarms.standing == {}
+
+
+async def test_the_last_valid_rules_outlive_a_restart_with_a_broken_file(rig: Rig) -> None:
+    write(rig, "rules.d/a.yaml", RULES.replace("LIMIT", "6.5"))
+    await rig.room.site.apply()
+    write(rig, "rules.d/a.yaml", "rules: [")
+    await rig.restart()
+    await rig.room.site.apply()
+    assert rules(rig) == ["guard: p.value > 6.5"]
+
+
+async def test_rules_of_a_command_stand_beside_those_of_files_and_may_not_take_their_names(rig: Rig) -> None:
+    write(rig, "rules.d/a.yaml", RULES.replace("LIMIT", "6.5"))
+    await rig.room.site.apply()
+    other = RULES.replace("guard", "second").replace("LIMIT", "7")
+    assert (await rig.send("rule.apply", name="more", text=other)).code == 200
+    assert rules(rig) == ["guard: p.value > 6.5", "second: p.value > 7"]
+    taken = await rig.send("rule.apply", name="clash", text=RULES.replace("LIMIT", "8"))
+    assert (taken.code, "stands in" in taken.msg) == (400, True)
+    wrong = await rig.send("rule.apply", name="more", text=other.replace("p.value", "q.value"))
+    assert wrong.code == 400
+    assert len(rules(rig)) == 2
+    assert (await rig.send("rule.remove", name="more")).code == 200
+    assert rules(rig) == ["guard: p.value > 6.5"]
+
+
+async def test_a_manifest_in_apps_d_is_installed_upgraded_and_removed_with_its_file(rig: Rig) -> None:
+    write(rig, "apps.d/pump.yaml", manifest())
+    write(rig, "apps.d/stays.yaml", manifest())
+    await rig.room.site.apply()
+    await rig.until(lambda: rig.serving() == ["pump:1"], "its install")
+    assert rig.room.ledger.get("pump").owner is Origin.FILE
+    jobs = len(rig.room.ledger.jobs)
+    await rig.room.site.apply()
+    assert len(rig.room.ledger.jobs) == jobs, "an unchanged file does nothing"
+    write(rig, "apps.d/pump.yaml", manifest("2"))
+    await rig.room.site.apply()
+    await rig.until(lambda: rig.serving() == ["pump:2"], "its upgrade")
+    write(rig, "apps.d/pump.yaml", manifest("1"))
+    await rig.room.site.apply()
+    await rig.until(lambda: rig.serving() == ["pump:1"], "the file's earlier content again")
+    (rig.root / "etc/apps.d/pump.yaml").unlink()
+    await rig.room.site.apply()
+    await rig.until(lambda: "pump" not in rig.room.ledger.desired, "its removal")
+
+
+@pytest.mark.parametrize("how", ["emptied", "vanished", "emptied while the agent was away"])
+async def test_a_folder_without_files_removes_nothing(rig: Rig, how: str) -> None:
+    path = write(rig, "apps.d/pump.yaml", manifest())
+    await rig.room.site.apply()
+    await rig.until(lambda: rig.serving() == ["pump:1"], "its install")
+    path.unlink()
+    if how == "vanished":
+        path.parent.rmdir()
+    if how.endswith("away"):
+        await rig.restart()
+    await rig.room.site.apply()
+    assert rig.serving() == ["pump:1"]
+    assert "pump" in rig.room.ledger.desired
+
+
+async def test_the_sites_values_lie_over_the_clouds_also_when_the_file_was_there_first(rig: Rig) -> None:
+    write(rig, "apps.d/pump.yaml", "app: pump\nvalues: {LIMIT: 3}\n")
+    await rig.room.site.apply()
+    await rig.job(await rig.send("app.install", instance="pump", manifest=manifest(), values={"LIMIT": 9}))
+    values = rig.room.views.detail("pump")["values"]["values"]
+    assert values["LIMIT"] == {"value": 3, "source": "site"}
+    write(rig, "apps.d/pump.yaml", "app: pump\nvalues: {LIMIT: 4}\n")
+    await rig.room.site.apply()
+    await rig.until(
+        lambda: rig.room.views.detail("pump")["values"]["values"]["LIMIT"]["value"] == 4, "the changed value"
+    )
+    assert rig.room.ledger.get("pump").owner is Origin.CLOUD
+
+
+async def test_a_file_for_an_instance_of_the_cloud_is_refused_with_an_alarm_that_names_the_owner(rig: Rig) -> None:
+    await rig.job(await rig.send("app.install", instance="pump", manifest=manifest()))
+    write(rig, "apps.d/pump.yaml", manifest("2"))
+    await rig.room.site.apply()
+    assert "owned by cloud" in rig.plane.alarms.standing["files/app_pump"].message
+    assert rig.serving() == ["pump:1"]
