@@ -52,9 +52,7 @@ class Machine:
     made: int = 0
 
     def observed(self) -> Observed:
-        return Observed(
-            tuple(self.containers.values()), tuple(self.networks.values()), tuple(self.volumes.values())
-        )
+        return Observed(tuple(self.containers.values()), tuple(self.networks.values()), tuple(self.volumes.values()))
 
     def apply(self, step: planner.Step) -> None:
         match step:
