@@ -10,6 +10,7 @@ from deploy.lab import Broker, engine_socket
 LIMIT_BAR = 6.5
 WINDOW_S = 5
 DEADBAND_C = 0.2
+FIRST_DELAY_S = 2
 RULE_FILE = "overpressure.yaml"
 RULE = "overpressure"
 
@@ -21,6 +22,7 @@ cloud:
   tls: {{ca: "{ca}", cert: "{cert}", key: "{key}"}}
 engine: {{socket: "{engine}", prefix: {prefix}}}
 registries: {{allow: ["{registry}"]}}
+supervision: {{first_delay: {first_delay}s}}      # 5s as shipped; the demo is in a hurry
 """
 _DEVICE = """\
   {name}:
@@ -70,7 +72,7 @@ def write_gateway(root: Path, gateway: str, prefix: str, broker: Broker, registr
     root.mkdir(parents=True, exist_ok=True)
     text = _GATEWAY.format(
         gateway=gateway, port=broker.port, ca=broker.pki.ca.resolve(), cert=pair.cert.resolve(), key=pair.key.resolve(),
-        engine=engine_socket(), prefix=prefix, registry=registry,
+        engine=engine_socket(), prefix=prefix, registry=registry, first_delay=FIRST_DELAY_S,
     )  # fmt: skip
     (root / "gateway.yaml").write_text(text, encoding="utf-8")
     for folder in ("apps.d", "devices.d", "rules.d"):
