@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import threading
 from collections.abc import Callable
@@ -88,6 +87,8 @@ def _setns(fd: int) -> None:
     if setns is not None:
         setns(fd, _CLONE_NEWNET)
         return
+    import ctypes  # 0.4 MiB that a gateway without probes does not need
+
     if ctypes.CDLL(None, use_errno=True).setns(fd, _CLONE_NEWNET):
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))

@@ -1,0 +1,42 @@
+"""What the agent does not load: each of these costs memory on every gateway and nobody there uses it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def loaded() -> frozenset[str]:
+    """The modules of an agent that is about to start."""
+    code = "import sys, agent.cli.main, agent.cli.run, agent.settings, agent.daemon; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stderr == ""
+    return frozenset(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "charset_normalizer",  # requests would guess encodings with it: 3 MiB
+        "cel.cli",  # the expression package's own command line: 12 MiB
+        "ctypes",
+        "chardet",
+        "fastapi",
+        "rich",
+    ],
+)
+def test_the_agent_does_not_load_what_it_does_not_use(module: str, loaded: frozenset[str]) -> None:
+    assert module not in loaded
+
+
+def test_the_engine_adapter_can_still_read_a_text_without_a_stated_encoding() -> None:
+    code = (
+        "import agent.engine, requests; answer = requests.Response(); answer._content = 'Größe'.encode();"
+        " assert answer.text == 'Größe', answer.text"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
