@@ -201,7 +201,7 @@ class Daemon:
         return self.room.views.detail(instance) if instance in self.room.ledger.desired else None
 
     def _health(self) -> Mapping[str, Any]:
-        return {"ready": self.ready, "version": __version__, "engine": self.room.reconciler.engine_up}
+        return {"ready": self.ready, "version": __version__, "engine": self.room.engine.up}
 
 
 async def keep_running(name: str, work: Callable[[], Awaitable[None]]) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
+from agent.control.enginewatch import EngineWatch
 from agent.control.inbox import Read
 from agent.control.ledger import Ledger
-from agent.control.reconciler import Reconciler
 from agent.control.views import AppViews
 from agent.control.wishes import Wishes
 from agent.domain.alarm import Alarm
@@ -25,10 +25,10 @@ class GatewayWork:
     """`reads` is what the inbox takes; `index` is the retained document."""
 
     def __init__(
-        self, ledger: Ledger, reconciler: Reconciler, views: AppViews, wishes: Wishes, host: Host, clock: Clock
+        self, ledger: Ledger, engine: EngineWatch, views: AppViews, wishes: Wishes, host: Host, clock: Clock
     ) -> None:
         self._ledger = ledger
-        self._reconciler = reconciler
+        self._engine = engine
         self._views = views
         self._wishes = wishes
         self._host = host
@@ -48,7 +48,7 @@ class GatewayWork:
         worst = [a.severity.value for a in self.alarms()]
         return {
             "gateway": dict(self.facts),
-            "engine": "up" if self._reconciler.engine_up else "down",
+            "engine": "up" if self._engine.up else "down",
             "revision": self._wishes.revision,
             "refused": dict(self._wishes.refused),
             "alarms": {level: worst.count(level) for level in ("critical", "major", "minor", "warning")},

@@ -33,7 +33,7 @@ EVENTS_OF_INTEREST = frozenset({"start", "die", "oom", "destroy", "pause", "unpa
 
 
 class Reconciler:
-    """One task per dirty instance; `observed` is what was last seen, for people and for reports."""
+    """One task per dirty instance; `observed` is what was last seen, `errors` what went wrong last; for people and reports."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Reconciler:
         self._trials = trials
         self.observed: dict[str, Observed] = {}
         self.errors: dict[str, GatewayError] = {}
-        self.engine_up = False
+        self.listed = False
         self._dirty: set[str] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -107,7 +107,7 @@ class Reconciler:
         self.touch(event.instance)
 
     async def _on_connect(self) -> None:
-        self.engine_up = True
+        self.listed = True
         try:
             found = {c.instance for c in await self._engine.containers()}
         except GatewayError as error:

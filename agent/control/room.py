@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Protocol
 from agent.control.apps import AppDecisions
 from agent.control.catalog import AppDoors, Catalog, Premises
 from agent.control.deploy import Deployer
+from agent.control.enginewatch import EngineWatch
 from agent.control.gateway import GatewayWork
 from agent.control.imagework import ImageWork
 from agent.control.inbox import Inbox
@@ -79,6 +81,8 @@ class ControlRoom:
         steps = StepRunner(outside.engine, outside.journal, outside.clock, self.supervisor.expect_stop)
         trials = TrialRunner(ledger, catalog, outside.clock, outside.prober)
         self.reconciler = Reconciler(ledger, outside.engine, catalog, steps, self.supervisor, trials)
+        self.engine = EngineWatch(outside.engine, plane.alarms, lambda: self.reconciler.errors)
+        self.reconciler.watch(self.engine.look)
         self.deployer = Deployer(ledger, catalog, outside.images, None)
         images = ImageWork(ledger, catalog, outside.images, outside.clock)
         deploys = {"install": self.deployer.deploy, "upgrade": self.deployer.deploy}
@@ -87,7 +91,7 @@ class ControlRoom:
         self.inbox = Inbox(ledger, outside.clock)
         self.wishes = Wishes(ledger, self.inbox)
         self.site = SiteFiles(site, ledger, self.inbox, self.deployer, plane, plane.alarms)
-        self.gateway = GatewayWork(ledger, self.reconciler, self.views, self.wishes, outside.host, outside.clock)
+        self.gateway = GatewayWork(ledger, self.engine, self.views, self.wishes, outside.host, outside.clock)
         self.gateway.alarms = plane.alarms.active
         rules = RuleWork(plane.rules.status, self.site.parse)
         plant = PlantWork(ledger, plane.table, plane.writes, plane.devices, plane.alarms, rules)
@@ -107,7 +111,9 @@ class ControlRoom:
 
     async def run(self) -> None:
         """Follow the engine until cancelled."""
-        await self.reconciler.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.engine.run(), name="engine-watch")
+            group.create_task(self.reconciler.run(), name="reconciler")
 
     async def stop(self) -> None:
         """Stop jobs; they go on at the next start."""

@@ -65,6 +65,10 @@ class DockerEngine:
         """Let the threads go."""
         self._client.close()
 
+    async def ping(self) -> None:
+        """Return when the engine answers."""
+        await self._client.call("asking the engine whether it is there", lambda c: c.ping())
+
     async def info(self) -> EngineInfo:
         """Facts about the engine."""
         return await self._client.call("asking the engine for facts", lambda c: read_info(c.info(), c.api_version))

@@ -158,7 +158,7 @@ async def test_stop_holds_over_an_agent_restart_and_start_runs_it_again(rig: Rig
     await rig.job(await rig.send("app.stop", instance="pump"))
     assert rig.serving() == []
     await rig.restart()
-    await rig.until(lambda: rig.room.reconciler.engine_up, "the engine")
+    await rig.until(lambda: rig.room.reconciler.listed, "the engine")
     summary = rig.room.views.summary("pump")
     assert (summary["phase"], summary["message"]) == ("held", "stopped by test")
     await rig.job(await rig.send("app.start", instance="pump"))
@@ -223,6 +223,6 @@ async def test_containers_of_a_lost_state_file_are_left_alone(rig: Rig, tmp_path
     for file in tmp_path.glob("state.db*"):
         file.unlink()
     await rig.start()
-    await rig.until(lambda: rig.room.reconciler.engine_up, "the engine")
+    await rig.until(lambda: rig.room.reconciler.listed, "the engine")
     await rig.until(lambda: not rig.room.reconciler._tasks, "its first look")
     assert [c.state for c in rig.engine.find("pump", "main")] == [RunState.RUNNING]

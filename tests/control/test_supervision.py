@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from agent.domain.container import Restart
+from agent.errors import Unreachable
 from tests.control.rig import Rig, manifest, running
 
 ALARM = "app:pump/main/crash_loop"
@@ -77,10 +79,34 @@ async def test_a_loop_ends_with_a_stop_and_its_alarm_with_it(rig: Rig) -> None:
 async def test_killing_the_agent_restarts_nothing(rig: Rig) -> None:
     before = rig.engine.find("pump", "main")[0]
     await rig.restart()
-    await rig.until(lambda: rig.room.reconciler.engine_up, "the engine")
+    await rig.until(lambda: rig.room.reconciler.listed, "the engine")
     await rig.until(lambda: "pump" in rig.room.reconciler.observed, "its adoption")
     after = rig.engine.find("pump", "main")[0]
     assert (after.id, after.started_at, after.live) == (before.id, before.started_at, before.live)
+
+
+async def test_an_engine_that_does_not_answer_is_one_alarm_until_it_does(rig: Rig) -> None:
+    watch = rig.room.engine
+    rig.engine.drop()
+    task = asyncio.create_task(watch.run(0.02))
+    await rig.until(lambda: "engine/unreachable" in rig.plane.alarms.standing, "the alarm")
+    assert not watch.up
+    rig.engine.restore()
+    await rig.until(lambda: watch.up and rig.plane.alarms.standing == {}, "its end")
+    assert rig.plane.alarms.raised == ["engine/unreachable"]
+    task.cancel()
+
+
+async def test_a_lost_bridge_is_named_in_one_alarm_and_tried_again(rig: Rig) -> None:
+    lost = Unreachable("engine.bridge_missing", "could not find bridge docker0", hint="restart the engine")
+    rig.engine.fail_next("start", lost, times=2)
+    await rig.send("app.stop", instance="pump")
+    await rig.until(lambda: not rig.serving(), "its stop")
+    reply = await rig.send("app.start", instance="pump")
+    await rig.until(lambda: "engine/bridge_missing" in rig.plane.alarms.standing, "the alarm")
+    await rig.job(reply)
+    await rig.until(lambda: rig.plane.alarms.standing == {}, "its end")
+    assert rig.plane.alarms.raised == ["engine/bridge_missing"]
 
 
 async def test_the_engine_going_away_and_coming_back_is_followed(rig: Rig) -> None:

@@ -63,6 +63,10 @@ class FakeEngine:
 
     # -- agent.ports.Engine -------------------------------------------------------------------------------------
 
+    async def ping(self) -> None:
+        """Return, or raise while `drop` holds."""
+        await self._call("ping", "")
+
     async def info(self) -> EngineInfo:
         """Facts of a small gateway."""
         await self._call("info", "")

@@ -1,0 +1,55 @@
+"""How the container engine itself is: whether it answers, and the troubles of its own that people must mend."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from agent.control.supervisor import Alarms
+from agent.domain.alarm import Severity
+from agent.errors import GatewayError
+from agent.ports import Engine
+
+PING_S = 15.0
+SOURCE = "engine"
+UNREACHABLE = "unreachable"
+TROUBLES: Mapping[str, Severity] = {
+    "engine.bridge_missing": Severity.MAJOR,
+    "engine.no_space": Severity.MAJOR,
+    "engine.host_rule": Severity.MAJOR,
+}
+"""Errors of steps that are the engine's or the host's own trouble, whatever APP met them."""
+
+
+class EngineWatch:
+    """`errors` gives each instance's present error; `look` is called whenever one may have changed."""
+
+    def __init__(self, engine: Engine, alarms: Alarms, errors: Callable[[], Mapping[str, GatewayError]]) -> None:
+        self._engine = engine
+        self._alarms = alarms
+        self._errors = errors
+        self._standing: set[str] = set()
+        self.up = False
+
+    async def run(self, every_s: float = PING_S) -> None:
+        """Ask the engine now and then whether it is there, for ever."""
+        while True:
+            try:
+                await self._engine.ping()
+            except GatewayError as error:
+                self.up = False
+                message = f"{error}; what runs goes on running, nothing can be changed"
+                self._alarms.raise_alarm(SOURCE, UNREACHABLE, Severity.MAJOR, message)
+            else:
+                self.up = True
+                self._alarms.clear_alarm(SOURCE, UNREACHABLE)
+            await asyncio.sleep(every_s)
+
+    def look(self, _instance: str) -> None:
+        """Raise an alarm for each trouble that some instance meets now, and clear those that none does."""
+        met = {error.code: error for error in self._errors().values() if error.code in TROUBLES}
+        for code, error in met.items():
+            self._alarms.raise_alarm(SOURCE, code.removeprefix("engine."), TROUBLES[code], str(error))
+        for code in self._standing - met.keys():
+            self._alarms.clear_alarm(SOURCE, code.removeprefix("engine."))
+        self._standing = set(met)
