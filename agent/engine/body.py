@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from agent.domain.container import ContainerSpec, Healthcheck, Live, Mount, NetworkSpec, PublishedPort
+from agent.domain.container import (
+    LABEL_APP,
+    LABEL_GATEWAY,
+    ContainerSpec,
+    Healthcheck,
+    Live,
+    Mount,
+    NetworkSpec,
+    PublishedPort,
+)
 
 NO_DNS = "192.0.2.1"
 """An address nobody has (TEST-NET-1): given as the resolver of isolated containers, since engines before 25 forward
@@ -35,8 +44,8 @@ def create_body(spec: ContainerSpec, *, isolated: bool = False) -> dict[str, Any
         body["StopSignal"] = spec.stop_signal
     if spec.healthcheck is not None:
         body["Healthcheck"] = _healthcheck(spec.healthcheck)
-    if spec.ports:
-        body["ExposedPorts"] = {_port_key(port): {} for port in spec.ports}
+    if exposed := {*spec.expose, *(_port_key(port) for port in spec.ports)}:
+        body["ExposedPorts"] = {port: {} for port in sorted(exposed)}
     if spec.network != "none":
         body["NetworkingConfig"] = {"EndpointsConfig": {spec.network: {"Aliases": list(spec.aliases)}}}
     if isolated:
@@ -83,7 +92,7 @@ def _host_config(spec: ContainerSpec) -> dict[str, Any]:
         "SecurityOpt": ["no-new-privileges:true"] if spec.no_new_privileges else [],
         "Tmpfs": dict(spec.tmpfs),
         "Mounts": [_mount(mount, spec) for mount in spec.mounts],
-        "LogConfig": {"Type": "json-file", "Config": dict(spec.log_options)},
+        "LogConfig": {"Type": spec.log_driver, "Config": dict(spec.log_options)},
         "RestartPolicy": _restart(live),
         "Memory": live.mem_bytes,
         # Equal means: no swap on top. Without swap accounting the kernel only makes the engine warn.
@@ -110,9 +119,7 @@ def _mount(mount: Mount, spec: ContainerSpec) -> dict[str, Any]:
     }
     if mount.kind == "volume":
         # Should the volume have vanished, the engine makes it anew: then labelled as ours.
-        body["VolumeOptions"] = {
-            "Labels": {k: v for k, v in spec.all_labels().items() if k in ("ec.gateway", "ec.app")}
-        }
+        body["VolumeOptions"] = {"Labels": {LABEL_GATEWAY: spec.gateway, LABEL_APP: spec.instance}}
     return body
 
 

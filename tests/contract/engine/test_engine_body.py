@@ -57,6 +57,9 @@ async def test_everything_the_spec_says_reaches_the_container(real: RealRig, tmp
         network=network,
         aliases=("pump-main",),
         ports=(PublishedPort(8080, port, "127.0.0.1"),),
+        expose=("9100/tcp", "9100/udp"),
+        log_driver="local",
+        log_options=(("max-file", "2"), ("max-size", "64k")),
         extra_hosts=("meter:198.51.100.7",),
         healthcheck=Healthcheck(("CMD", "true"), 5.0, 1.5, 4, 2.0),
         stop_signal="SIGINT",
@@ -76,6 +79,8 @@ async def test_everything_the_spec_says_reaches_the_container(real: RealRig, tmp
     assert config["Healthcheck"] == {
         "Test": ["CMD", "true"], "Interval": 5 * 10**9, "Timeout": 1_500_000_000, "StartPeriod": 2 * 10**9, "Retries": 4,
     }  # fmt: skip
+    assert set(config["ExposedPorts"]) == {"8080/tcp", "9100/tcp", "9100/udp"}
+    assert host["LogConfig"] == {"Type": "local", "Config": {"max-file": "2", "max-size": "64k"}}
     assert host["PortBindings"] == {"8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(port)}]}
     assert host["Ulimits"] == [{"Name": "nofile", "Hard": 512, "Soft": 256}]
     assert (host["ShmSize"], host["ExtraHosts"]) == (1024 * 1024, ["meter:198.51.100.7"])
