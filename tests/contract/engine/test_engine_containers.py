@@ -155,6 +155,8 @@ async def test_an_engine_that_is_away_is_unreachable_and_comes_back(rig: Rig) ->
     with pytest.raises(Unreachable) as caught:
         await rig.engine.containers()
     assert caught.value.code == "engine.unreachable"
+    with pytest.raises(Unreachable):
+        await rig.engine.ping()
     await rig.restore()
     assert (await state_of(rig, state.id)).started_at == state.started_at
 
