@@ -1,166 +1,187 @@
 """Sample -> rule -> actuator through the eSDK: from the producer's send to the actuator's read.
 
-Three processes: the agent's data plane with its sockets and an outbox on disk, a producer that sends one sample a
-request, an actuator that reads its command stream. Every sample makes the rule act: a write and an event.
-``python -m tests.bench.rule_path [--rate 1000] [--seconds 10] [--sdk]``
+The agent's own process, and two APPs in containers without a network: a producer that sends one sample a request, a
+driver that reads its command stream and answers each command. Every sample makes the rule act: a write, and an event
+that the outbox commits. The baseline carries the same samples at the same rate through mosquitto: publish -> a
+program that compares and publishes -> subscriber. Rounds of both alternate.
+
+``python -m tests.bench.rule_path [--rounds 3] [--rate 1000] [--seconds 6]``
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-import multiprocessing
-import tempfile
-import time
-from multiprocessing.synchronize import Event
+import os
+import signal
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
-WARM_UP = 200
-PRODUCER, ACTUATOR = "producer", "actuator"
-Queue = Any  # multiprocessing.Queue of lists of nanoseconds
+from deploy.lab import Broker, Pki
+from deploy.lab.engine import docker
+from deploy.lab.process import Child, wait_until
+from tests.bench import path_clients
+from tests.bench.figures import Figure, figure
+from tests.bench.gateway import BenchGateway, one_service
 
-
-def serve(root: Path, ready: Event, done: Event, out: Queue) -> None:
-    """The agent's part."""
-    asyncio.run(_serve(root, ready, done, out))
-
-
-async def _serve(root: Path, ready: Event, done: Event, out: Queue) -> None:
-    from agent.data.plane import make_plane
-    from agent.domain.appview import AppView
-    from agent.domain.grants import Grants
-    from agent.domain.rule import EventAction, RuleConfig, WriteAction
-    from agent.domain.sample import DeviceConfig, PointConfig
-    from agent.esdk.applog import AppLogs
-    from agent.esdk.desk import UplinkDesk
-    from agent.esdk.services import EsdkServices
-    from agent.esdk.sockets import Sockets
-    from agent.host.clock import SystemClock
-    from agent.store.outbox import SqliteOutbox
-    from tests.fakes.esdk_gateway import AnyProcess, FakeHost
-    from tests.fakes.outbox import FakeAlarmStore
-
-    clock = SystemClock(0)
-    store = SqliteOutbox(root / "outbox.db", 256 * 1024 * 1024)
-    await store.open()
-    plane = make_plane(store, FakeAlarmStore(), clock)
-    valve = PointConfig("out/valve", "out", ACTUATOR, "int", writable=True)
-    rule = RuleConfig(
-        "bench", (("x", f"{PRODUCER}/x"),), "x.value > 0.5",
-        then=(WriteAction("out/valve", 1), EventAction("high", {"limit": 0.5})),
-        otherwise=(WriteAction("out/valve", 0), EventAction("low", {"limit": 0.5})),
-    )  # fmt: skip
-    await plane.start()
-    plane.table.set_publishers({PRODUCER: (f"{PRODUCER}/#",)})
-    plane.configure([DeviceConfig("out", ACTUATOR, points=(valve,))], (), [rule])
-    logs = AppLogs(root / "logs")
-    services = EsdkServices(
-        plane.ingest, plane.table, plane.streams, plane.writes, plane.alarms, plane.devices,
-        UplinkDesk(plane.outbox.add, clock), FakeHost(), clock, logs,
-    )  # fmt: skip
-    sockets = Sockets(root, services, AnyProcess())
-    await sockets.open(AppView(PRODUCER, "", "", ("main",), Grants(points_publish=(f"{PRODUCER}/#",))))
-    await sockets.open(AppView(ACTUATOR, "", "", ("main",)))
-    ready.set()
-    cpu_s = time.process_time()
-    await asyncio.to_thread(done.wait)
-    cpu_s = time.process_time() - cpu_s
-    await sockets.close_all()
-    await logs.close()
-    await plane.close()
-    depth = await store.depth()
-    await store.close()
-    out.put({"records": sum(depth["records"].values()), "cpu_s": cpu_s})
+WARM_UP = 500
+PROGRAM = Path(path_clients.__file__)
+FILES = {
+    "devices.d/bench.yaml": """\
+devices:
+  out: {driver: actuator, points: {valve: {type: int, write: {min: 0, max: 1}}}}
+""",
+    "rules.d/bench.yaml": """\
+rules:
+  bench:
+    inputs: {x: producer/x}
+    when: x.value > 0.5
+    then:
+      - write: {point: out/valve, value: 1}
+      - event: {name: high, data: {limit: 0.5}}
+    else:
+      - write: {point: out/valve, value: 0}
+      - event: {name: low, data: {limit: 0.5}}
+""",
+}
 
 
-def actuate(path: str, count: int, ready: Event, out: Queue) -> None:
-    """Read the command stream; note when each command was read."""
-    from ecsdk.wire import Connection
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How much of it. `count` samples are measured after a warm-up."""
 
-    connection = Connection(path, 10.0)
-    connection.ask("GET", "/v1/commands/stream", None)
-    connection.read_head()
-    ready.set()
+    rate: int = 1000
+    seconds: float = 6.0
+    rounds: int = 3
+
+    @property
+    def count(self) -> int:
+        """Samples of one round, the warm-up included."""
+        return int(self.rate * self.seconds) + WARM_UP
+
+
+@dataclass(frozen=True, slots=True)
+class Delays:
+    """One round, in ms."""
+
+    p50: float
+    p99: float
+    worst: float
+    per_s: float
+
+
+def measure_rule_path(load: Load | None = None) -> list[Figure]:
+    """`rule.*`: medians over the rounds."""
+    ours, brokers, _ = run_rounds(load or Load())
+    return [
+        figure("rule.latency_p50_ms", _median(ours, lambda d: d.p50), "ms", _median(brokers, lambda d: d.p50)),
+        figure("rule.latency_p99_ms", _median(ours, lambda d: d.p99), "ms", _median(brokers, lambda d: d.p99)),
+    ]
+
+
+def run_rounds(load: Load) -> tuple[list[Delays], list[Delays], int]:
+    """The rounds through the agent, those through mosquitto, and how many events the outbox holds at the end."""
+    ours: list[Delays] = []
+    brokers: list[Delays] = []
+    with BenchGateway(FILES) as gateway, _plain_broker(gateway.root) as port:
+        actuator = _install(gateway, "actuator", ["actuate", str(load.count), str(load.rounds)], [])
+        producer = _install(
+            gateway, "producer", ["produce", str(load.count), str(load.rate), str(load.rounds)], ["producer/#"]
+        )
+        for number in range(load.rounds):
+            _wait_for(producer, "ready", number + 1)
+            docker("kill", "--signal", "USR1", producer)
+            _wait_for(producer, "end", number + 1, load.seconds * 4 + 30)
+            _wait_for(actuator, "end", number + 1)
+            sent, got = (_times(docker("logs", each), number) for each in (producer, actuator))
+            ours.append(_delays(sent, got))
+            brokers.append(_run_broker(gateway.root / f"mqtt-{number}", port, load))
+        stored = gateway.command("uplink.status")
+    return ours, brokers, sum(stored["records"].values())
+
+
+def _install(gateway: BenchGateway, instance: str, words: list[str], publish: list[str]) -> str:
+    """A client in a container; its id once it has proved itself."""
+    command = ["python3", "-c", PROGRAM.read_text().replace("$", "$$"), *words]
+    permissions = {"points": {"publish": publish}} if publish else None
+    gateway.finish(gateway.install(instance, one_service(instance, "ec/python:3", command, permissions=permissions)))
+    container = gateway.container(instance)
+    _wait_for(container, "ready", 1)
+    return container
+
+
+def _wait_for(container: str, word: str, times: int, within_s: float = 30.0) -> None:
+    wait_until(
+        lambda: docker("logs", "--tail", "2000", container).split().count(word) >= times,
+        f"{container[:12]} says {word} for the {times}. time",
+        within_s,
+    )
+
+
+@contextmanager
+def _plain_broker(root: Path) -> Iterator[int]:
+    with Broker(root / "broker", Pki(root / "pki"), plain=True) as broker:
+        assert broker.plain_port is not None
+        yield broker.plain_port
+
+
+def _run_broker(folder: Path, port: int, load: Load) -> Delays:
+    """One round through mosquitto, by three processes."""
+    count = str(load.count)
+
+    def client(*words: str) -> Child:
+        return Child(words[0], [sys.executable, str(PROGRAM), *words], folder / words[0])
+
+    with (
+        client("actuate-by-broker", str(port), count) as actuator,
+        client("decide-by-broker", str(port), count) as rule,
+        client("produce-by-broker", str(port), count, str(load.rate)) as producer,
+    ):
+        for each in (actuator, rule, producer):
+            wait_until(lambda each=each: "ready" in each.log.read_text(), f"{each.name} is ready", 20, child=each)  # type: ignore[misc]
+        os.kill(producer.pid, signal.SIGUSR1)
+        producer.wait(load.seconds * 4 + 30)
+        actuator.wait(30)
+        return _delays(_times(producer.log.read_text(), 0), _times(actuator.log.read_text(), 0))
+
+
+def _times(text: str, number: int) -> list[int]:
+    """The times of one round, in ns."""
     times: list[int] = []
-    for frame in connection.frames(10.0):
-        if frame.startswith(b"event: command"):
-            times.append(time.monotonic_ns())
-            if len(times) == count:
-                break
-    out.put(times)
+    for line in text.split("end\n")[number].splitlines():
+        if line and line[0].isdigit():
+            times += accumulate(int(word) for word in line.split())
+    return times
 
 
-def produce(path: str, count: int, rate: float, sdk: bool, out: Queue) -> None:
-    """Send one sample a request at a steady rate; note when each was sent."""
-    from ecsdk import Client
-    from ecsdk.wire import Connection
-
-    client, connection = Client(path), Connection(path, 10.0)
-    bodies = [b'{"p":"producer/x","v":0.0}', b'{"p":"producer/x","v":1.0}']
-    times: list[int] = []
-    due_ns = time.monotonic_ns()
-    step_ns = int(1e9 / rate)
-    for number in range(count):
-        due_ns += step_ns
-        while (wait_ns := due_ns - time.monotonic_ns()) > 0:
-            time.sleep(wait_ns / 1e9)
-        times.append(time.monotonic_ns())
-        if sdk:
-            client.points.send([(f"{PRODUCER}/x", float((number + 1) % 2))])
-        else:
-            status, _, _ = connection.exchange("POST", "/v1/points", bodies[(number + 1) % 2])
-            assert status == 200
-    out.put(times)
+def _delays(sent: list[int], got: list[int]) -> Delays:
+    assert len(sent) == len(got) > WARM_UP, f"{len(sent)} samples were sent, {len(got)} commands were read"
+    delays = sorted((b - a) / 1e6 for a, b in list(zip(sent, got, strict=True))[WARM_UP:])
+    per_s = (len(delays) - 1) / ((sent[-1] - sent[WARM_UP]) / 1e9)
+    return Delays(delays[len(delays) // 2], delays[len(delays) * 99 // 100], delays[-1], per_s)
 
 
-def measure(*, rate: float = 1000.0, seconds: float = 10.0, sdk: bool = False) -> dict[str, float]:
-    """Run it once; milliseconds."""
-    context = multiprocessing.get_context("spawn")
-    count = int(rate * seconds) + WARM_UP
-    with tempfile.TemporaryDirectory(prefix="ec") as folder:
-        root = Path(folder)
-        serving, listening, done = context.Event(), context.Event(), context.Event()
-        sent, got, served = context.Queue(), context.Queue(), context.Queue()
-        agent = context.Process(target=serve, args=(root, serving, done, served))
-        agent.start()
-        assert serving.wait(30), "the agent did not start"
-        path = {name: str(root / name / "esdk.sock") for name in (PRODUCER, ACTUATOR)}
-        actuator = context.Process(target=actuate, args=(path[ACTUATOR], count, listening, got))
-        actuator.start()
-        assert listening.wait(30), "the actuator did not connect"
-        producer = context.Process(target=produce, args=(path[PRODUCER], count, rate, sdk, sent))
-        producer.start()
-        sent_ns, got_ns = sent.get(timeout=seconds * 5 + 60), got.get(timeout=60)
-        done.set()
-        after = served.get(timeout=60)
-        for process in (agent, actuator, producer):
-            process.join(10)
-    assert len(sent_ns) == len(got_ns) == count
-    delays_ms = sorted((b - a) / 1e6 for a, b in list(zip(sent_ns, got_ns, strict=True))[WARM_UP:])
-    took_s = (sent_ns[-1] - sent_ns[WARM_UP]) / 1e9
-    return {
-        "count": len(delays_ms),
-        "per_s": (count - WARM_UP - 1) / took_s,
-        "p50_ms": delays_ms[len(delays_ms) // 2],
-        "p99_ms": delays_ms[len(delays_ms) * 99 // 100],
-        "p999_ms": delays_ms[len(delays_ms) * 999 // 1000],
-        "max_ms": delays_ms[-1],
-        "records_on_disk": after["records"],
-        "agent_cpu_s": after["cpu_s"],
-    }
+def _median(rounds: list[Delays], of: Callable[[Delays], float]) -> float:
+    return statistics.median(of(each) for each in rounds)
 
 
 def main() -> None:
-    """Print one measurement as JSON."""
+    """Print every round as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rate", type=float, default=1000.0)
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--sdk", action="store_true", help="the producer uses the SDK instead of a raw connection")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rate", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=6.0)
     options = parser.parse_args()
-    figures = measure(rate=options.rate, seconds=options.seconds, sdk=options.sdk)
-    print(json.dumps({name: round(value, 3) for name, value in figures.items()}))
+    ours, brokers, records = run_rounds(Load(options.rate, options.seconds, options.rounds))
+    for name, rounds in (("agent", ours), ("mosquitto", brokers)):
+        for each in rounds:
+            print(name, json.dumps({key: round(getattr(each, key), 3) for key in Delays.__slots__}))
+    print("events on disk", records)
 
 
 if __name__ == "__main__":
