@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,17 @@ async def test_a_late_command_is_refused_and_the_brokers_count_wins_over_the_clo
     assert (reply.code, "time to live passed" in reply.msg) == (408, True)
     in_time = Command("l2", "app.stop", {"instance": "a"}, Origin.CLOUD, ts_ms=now_ms - 60_000, ttl_s=30)
     assert (await rig.room.inbox.submit(in_time, expiry_left_s=5)).code == 404
+
+
+async def test_a_write_that_waited_at_the_broker_is_never_replayed(rig: Rig) -> None:
+    now_ms = int(time.time() * 1000)
+    params = {"point": "valve", "value": 1}
+    waited = Command("p1", "point.write", params, Origin.CLOUD, ts_ms=now_ms - 60_000, ttl_s=3600)
+    for id_, left in (("p1", None), ("p2", 3540)):
+        reply = await rig.room.inbox.submit(replace(waited, id=id_), expiry_left_s=left)
+        assert (reply.code, "waited 60 s" in reply.msg) == (408, True), reply
+    at_once = replace(waited, id="p3", ts_ms=now_ms)
+    assert (await rig.room.inbox.submit(at_once, expiry_left_s=3599)).code == 404
 
 
 async def test_another_owner_must_take_over_in_so_many_words(rig: Rig) -> None:
