@@ -33,10 +33,9 @@ Prepare = Callable[[Any], Awaitable[None]]
 Decide = Callable[[Command, Any], tuple[Change, Reply]]
 """Computes a change of the desired state and its reply; must not await."""
 
-NEEDS_SANE_CLOCK = frozenset({"point.write", "gateway.reboot"})
 ONLY_AT_ONCE = frozenset({"point.write", "gateway.reboot"})
 AT_ONCE_S = 10.0
-"""A write that waited longer, at the broker while the gateway was away, is never replayed."""
+"""A write that waited longer, at the broker while the gateway was away, is never replayed; nor with a wrong clock."""
 LIMIT_OPEN = 256
 
 
@@ -159,6 +158,8 @@ class Inbox:
         """The broker's own count of waiting time wins; without it the wall clock, and only while that is sane."""
         if command.origin is not Origin.CLOUD:
             return
+        if not self._clock.sane() and command.type in ONLY_AT_ONCE:
+            raise TooLate("command.clock", f"{command.type} is refused while the gateway's clock is wrong")
         age_s = (self._clock.now_ms() - command.ts_ms) / 1000 if command.ts_ms and self._clock.sane() else 0.0
         waited_s = age_s if expiry_left_s is None else command.ttl_s - expiry_left_s
         if command.type in ONLY_AT_ONCE and waited_s > AT_ONCE_S:
@@ -167,11 +168,7 @@ class Inbox:
                 f"{command.type} waited {waited_s:.0f} s and is not carried out after more than {AT_ONCE_S:g} s",
                 hint="send it again while the gateway is online",
             )
-        if expiry_left_s is not None and expiry_left_s > 0:
-            return
-        if not self._clock.sane():
-            if command.type in NEEDS_SANE_CLOCK:
-                raise TooLate("command.clock", f"{command.type} is refused while the gateway's clock is wrong")
+        if (expiry_left_s is not None and expiry_left_s > 0) or not self._clock.sane():
             return
         late_ms = self._clock.now_ms() - (command.ts_ms + int(command.ttl_s * 1000))
         if command.ts_ms and late_ms > 0:
