@@ -7,6 +7,7 @@ HTTP status and the exit code of the command line.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 
@@ -113,3 +114,16 @@ class NoSpace(GatewayError):
 
     status = 507
     retryable = True
+
+
+BY_STATUS: Mapping[int, type[GatewayError]] = {kind.status: kind for kind in GatewayError.__subclasses__()}
+
+
+def from_problem(status: int, problem: Mapping[str, Any]) -> GatewayError:
+    """The error that a problem document stands for, on the other side of a socket; its further fields go along."""
+    kind = BY_STATUS.get(status) or (Malformed if status < 500 else Failed)
+    code = str(problem.get("code") or f"agent.status_{status}")
+    message = str(problem.get("title") or f"the agent answered {status}")
+    known = ("code", "title", "message", "hint", "status")
+    fields = {key: value for key, value in problem.items() if key not in known}
+    return kind(code, message, hint=str(problem.get("hint") or ""), **fields)

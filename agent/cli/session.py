@@ -10,31 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.cli.screen import Screen
-from agent.errors import (
-    Busy,
-    Conflict,
-    Failed,
-    GatewayError,
-    Malformed,
-    NoSpace,
-    NotFound,
-    Refused,
-    TimedOut,
-    TooLarge,
-    TooLate,
-    Unauthorised,
-    Unreachable,
-)
+from agent.errors import Failed, GatewayError, Unreachable, from_problem
 
 if TYPE_CHECKING:
     from agent.http.client import UnixClient
 
-BY_STATUS: dict[int, type[GatewayError]] = {
-    kind.status: kind
-    for kind in (
-        Malformed, Unauthorised, Refused, NotFound, TooLate, Conflict, TooLarge, Busy, Failed, Unreachable, TimedOut, NoSpace,
-    )
-}  # fmt: skip
 FINAL = frozenset({"done", "failed", "rolled_back", "cancelled", "superseded"})
 """States after which nothing more happens to a job (`agent.domain.command.FINAL`, kept apart for the start-up time)."""
 ANSWER_S = 60.0
@@ -139,15 +119,7 @@ def finish(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def error_of(status: int, body: Mapping[str, Any]) -> GatewayError:
-    """The error a reply or a problem document stands for, with its hint and its list of problems."""
+    """The error that a refused command's reply (its problem is `data`) or a problem document by itself stands for."""
     data = body.get("data")
-    problem: dict[str, Any] = dict(data) if isinstance(data, Mapping) else {}
-    if not problem and "title" in body:
-        problem = dict(body)
-    message = str(problem.pop("title", "") or body.get("msg") or f"the agent answered {status}")
-    code = str(problem.pop("code", "") or f"agent.status_{status}")
-    hint = str(problem.pop("hint", ""))
-    for known in ("status", "message"):
-        problem.pop(known, None)
-    kind = BY_STATUS.get(status) or (Malformed if status < 500 else Failed)
-    return kind(code, message, hint=hint, **problem)
+    problem = data if isinstance(data, Mapping) else body if "title" in body else {}
+    return from_problem(status, {"title": body.get("msg"), **problem})

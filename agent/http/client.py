@@ -1,17 +1,22 @@
-"""A client for the gateway's own sockets, for the command line: standard library only, quick to import."""
+"""A client for the gateway's own sockets, for the command line: quick to import.
+
+It speaks as much of HTTP/1.1 as `agent.http.server` answers with: a length, or a stream that ends with the connection.
+`http.client` would do it too, but loads the e-mail parser and TLS, a third of what a start of `ecgw` takes.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import socket
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from agent.errors import GatewayError, TimedOut, Unreachable
+from agent.errors import GatewayError, TimedOut, Unreachable, from_problem
+
+MAX_LINE_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,27 +36,10 @@ class Event:
     id: str = ""
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path, timeout_s: float) -> None:
-        super().__init__("gateway", timeout=timeout_s)
-        self._path = path
-
-    def connect(self) -> None:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.settimeout(self.timeout)
-        try:
-            sock.connect(str(self._path))
-        except BaseException:
-            sock.close()
-            raise
-        self.sock = sock
-
-
 class UnixClient:
     """Sync requests over the Unix socket at `path`, one connection each.
 
-    Raises Unreachable when nobody listens and TimedOut after `timeout_s` without an answer. A problem document is an
-    answer like any other: look at `status`.
+    Raises Unreachable when nobody listens or the answer breaks off, and TimedOut after `timeout_s` without an answer.
     """
 
     def __init__(self, path: Path, timeout_s: float = 30.0) -> None:
@@ -59,44 +47,36 @@ class UnixClient:
         self._timeout_s = timeout_s
 
     def request(self, method: str, path: str, body: Any = None, *, timeout_s: float | None = None) -> Reply:
-        """Send one request; `body` goes as JSON."""
-        connection, response = self._ask(method, path, body, timeout_s or self._timeout_s)
-        try:
-            raw = response.read()
-        except (OSError, http.client.HTTPException) as error:
-            raise self._explain(error) from error
-        finally:
-            connection.close()
-        return Reply(response.status, _parse(raw, response.getheader("Content-Type", "")))
+        """Send one request; `body` goes as JSON. A problem document is an answer like any other: look at `status`."""
+        with self._exchange(method, path, body, timeout_s or self._timeout_s) as answer:
+            return answer.whole()
 
     def stream(self, path: str, *, silence_s: float = 60.0) -> Generator[Event, None, None]:
-        """The events of a stream until it ends. Raises TimedOut after `silence_s` without a byte, and the problem
-        as a GatewayError when the stream is refused."""
-        connection, response = self._ask("GET", path, None, silence_s)
-        try:
-            if response.status != 200:
-                raise _refusal(Reply(response.status, _parse(response.read(), "json")))
-            yield from _events(response)
-        except (OSError, http.client.HTTPException) as error:
-            raise self._explain(error) from error
-        finally:
-            connection.close()
+        """The events of a stream until it ends. Raises TimedOut after `silence_s` without a byte, and the error that
+        the problem stands for when the stream is refused."""
+        with self._exchange("GET", path, None, silence_s) as answer:
+            if answer.status != 200:
+                reply = answer.whole()
+                raise from_problem(reply.status, reply.body if isinstance(reply.body, dict) else {})
+            yield from answer.events()
 
-    def _ask(
-        self, method: str, path: str, body: Any, timeout_s: float
-    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-        connection = _UnixConnection(self._path, timeout_s)
-        payload = None if body is None else json.dumps(body).encode()
-        headers = {} if payload is None else {"Content-Type": "application/json"}
+    @contextlib.contextmanager
+    def _exchange(self, method: str, path: str, body: Any, timeout_s: float) -> Iterator[_Answer]:
+        payload = b"" if body is None else json.dumps(body).encode()
+        kind = "" if body is None else f"Content-Type: application/json\r\nContent-Length: {len(payload)}\r\n"
+        head = f"{method} {path} HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n{kind}\r\n"
         try:
-            with contextlib.suppress(BrokenPipeError):  # refused in mid-sentence: the answer says why
-                connection.request(method, path, payload, headers)
-            return connection, connection.getresponse()
-        except (OSError, http.client.HTTPException) as error:
-            connection.close()
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+                sock.settimeout(timeout_s)
+                sock.connect(str(self._path))
+                with contextlib.suppress(BrokenPipeError):  # refused in mid-sentence: the answer says why
+                    sock.sendall(head.encode("ascii") + payload)
+                with sock.makefile("rb") as incoming:
+                    yield _Answer(incoming)
+        except OSError as error:
             raise self._explain(error) from error
 
-    def _explain(self, error: Exception) -> GatewayError:
+    def _explain(self, error: OSError) -> GatewayError:
         if isinstance(error, TimeoutError):
             return TimedOut("client.timed_out", f"no answer at {self._path}", hint="is the gateway overloaded?")
         if isinstance(error, PermissionError):
@@ -106,44 +86,56 @@ class UnixClient:
         )
 
 
+class _Answer:
+    """An answer whose head has been read. Raises OSError for what breaks off or is no HTTP."""
+
+    def __init__(self, incoming: BinaryIO) -> None:
+        self._incoming = incoming
+        start = self._line().split(None, 2)
+        if len(start) < 2 or not start[0].startswith(b"HTTP/1.") or not start[1].isdigit():
+            raise ConnectionError("what answers speaks no HTTP")
+        self.status = int(start[1])
+        self._headers: dict[str, str] = {}
+        while line := self._line():
+            name, _, value = line.decode("latin-1").partition(":")
+            self._headers[name.lower()] = value.strip()
+
+    def whole(self) -> Reply:
+        """The answer with its body."""
+        size = int(self._headers.get("content-length", "0"))
+        raw = self._incoming.read(size)
+        if len(raw) < size:
+            raise ConnectionResetError("the answer broke off")
+        return Reply(self.status, _parse(raw, self._headers.get("content-type", "")))
+
+    def events(self) -> Iterator[Event]:
+        """The events of a stream, to its end."""
+        name, event_id, data = "message", "", list[str]()
+        for raw in self._incoming:
+            line = raw.decode("utf-8", "replace").rstrip("\r\n")
+            if not line:
+                if data:
+                    yield Event(name, _parse("\n".join(data).encode(), "json"), event_id)
+                name, event_id, data = "message", "", []
+                continue
+            field, _, value = line.partition(":")
+            value = value.removeprefix(" ")
+            if field == "event":
+                name = value
+            elif field == "id":
+                event_id = value
+            elif field == "data":
+                data.append(value)
+
+    def _line(self) -> bytes:
+        line = self._incoming.readline(MAX_LINE_BYTES)
+        if not line.endswith(b"\n"):
+            raise ConnectionResetError("the answer broke off")
+        return line.rstrip(b"\r\n")
+
+
 def _parse(raw: bytes, content_type: str) -> Any:
-    if "json" not in content_type:
-        return raw.decode("utf-8", "replace")
-    try:
-        return json.loads(raw)
-    except ValueError:
-        return raw.decode("utf-8", "replace")
-
-
-def _events(response: http.client.HTTPResponse) -> Iterator[Event]:
-    name, event_id, data = "message", "", list[str]()
-    for raw in response:
-        line = raw.decode("utf-8", "replace").rstrip("\r\n")
-        if not line:
-            if data:
-                yield Event(name, _parse("\n".join(data).encode(), "json"), event_id)
-            name, event_id, data = "message", "", []
-            continue
-        field, _, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if field == "event":
-            name = value
-        elif field == "id":
-            event_id = value
-        elif field == "data":
-            data.append(value)
-
-
-class RefusedError(GatewayError):
-    """What the other side said, as an error; `status` is its own."""
-
-    def __init__(self, status: int, body: Any) -> None:
-        known = body if isinstance(body, dict) else {}
-        super().__init__(
-            str(known.get("code", "client.refused")), str(known.get("title", body)), hint=str(known.get("hint", ""))
-        )
-        self.reply = Reply(status, body)
-
-
-def _refusal(reply: Reply) -> RefusedError:
-    return RefusedError(reply.status, reply.body)
+    if "json" in content_type:
+        with contextlib.suppress(ValueError):
+            return json.loads(raw)
+    return raw.decode("utf-8", "replace")

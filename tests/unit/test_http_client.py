@@ -9,8 +9,8 @@ from typing import TypeVar
 
 import pytest
 
-from agent.errors import TimedOut, Unreachable
-from agent.http.client import Event, RefusedError, UnixClient
+from agent.errors import Refused, TimedOut, Unreachable
+from agent.http.client import Event, UnixClient
 from tests.fakes.http_shop import Open, serving
 
 T = TypeVar("T")
@@ -49,9 +49,10 @@ async def test_a_stream_is_iterated_and_a_refused_one_raises(shop: Open) -> None
         return events
 
     assert await off(read) == [Event("tick", number, str(number)) for number in range(3)]
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(Refused) as caught:
         await off(next, client.stream("/refused"))
-    assert (caught.value.code, caught.value.reply.status) == ("shop.closed", 403)
+    assert (caught.value.code, caught.value.hint) == ("shop.closed", "come back tomorrow")
+    assert caught.value.fields["day"] == "sunday"
 
 
 async def test_nobody_there_is_unreachable_and_silence_is_timed_out(shop: Open, tmp_path: Path) -> None:
@@ -59,3 +60,24 @@ async def test_nobody_there_is_unreachable_and_silence_is_timed_out(shop: Open, 
         await off(UnixClient(tmp_path / "none.sock").request, "GET", "/")
     with pytest.raises(TimedOut):
         await off(UnixClient(shop.path).request, "GET", "/hold", timeout_s=0.1)
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"", "broke off"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{", "broke off"),
+        (b"HTTP/1.1 200 OK\r\nContent-Len", "broke off"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "speaks no HTTP"),
+    ],
+)
+async def test_an_answer_that_breaks_off_or_is_none_is_unreachable(raw: bytes, said: str, short_dir: Path) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(raw)
+        writer.close()
+
+    server = await asyncio.start_unix_server(answer, short_dir / "s")
+    async with server:
+        with pytest.raises(Unreachable, match=said):
+            await off(UnixClient(short_dir / "s").request, "GET", "/")
