@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from agent.data.alarms import AlarmBook
+from agent.data.owed import OwedWrites
 from agent.data.points import PointState, PointTable
 from agent.data.rule import RuleState, RunningRule
 from agent.data.timers import Timers
@@ -45,6 +46,8 @@ class RuleEngine:
         self._rules: dict[str, RunningRule] = {}
         self._absent: dict[str, PointState] = {}
         self._failing: set[str] = set()
+        self._owed = OwedWrites(self._write_again, table.owner, timers)
+        writes.on_attached.append(self._owed.on_attached)
         table.on_configured.append(self._attach)
         table.on_removed.append(self._detach)
 
@@ -64,6 +67,7 @@ class RuleEngine:
         for gone in before.values():
             gone.close()
             self._failing.discard(gone.config.name)
+            self._owed.forget(gone.config.name)
         self._clear_orphans()
         self._mark_loops()
         for rule in self._rules.values():
@@ -108,6 +112,7 @@ class RuleEngine:
     def act(self, rule: RunningRule, actions: tuple[Action, ...], started_s: float) -> None:
         """Carry out every action; one that fails does not stop the others, and raises the rule's alarm."""
         failure = ""
+        self._owed.forget(rule.config.name)
         for action in actions:
             try:
                 self._act_once(rule, action, started_s)
@@ -116,9 +121,8 @@ class RuleEngine:
         name = rule.config.name
         if failure:
             self._fail(rule, failure)
-        elif actions and name in self._failing:
-            self._failing.discard(name)
-            self._alarms.clear_alarm(f"rule:{name}", ACTION)
+        elif actions:
+            self._recover(name)
 
     def report_error(self, rule: RunningRule, error: str) -> None:
         """One alarm for each spell of errors, however many samples it lasts."""
@@ -179,10 +183,7 @@ class RuleEngine:
     def _act_once(self, rule: RunningRule, action: Action, started_s: float) -> None:
         name = rule.config.name
         if isinstance(action, WriteAction):
-            self._writes.post(
-                action.point, action.value, f"rule:{name}", started_s=started_s,
-                delivered=rule.latency.record, on_failed=partial(self._fail, rule),
-            )  # fmt: skip
+            self._write(rule, action, started_s, rule.latency.record)
         elif isinstance(action, AlarmAction):
             message = action.message or f"{name}: {rule.config.when}"
             self._alarms.raise_alarm(f"rule:{name}", action.code, action.severity, message)
@@ -194,6 +195,52 @@ class RuleEngine:
                 "data": dict(action.data), "priority": action.priority.value,
             }  # fmt: skip
             self._send(OutRecord(action.priority, "event", msgspec.json.encode(body)))
+
+    def _write(
+        self, rule: RunningRule, action: WriteAction, started_s: float,
+        delivered: Callable[[float], None] | None = None, on_done: Callable[[], None] | None = None,
+    ) -> None:  # fmt: skip
+        self._owed.replaced(action.point)
+        try:
+            self._writes.post(
+                action.point, action.value, f"rule:{rule.config.name}", started_s=started_s,
+                delivered=delivered, on_failed=partial(self._lost, rule, action), on_done=on_done,
+            )  # fmt: skip
+        except GatewayError as error:
+            if error.retryable:
+                self._owed.owe(rule.config.name, action)
+            raise
+
+    def _lost(self, rule: RunningRule, action: WriteAction, message: str) -> None:
+        """The owner was handed a write and it failed there."""
+        if self._means(rule, action):
+            self._owed.owe(rule.config.name, action)
+        self._fail(rule, message)
+
+    def _write_again(self, name: str, action: WriteAction) -> bool:
+        rule = self._rules.get(name)
+        if rule is None or not self._means(rule, action):
+            return False
+        try:
+            self._write(rule, action, self.now_s(), on_done=partial(self._made_good, name))
+        except GatewayError as error:
+            self._fail(rule, str(error))
+        return True
+
+    def _means(self, rule: RunningRule, action: WriteAction) -> bool:
+        """Whether the rule, where it stands now, still wants this write."""
+        if rule.state is RuleState.STOPPED or self._rules.get(rule.config.name) is not rule:
+            return False
+        return action in (rule.config.then if rule.state is RuleState.ACTIVE else rule.config.otherwise)
+
+    def _made_good(self, name: str) -> None:
+        self._owed.arrived()
+        self._recover(name)
+
+    def _recover(self, name: str) -> None:
+        if name in self._failing:
+            self._failing.discard(name)
+            self._alarms.clear_alarm(f"rule:{name}", ACTION)
 
     def _fail(self, rule: RunningRule, message: str) -> None:
         name = rule.config.name

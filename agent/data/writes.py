@@ -40,6 +40,7 @@ class _Pending:
     instance: str
     future: asyncio.Future[tuple[bool, str]] | None
     on_failed: Callable[[str], None] | None = None
+    on_done: Callable[[], None] | None = None
 
 
 @dataclass(slots=True)
@@ -65,6 +66,7 @@ class WriteHub:
 
     def __init__(self, table: PointTable, clock: Clock, *, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         self.counts = WriteCounts()
+        self.on_attached: list[Callable[[str], None]] = []
         self._table = table
         self._clock = clock
         self._answer_timeout_s = answer_timeout_s
@@ -80,6 +82,8 @@ class WriteHub:
         stream = self._streams[instance] = CommandStream(instance, self._clock)
         if old is not None:
             old.end()
+        for tell in self.on_attached:
+            tell(instance)
         return stream
 
     def detach(self, stream: CommandStream) -> None:
@@ -129,14 +133,15 @@ class WriteHub:
     def post(
         self, point: str, value: Scalar, who: str, *, started_s: float,
         delivered: Callable[[float], None] | None = None, on_failed: Callable[[str], None] | None = None,
+        on_done: Callable[[], None] | None = None,
     ) -> str:  # fmt: skip
-        """Write and do not wait (a rule). Raises like `write`; what the APP answers later goes to `on_failed`.
+        """Write and do not wait (a rule). Raises like `write`; what the APP answers later goes to `on_failed` or `on_done`.
 
         `started_s` is the monotonic time of the sample that caused it; `delivered` gets the seconds until the owner
         was handed the command.
         """
         self.counts.posted += 1
-        return self._dispatch(point, value, "rule", who, started_s, delivered, None, on_failed).id
+        return self._dispatch(point, value, "rule", who, started_s, delivered, None, on_failed, on_done).id
 
     def answer(self, instance: str, command_id: str, ok: bool, message: str = "") -> None:
         """The APP's word on a command. NotFound: not waiting for that one (unknown, somebody else's or too late)."""
@@ -151,7 +156,7 @@ class WriteHub:
     def _dispatch(
         self, point: str, value: Scalar, origin: str, who: str, started_s: float,
         delivered: Callable[[float], None] | None, future: asyncio.Future[tuple[bool, str]] | None,
-        on_failed: Callable[[str], None] | None,
+        on_failed: Callable[[str], None] | None, on_done: Callable[[], None] | None = None,
     ) -> AppCommand:  # fmt: skip
         state, value = self.check(point, value)
         stream = self._streams.get(state.owner)
@@ -169,7 +174,7 @@ class WriteHub:
         if len(self._pending) >= MAX_PENDING:
             self._settle(next(iter(self._pending)), ok=False, message="too many writes wait for an answer")
             self.counts.unanswered += 1
-        self._pending[command.id] = _Pending(command, state.owner, future, on_failed)
+        self._pending[command.id] = _Pending(command, state.owner, future, on_failed, on_done)
         try:
             stream.put(command)
         except GatewayError:
@@ -226,6 +231,8 @@ class WriteHub:
         self.counts.failed += not ok
         if pending.future is not None and not pending.future.done():
             pending.future.set_result((ok, message or ("done" if ok else "failed")))
+        if ok and pending.on_done is not None:
+            pending.on_done()
         if not ok and pending.on_failed is not None:
             pending.on_failed(message or "the APP says it failed")
 

@@ -262,3 +262,53 @@ async def test_after_a_restart_an_alarm_that_stood_is_cleared_by_its_rule() -> N
     assert active(again) == ["rule:hot/too_hot"]
     again.feed("boiler/temp", 50.0)
     assert active(again) == []
+
+
+async def test_a_write_that_found_no_driver_is_made_as_soon_as_one_listens() -> None:
+    rig = Rig().configure(HOT)
+    rig.feed("boiler/temp", 101.0)
+    assert "rule:hot/rule.action" in active(rig)
+    commands = rig.plane.writes.attach("modbus-1")
+    (command,) = commands.drain()
+    assert (command.point, command.value) == ("boiler/valve", 0)
+    rig.plane.writes.answer("modbus-1", command.id, True)
+    assert active(rig) == ["rule:hot/too_hot"]
+
+
+async def test_a_lost_write_of_a_state_that_the_rule_has_left_is_never_made() -> None:
+    rig = Rig().configure(HOT)
+    rig.feed("boiler/temp", 101.0, 50.0)
+    assert taken(rig.plane.writes.attach("modbus-1")) == [("boiler/valve", 50)]
+
+
+async def test_a_write_that_failed_at_the_device_is_made_again_with_growing_pauses() -> None:
+    rig, commands = await start(HOT)
+    rig.feed("boiler/temp", 101.0)
+    made: list[int] = []
+    waiting = commands.drain()
+    for pause_s in (0.9, 0.2, 1.9, 0.2, 3.9, 0.2):
+        for command in waiting:
+            rig.plane.writes.answer("modbus-1", command.id, False, "the device is away")
+        rig.timers.advance(pause_s)
+        waiting = commands.drain()
+        made.append(len(waiting))
+    assert made == [0, 1, 0, 1, 0, 1]
+    assert active(rig).count("rule:hot/rule.action") == 1
+    rig.plane.writes.answer("modbus-1", waiting[0].id, True)
+    rig.timers.advance(120)
+    assert taken(commands) == []
+    assert active(rig) == ["rule:hot/too_hot"]
+
+
+async def test_a_write_that_will_never_be_allowed_is_not_made_again() -> None:
+    rig, commands = await start(replace(HOT, then=(WriteAction("boiler/valve", 101),)))
+    rig.feed("boiler/temp", 101.0)
+    rig.timers.advance(120)
+    assert taken(commands) == []
+
+
+async def test_a_write_owed_by_a_rule_that_was_taken_away_is_forgotten() -> None:
+    rig = Rig().configure(HOT)
+    rig.feed("boiler/temp", 101.0)
+    rig.configure()
+    assert taken(rig.plane.writes.attach("modbus-1")) == []
