@@ -18,8 +18,10 @@ SURGES = 15
 
 def show(stage: Stage, account: Account) -> None:
     """Away, and back."""
+    # An alarm that came and went often stands a little longer; the one below shall be a new one.
+    account.wait(lambda: not stage.agent.ask("alarm", "list") or None, "ecgw alarm list is empty", 60, every_s=0.5)
     before = runs(stage.gateway)
-    account.note("mosquitto is stopped")
+    account.note("no alarm is active; mosquitto is stopped")
     stage.broker.stop()
     stopped_s, since_ns = time.time(), time.monotonic_ns()
     account.wait(lambda: _uplink(stage)["connected"] is False or None, "ecgw uplink says that it is not connected", 20)
