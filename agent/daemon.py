@@ -82,10 +82,11 @@ class Daemon:
             self._host, clock, self._logs, self._use_of, settings.thresholds.as_mapping(),
         )  # fmt: skip
         self._sockets = Sockets(paths.sockets, services, self._verifier)
-        premises = Premises(settings.identity.id, settings.engine.prefix, settings.admission_policy())
+        premises = Premises(
+            settings.identity.id, settings.engine.prefix, settings.admission_policy(), settings.board.port_kinds
+        )
         outside = Outside(self._state, self._engine, images, self._sockets, self._host, clock, ContainerProber())
         self.room = ControlRoom(outside, premises, plane, paths.root, settings.supervision.restart_policy)
-        self.room.deployer.gateway_ports = settings.board.port_kinds
         self.room.gateway.uplink = outbox.status
         self.room.gateway.log = recent
         self.room.catalog.on_views(self._tell_publishers)

@@ -5,7 +5,6 @@ Pure computations on the ledger's state: each returns the change and the reply, 
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,6 +13,7 @@ from agent.control.catalog import read
 from agent.control.deploy import Deployer
 from agent.control.inbox import Decide
 from agent.control.ledger import Ledger
+from agent.control.runner import accepted, begin
 from agent.domain import transition
 from agent.domain.app import Desired, Trial, Wanted
 from agent.domain.command import Command, Job, JobState, Origin, Reply
@@ -51,7 +51,7 @@ class AppDecisions:
         job = self._job(command, "install", params.instance, params.model_dump(exclude={"instance", "take_over"}))
         self._check(command, params, job, None)
         desired = Desired(params.instance, command.origin, Wanted.RUNNING, job=job.id)
-        return Change(desired=(desired,), jobs=(job,)), _accepted(command, job)
+        return Change(desired=(desired,), jobs=(job,)), accepted(command, job)
 
     def upgrade(self, command: Command, params: Deploy) -> tuple[Change, Reply]:
         """Another release of an instance."""
@@ -104,7 +104,7 @@ class AppDecisions:
         job = self._job(command, "rollback", params.instance, {})
         base = replace(desired, wanted=Wanted.RUNNING, hold="", trial=Trial.PROVEN)
         after, moved = transition.adopt(base, job, desired.previous, needs_trial=True)
-        return Change(desired=(after,), jobs=(moved, *self._superseded(desired, job))), _accepted(command, job)
+        return Change(desired=(after,), jobs=(moved, *self._superseded(desired, job))), accepted(command, job)
 
     def remove(self, command: Command, params: Remove) -> tuple[Change, Reply]:
         """Take it away; its volumes only when asked."""
@@ -159,7 +159,7 @@ class AppDecisions:
 
     def _begin(self, command: Command, desired: Desired, job: Job) -> tuple[Change, Reply]:
         after = replace(desired, job=job.id)
-        return Change(desired=(after,), jobs=(job, *self._superseded(desired, job))), _accepted(command, job)
+        return Change(desired=(after,), jobs=(job, *self._superseded(desired, job))), accepted(command, job)
 
     def _settle(self, command: Command, desired: Desired, kind: str) -> tuple[Change, Reply]:
         """A change that needs no images: the reconciler ends the job once it is so."""
@@ -171,17 +171,4 @@ class AppDecisions:
         return (transition.supersede(old, by.id),) if old else ()
 
     def _job(self, command: Command, kind: str, instance: str, params: Mapping[str, Any]) -> Job:
-        return Job(
-            id=uuid.uuid4().hex[:12],
-            kind=kind,
-            instance=instance,
-            command_id=command.id,
-            state=JobState.WAITING,
-            created_ms=self._clock.now_ms(),
-            params=params,
-            origin=command.origin,
-        )
-
-
-def _accepted(command: Command, job: Job) -> Reply:
-    return Reply(command.id, 202, f"job {job.id} follows", job=job.id)
+        return begin(command, kind, instance, params, self._clock.now_ms())

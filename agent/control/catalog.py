@@ -32,11 +32,15 @@ class AppDoors(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Premises:
-    """Where this gateway puts things. `apps` is the folder under which an APP's own files lie."""
+    """What this gateway is to its APPs: its id, the prefix of its objects on the engine, its rules, its own ports.
+
+    `ports` maps each port's logical name to its kind; None: not known.
+    """
 
     gateway: str
     prefix: str
     policy: Policy
+    ports: Mapping[str, str] | None = None
 
 
 Viewer = Callable[[Mapping[str, AppView]], None]
@@ -46,18 +50,13 @@ class Catalog:
     """Releases by hash and specs by instance, remembered while their inputs stay the same."""
 
     def __init__(self, ledger: Ledger, premises: Premises, doors: AppDoors) -> None:
+        self.premises = premises
         self._ledger = ledger
-        self._premises = premises
         self._doors = doors
         self._releases: dict[str, Release] = {}
         self._specs: dict[str, tuple[Version, AppSpec]] = {}
         self._views: dict[str, AppView] = {}
         self._viewers: list[Viewer] = []
-
-    @property
-    def policy(self) -> Policy:
-        """The gateway's rules for APPs."""
-        return self._premises.policy
 
     @property
     def views(self) -> Mapping[str, AppView]:
@@ -108,12 +107,12 @@ class Catalog:
     def design(self, instance: str, release: Release, effective: Effective, folder: str = "") -> AppSpec:
         """What `release` becomes on this gateway under the name `instance`; Mistakes when its values do not fit."""
         place = Place(
-            gateway=self._premises.gateway,
-            prefix=self._premises.prefix,
+            gateway=self.premises.gateway,
+            prefix=self.premises.prefix,
             app_dir=folder,
             esdk_dir=str(self._doors.folder(instance)),
             subnet="",
-            policy=self._premises.policy,
+            policy=self.premises.policy,
         )
         spec, problems = instantiate(release, Site(instance, effective), place)
         if spec is None:

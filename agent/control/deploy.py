@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from agent.control.catalog import Catalog, layered, merged, read
@@ -27,8 +27,6 @@ from agent.domain.values import Effective
 from agent.errors import Conflict, GatewayError, Refused
 from agent.ports import EngineInfo, Images
 
-DEPLOYS = ("install", "upgrade", "configure")
-
 
 def refuse(problems: tuple[Problem, ...]) -> None:
     """Raise what admission found, if anything."""
@@ -38,15 +36,19 @@ def refuse(problems: tuple[Problem, ...]) -> None:
 
 
 class Deployer:
-    """The work of the job kinds install, upgrade and configure, up to the point where the reconciler takes over."""
+    """The work of the job kinds install, upgrade and configure, up to the point where the reconciler takes over.
 
-    def __init__(self, ledger: Ledger, catalog: Catalog, images: Images, engine_info: EngineInfo | None) -> None:
+    `engine_info` is what is known of the engine now; None before it was ever reached.
+    """
+
+    def __init__(
+        self, ledger: Ledger, catalog: Catalog, images: Images, engine_info: Callable[[], EngineInfo | None]
+    ) -> None:
         self._ledger = ledger
         self._catalog = catalog
         self._images = images
-        self.engine_info = engine_info
+        self._engine_info = engine_info
         self.site_layers: Mapping[str, Layer] = {}
-        self.gateway_ports: Mapping[str, str] | None = None
         self._here: set[str] = set()
 
     async def learn(self, params: Deploy) -> None:
@@ -54,7 +56,10 @@ class Deployer:
         for image in read(params.manifest, params.instance).images:
             self._here.discard(image)
             with contextlib.suppress(GatewayError):
-                if not allowed_registry(image, self._catalog.policy) and await self._images.find(image) is not None:
+                if (
+                    not allowed_registry(image, self._catalog.premises.policy)
+                    and await self._images.find(image) is not None
+                ):
                     self._here.add(image)
 
     def layers(self, job: Job, desired: Desired | None) -> tuple[Layer, Layer]:
@@ -69,12 +74,17 @@ class Deployer:
             return base.cloud, merged(Layer(), values, config, ports)
         return base.cloud, merged(base.site, values, config, ports)
 
-    def draft(self, job: Job, manifest: Manifest, desired: Desired | None) -> tuple[Release, Effective, AppSpec]:
-        """What a job's manifest would become, known before any image is here. Mistakes or Refused otherwise."""
-        policy = self._catalog.policy
+    def draft(
+        self, job: Job, manifest: Manifest, desired: Desired | None, pins: Mapping[str, str] | None = None
+    ) -> tuple[Release, Effective, AppSpec]:
+        """What a job's manifest would become, known before any image is here. Mistakes or Refused otherwise.
+
+        `pins` are digests known for some of its images; the others stand as written.
+        """
+        policy = self._catalog.premises.policy
         refuse(admit_images(manifest, policy, self._here))
         files = dict(job.params.get("files") or {})
-        release = make_release(manifest, {image: image for image in manifest.images}, files)
+        release = make_release(manifest, {image: image for image in manifest.images} | dict(pins or {}), files)
         effective = layered(manifest, *self.layers(job, desired), files)
         folder = str(job.params.get("folder") or (desired.folder if desired else ""))
         spec = self._catalog.design(job.instance, release, effective, folder)
@@ -90,7 +100,7 @@ class Deployer:
         ports = {
             (p.host_port, p.protocol): f"instance {s.instance}" for s in specs for c in s.containers for p in c.ports
         }
-        info = self.engine_info
+        info = self._engine_info()
         return Facts(
             architecture=info.architecture if info else "",
             cpus=info.cpus if info else 0,
@@ -99,7 +109,7 @@ class Deployer:
             publishers={s.instance: s.grants.points_publish for s in specs},
             image_architectures=architectures,
             real_paths=real_paths,
-            gateway_ports=self.gateway_ports,
+            gateway_ports=self._catalog.premises.ports,
         )
 
     async def deploy(self, job: Job, told: Told) -> None:
@@ -133,7 +143,7 @@ class Deployer:
         spec = self._catalog.design(job.instance, release, effective, folder)
         real_paths = await asyncio.to_thread(_resolve, spec.bind_sources())
         facts = self.facts(job.instance, spec, architectures, real_paths)
-        refuse(admit(release.manifest, spec, self._catalog.policy, facts))
+        refuse(admit(release.manifest, spec, self._catalog.premises.policy, facts))
         stored = self._catalog.keep(release, str(job.params.get("source", job.instance)))
         forced = bool(job.params.get("force"))
         if stored.failed and not forced:

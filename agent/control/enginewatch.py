@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from agent.control.supervisor import Alarms
 from agent.domain.alarm import Severity
 from agent.errors import GatewayError
-from agent.ports import Engine
+from agent.ports import Engine, EngineInfo
 
 PING_S = 15.0
 SOURCE = "engine"
@@ -22,7 +22,10 @@ TROUBLES: Mapping[str, Severity] = {
 
 
 class EngineWatch:
-    """`errors` gives each instance's present error; `look` is called whenever one may have changed."""
+    """`errors` gives each instance's present error; `look` is called whenever one may have changed.
+
+    `info` is what the engine said of itself when it last came (back); None before it was ever there.
+    """
 
     def __init__(self, engine: Engine, alarms: Alarms, errors: Callable[[], Mapping[str, GatewayError]]) -> None:
         self._engine = engine
@@ -30,20 +33,28 @@ class EngineWatch:
         self._errors = errors
         self._standing: set[str] = set()
         self.up = False
+        self.info: EngineInfo | None = None
 
     async def run(self, every_s: float = PING_S) -> None:
         """Ask the engine now and then whether it is there, for ever."""
         while True:
-            try:
-                await self._engine.ping()
-            except GatewayError as error:
-                self.up = False
-                message = f"{error}; what runs goes on running, nothing can be changed"
-                self._alarms.raise_alarm(SOURCE, UNREACHABLE, Severity.MAJOR, message)
-            else:
-                self.up = True
-                self._alarms.clear_alarm(SOURCE, UNREACHABLE)
+            await self.ask()
             await asyncio.sleep(every_s)
+
+    async def ask(self) -> None:
+        """Ask once. An engine that comes (back) may be another one: it is asked what it is."""
+        try:
+            if self.up:
+                await self._engine.ping()
+            else:
+                self.info = await self._engine.info()
+        except GatewayError as error:
+            self.up = False
+            message = f"{error}; what runs goes on running, nothing can be changed"
+            self._alarms.raise_alarm(SOURCE, UNREACHABLE, Severity.MAJOR, message)
+        else:
+            self.up = True
+            self._alarms.clear_alarm(SOURCE, UNREACHABLE)
 
     def look(self, _instance: str) -> None:
         """Raise an alarm for each trouble that some instance meets now, and clear those that none does."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
 from agent.control.catalog import Catalog
 from agent.control.inbox import Act, Decide, Read
 from agent.control.ledger import Ledger
-from agent.control.runner import Told, Work
+from agent.control.runner import Told, Work, accepted, begin
 from agent.domain.admission import allowed_registry
 from agent.domain.command import Command, Job, JobState, Reply
 from agent.domain.journal import Change
@@ -45,21 +44,11 @@ class ImageWork:
         """A job for one of the long commands."""
         if isinstance(params, Image) and command.type == "image.pull":
             self._may_pull(params.image)
-        now_ms = self._clock.now_ms()
-        job = Job(
-            id=uuid.uuid4().hex[:12],
-            kind=command.type,
-            instance="",
-            command_id=command.id,
-            state=JobState.WAITING,
-            created_ms=now_ms,
-            params=params.model_dump(),
-            origin=command.origin,
-        )
-        return Change(jobs=(job,)), Reply(command.id, 202, f"job {job.id} follows", job=job.id)
+        job = begin(command, command.type, "", params.model_dump(), self._clock.now_ms())
+        return Change(jobs=(job,)), accepted(command, job)
 
     def _may_pull(self, image: str) -> None:
-        policy = self._catalog.policy
+        policy = self._catalog.premises.policy
         if not allowed_registry(image, policy):
             allowed = ", ".join(policy.registries) or "none"
             hint = f"allowed registries: {allowed}; a technician adds one in gateway.yaml"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -26,7 +25,6 @@ from agent.control.trial import Prober, TrialRunner
 from agent.control.views import AppViews
 from agent.control.wishes import Wishes
 from agent.domain.restart import RestartPolicy
-from agent.errors import GatewayError
 from agent.ports import Clock, Engine, Host, Images
 
 
@@ -76,14 +74,13 @@ class ControlRoom:
     ) -> None:
         self.ledger = ledger = Ledger(outside.journal, outside.clock)
         self.catalog = catalog = Catalog(ledger, premises, outside.doors)
-        self._engine = outside.engine
         self.supervisor = Supervisor(plane.alarms, outside.clock, restarts)
         steps = StepRunner(outside.engine, outside.journal, outside.clock, self.supervisor.expect_stop)
         trials = TrialRunner(ledger, catalog, outside.clock, outside.prober)
         self.reconciler = Reconciler(ledger, outside.engine, catalog, steps, self.supervisor, trials)
         self.engine = EngineWatch(outside.engine, plane.alarms, lambda: self.reconciler.errors)
         self.reconciler.watch(self.engine.look)
-        self.deployer = Deployer(ledger, catalog, outside.images, None)
+        self.deployer = Deployer(ledger, catalog, outside.images, lambda: self.engine.info)
         images = ImageWork(ledger, catalog, outside.images, outside.clock)
         deploys = {"install": self.deployer.deploy, "upgrade": self.deployer.deploy}
         self.runner = JobRunner(ledger, {**deploys, "configure": self.deployer.configure, **images.kinds})
@@ -105,8 +102,7 @@ class ControlRoom:
     async def start(self) -> None:
         """Load the state, learn the engine's facts where it answers, and resume open jobs."""
         await self.ledger.load()
-        with contextlib.suppress(GatewayError):
-            self.deployer.engine_info = await self._engine.info()
+        await self.engine.ask()
         self.runner.resume()
 
     async def run(self) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from agent.control.ledger import Ledger
-from agent.domain.command import Job, JobState
+from agent.domain.command import Command, Job, JobState, Reply
 from agent.domain.journal import Change
 from agent.errors import GatewayError
 
@@ -122,3 +124,22 @@ class JobRunner:
             return Change(jobs=(failed,), gone=(job.instance,) if never_had_one else ())
 
         await self._ledger.decide(decision)
+
+
+def begin(command: Command, kind: str, instance: str, params: Mapping[str, Any], now_ms: int) -> Job:
+    """The job that `command` begins: waiting, and to be written with the command's reply."""
+    return Job(
+        id=uuid.uuid4().hex[:12],
+        kind=kind,
+        instance=instance,
+        command_id=command.id,
+        state=JobState.WAITING,
+        created_ms=now_ms,
+        params=params,
+        origin=command.origin,
+    )
+
+
+def accepted(command: Command, job: Job) -> Reply:
+    """The reply to a command whose job follows."""
+    return Reply(command.id, 202, f"job {job.id} follows", job=job.id)

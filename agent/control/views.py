@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from agent.control.catalog import Catalog, layered, read
+from agent.control.catalog import Catalog, read
 from agent.control.deploy import Deployer
 from agent.control.inbox import Read
 from agent.control.ledger import Ledger
 from agent.control.reconciler import Reconciler
 from agent.control.steps import describe
-from agent.domain.app import Desired, Version, Wanted, phase
+from agent.domain.app import Desired, Wanted, phase
 from agent.domain.command import Job, JobState, Origin
 from agent.domain.container import as_json
 from agent.domain.params import Deploy, JobId, Logs, MaybeInstance, Name, Nothing
 from agent.domain.planner import Observed, plan
-from agent.domain.release import make_release
 from agent.errors import NotFound
 from agent.ports import Engine
 
@@ -98,21 +97,15 @@ class AppViews:
         manifest = read(params.manifest, params.instance)
         desired = self._ledger.desired.get(params.instance)
         job = Job("", "plan", params.instance, "", JobState.WAITING, params=params.model_dump(), origin=Origin.LOCAL)
-        self._deployer.draft(job, manifest, desired)
-        pinned = self._pins(manifest.images)
-        release = make_release(manifest, pinned, params.files)
-        cloud, site = self._deployer.layers(job, desired)
-        effective = layered(manifest, cloud, site, release.files)
-        folder = params.folder or (desired.folder if desired else "")
-        spec = self._catalog.design(params.instance, release, effective, folder)
+        pins = self._pins(manifest.images)
+        _, effective, spec = self._deployer.draft(job, manifest, desired, pins)
         observed = self._reconciler.observed.get(params.instance, Observed())
-        wanted = Desired(params.instance, Origin.LOCAL, Wanted.RUNNING, current=Version(release.hash, cloud, site))
-        steps = plan(wanted, spec, observed)
+        steps = plan(Desired(params.instance, Origin.LOCAL, Wanted.RUNNING), spec, observed)
         return {
             "instance": params.instance,
             "exists": desired is not None,
             "version": manifest.version,
-            "images": pinned,
+            "images": pins,
             "values": effective.as_dict(),
             "grants": as_json(spec.grants),
             "steps": [describe(step) for step in steps],

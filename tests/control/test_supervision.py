@@ -97,6 +97,18 @@ async def test_an_engine_that_does_not_answer_is_one_alarm_until_it_does(rig: Ri
     task.cancel()
 
 
+async def test_an_engine_that_comes_after_the_agent_is_known_to_admission(rig: Rig) -> None:
+    await rig.kill()
+    rig.engine.drop()
+    await rig.start()
+    greedy = manifest(extra="mem_limit: 3g")
+    assert (await rig.send("app.plan", instance="greedy", manifest=greedy)).ok
+    rig.engine.restore()
+    await rig.room.engine.ask()
+    refused = await rig.send("app.plan", instance="greedy", manifest=greedy)
+    assert (refused.code, refused.data["code"]) == (403, "admission.memory")
+
+
 async def test_a_lost_bridge_is_named_in_one_alarm_and_tried_again(rig: Rig) -> None:
     lost = Unreachable("engine.bridge_missing", "could not find bridge docker0", hint="restart the engine")
     rig.engine.fail_next("start", lost, times=2)
