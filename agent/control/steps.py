@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from agent.control.ledger import Journal
@@ -19,6 +20,14 @@ AWAIT_SERVICE_S = 120.0
 POLL_S = 0.25
 
 
+@dataclass(slots=True)
+class _Run:
+    """One plan under way. `made`: ids of the containers it created, by service and spec."""
+
+    instance: str
+    made: dict[tuple[str, str], str] = field(default_factory=dict)
+
+
 class StepRunner:
     """The only caller of the engine's changing methods. `on_stop` hears of every container we stop ourselves."""
 
@@ -27,25 +36,28 @@ class StepRunner:
         self._journal = journal
         self._clock = clock
         self._on_stop = on_stop
-        self._table: dict[type, Callable[[str, Any], Awaitable[object]]] = {
+        self._table: dict[type, Callable[[_Run, Any], Awaitable[object]]] = {
             planner.CreateNetwork: lambda _, s: engine.create_network(s.network),
             planner.RemoveNetwork: lambda _, s: engine.remove_network(s.name),
             planner.CreateVolume: lambda _, s: engine.create_volume(s.volume),
             planner.RemoveVolume: lambda _, s: engine.remove_volume(s.name),
-            planner.UpdateContainer: lambda _, s: engine.update(s.container_id, s.live),
+            planner.CreateContainer: self._create,
+            planner.StartContainer: self._start,
+            planner.AwaitService: self._await_service,
             planner.StopContainer: self._stop,
             planner.RemoveContainer: lambda _, s: engine.remove(s.container_id),
+            planner.UpdateContainer: lambda _, s: engine.update(s.container_id, s.live),
         }
 
     async def run(self, instance: str, steps: Sequence[planner.Step], *, still: Callable[[], bool]) -> bool:
         """Run `steps` in order while `still()` holds; True when all ran. The first failure ends it and is raised."""
-        made: dict[tuple[str, str], str] = {}
+        run = _Run(instance)
         for step in steps:
             if not still():
                 return False
             number = await self._journal.begin_step(instance, describe(step), self._clock.now_ms())
             try:
-                await self._run_one(instance, step, made)
+                await self._table[type(step)](run, step)
             except GatewayError as error:
                 await self._journal.end_step(number, f"{error.code}: {error.message}")
                 log.warning(
@@ -55,18 +67,14 @@ class StepRunner:
             await self._journal.end_step(number, "done")
         return True
 
-    async def _run_one(self, instance: str, step: planner.Step, made: dict[tuple[str, str], str]) -> None:
-        if isinstance(step, planner.CreateContainer):
-            made[step.container.service, step.container.spec_hash] = await self._engine.create(step.container)
-        elif isinstance(step, planner.StartContainer):
-            found = made.get((step.service, step.spec)) or (await self._find(instance, step.service, step.spec)).id
-            await self._engine.start(found)
-        elif isinstance(step, planner.AwaitService):
-            await self._await_service(instance, step)
-        else:
-            await self._table[type(step)](instance, step)
+    async def _create(self, run: _Run, step: planner.CreateContainer) -> None:
+        run.made[step.container.service, step.container.spec_hash] = await self._engine.create(step.container)
 
-    async def _stop(self, _: str, step: planner.StopContainer) -> None:
+    async def _start(self, run: _Run, step: planner.StartContainer) -> None:
+        made = run.made.get((step.service, step.spec))
+        await self._engine.start(made or (await self._find(run.instance, step.service, step.spec)).id)
+
+    async def _stop(self, _: _Run, step: planner.StopContainer) -> None:
         self._on_stop(step.container_id)
         await self._engine.stop(step.container_id, step.grace_s)
 
@@ -76,7 +84,8 @@ class StepRunner:
                 return container
         raise NotFound("engine.container_gone", f"{instance}: the container of {service} vanished before its start")
 
-    async def _await_service(self, instance: str, step: planner.AwaitService) -> None:
+    async def _await_service(self, run: _Run, step: planner.AwaitService) -> None:
+        instance = run.instance
         deadline = self._clock.monotonic() + AWAIT_SERVICE_S
         while self._clock.monotonic() < deadline:
             container = await self._find(instance, step.service, step.spec)

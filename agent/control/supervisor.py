@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Protocol
 
 from agent.domain.alarm import Severity
 from agent.domain.container import ContainerState, Restart, RunState
 from agent.domain.instantiate import AppSpec
-from agent.domain.planner import StartContainer, Step, UpdateContainer, give_back
+from agent.domain.planner import StartContainer, Step, UpdateContainer, take_over
 from agent.domain.restart import Episode, RestartPolicy, adopt_loop, is_over, record_death, record_start
 from agent.ports import Clock, EngineEvent
 
@@ -50,10 +51,7 @@ class Supervisor:
         if event.action == "start":
             self._episodes[key] = record_start(self._episodes.get(key, Episode()), now)
         elif event.action == "oom":
-            before = self._episodes.get(key, Episode())
-            self._episodes[key] = Episode(
-                before.deaths, before.looping, before.attempts, before.not_before, before.started_at, oom=True
-            )
+            self._episodes[key] = replace(self._episodes.get(key, Episode()), oom=True)
         elif event.action == "die":
             if event.container_id in self._stopping:
                 self._stopping.discard(event.container_id)
@@ -120,7 +118,7 @@ class Supervisor:
                 waits.append(0.0)
                 continue
             if container.live.restart is not Restart.NO:
-                steps.append(UpdateContainer(container.id, container.service, give_back(container.live)))
+                steps.append(UpdateContainer(container.id, container.service, take_over(container.live)))
             if container.state is RunState.RUNNING:
                 started = now if episode.started_at is None else episode.started_at
                 self._episodes[key] = record_start(episode, started)

@@ -66,9 +66,7 @@ class JobState(StrEnum):
         return self in FINAL
 
 
-FINAL = frozenset(
-    {JobState.DONE, JobState.FAILED, JobState.ROLLED_BACK, JobState.CANCELLED, JobState.SUPERSEDED}
-)
+FINAL = frozenset({JobState.DONE, JobState.FAILED, JobState.ROLLED_BACK, JobState.CANCELLED, JobState.SUPERSEDED})
 
 
 @dataclass(frozen=True, slots=True)

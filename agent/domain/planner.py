@@ -7,7 +7,7 @@ engine then reports, so being killed between two steps needs no memory: the rest
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from agent.domain.app import Desired, Trial, Wanted
@@ -213,6 +213,6 @@ def _remove(containers: Iterable[ContainerState]) -> list[Step]:
     return [RemoveContainer(c.id, c.service) for c in containers]
 
 
-def give_back(live: Live) -> Live:
+def take_over(live: Live) -> Live:
     """`live` with the restart policy taken away from the engine: the agent owns the back-off."""
-    return Live(live.nano_cpus, live.mem_bytes, live.pids, Restart.NO)
+    return replace(live, restart=Restart.NO)
