@@ -19,7 +19,7 @@ from agent.control.trial import TrialRunner
 from agent.domain.app import Desired, Trial, Wanted
 from agent.domain.command import Origin
 from agent.domain.journal import Change
-from agent.domain.planner import Observed, plan
+from agent.domain.planner import Observed, RemoveVolume, plan
 from agent.errors import GatewayError
 from agent.ports import Engine, EngineEvent
 
@@ -95,6 +95,10 @@ class Reconciler:
         self._dirty.add(instance)
         if instance not in self._tasks:
             self._tasks[instance] = asyncio.create_task(self._converge(instance), name=f"converge-{instance}")
+
+    async def remove_volume(self, instance: str, name: str) -> None:
+        """Remove a volume whose instance is gone; the caller has made sure of that."""
+        await self._steps.run(instance, [RemoveVolume(name)], still=lambda: instance not in self._ledger.desired)
 
     def _on_change(self, change: Change) -> None:
         for desired in change.desired:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from agent.control.apps import AppDecisions
+from agent.control.belongings import Belongings
 from agent.control.catalog import AppDoors, Catalog, Premises
 from agent.control.deploy import Deployer
 from agent.control.enginewatch import EngineWatch
@@ -96,6 +97,8 @@ class ControlRoom:
         learn = dict.fromkeys(("app.install", "app.upgrade", "app.plan"), self.deployer.learn)
         self.inbox.offer(reads=self.views.table, decisions=apps.table, prepares=learn)
         self.inbox.offer(reads=images.reads, acts=images.acts, decisions=images.decisions)
+        belongings = Belongings(ledger, outside.engine, self.reconciler)
+        self.inbox.offer(reads=belongings.reads, acts=belongings.acts)
         self.inbox.offer(reads=plant.reads, acts=plant.acts, decisions=plant.decisions)
         self.inbox.offer(reads=self.gateway.reads)
 

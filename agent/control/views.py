@@ -14,7 +14,7 @@ from agent.control.steps import describe
 from agent.domain.app import Desired, Wanted, phase
 from agent.domain.command import Job, JobState, Origin
 from agent.domain.container import as_json
-from agent.domain.params import Deploy, JobId, Logs, MaybeInstance, Name, Nothing
+from agent.domain.params import Deploy, JobId, Logs, MaybeInstance, Nothing
 from agent.domain.planner import Observed, plan
 from agent.errors import NotFound
 from agent.ports import Engine
@@ -38,10 +38,6 @@ class AppViews:
             "app.logs": self.logs,
             "job.list": self.list_jobs,
             "job.status": self.job,
-            "volume.list": self.list_volumes,
-            "volume.show": self.show_volume,
-            "network.list": self.list_networks,
-            "network.show": self.show_network,
         }
 
     def summary(self, instance: str) -> dict[str, Any]:
@@ -140,22 +136,6 @@ class AppViews:
             raise NotFound("job.unknown", f"there is no job '{params.job}'", hint="see `ecgw job list`")
         return show_job(job)
 
-    async def list_volumes(self, params: MaybeInstance) -> Any:
-        """The gateway's volumes."""
-        return [as_json(v) for v in await self._engine.volumes(params.instance)]
-
-    async def show_volume(self, params: Name) -> Any:
-        """One volume."""
-        return _one("volume", params.name, [as_json(v) for v in await self._engine.volumes()])
-
-    async def list_networks(self, params: MaybeInstance) -> Any:
-        """The gateway's networks."""
-        return [as_json(n) for n in await self._engine.networks(params.instance)]
-
-    async def show_network(self, params: Name) -> Any:
-        """One network."""
-        return _one("network", params.name, [as_json(n) for n in await self._engine.networks()])
-
 
 def show_job(job: Job) -> dict[str, Any]:
     """A job as people see it."""
@@ -186,11 +166,3 @@ def _service(container: Mapping[str, Any]) -> dict[str, Any]:
         "live",
     )
     return {key: container[key] for key in kept}
-
-
-def _one(kind: str, name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    for row in rows:
-        if row["name"] == name:
-            return row
-    known = ", ".join(str(row["name"]) for row in rows) or "none"
-    raise NotFound(f"{kind}.unknown", f"there is no {kind} '{name}'", hint=f"there are: {known}")

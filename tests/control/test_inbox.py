@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from agent.domain.command import Command, JobState, Origin
+from agent.domain.params import PARAMS
 from tests.control.rig import Rig, manifest, running
 
 
@@ -142,3 +143,18 @@ async def test_a_plan_shows_what_would_be_done_and_does_nothing(rig: Rig) -> Non
     assert reply.code == 200
     assert [step.split()[0] for step in reply.data["steps"]] == ["create", "start"]
     assert untouched(rig)
+
+
+async def test_every_command_that_has_parameters_is_offered(rig: Rig) -> None:
+    assert rig.room.inbox.types == frozenset(PARAMS)
+
+
+async def test_a_volume_goes_only_after_its_instance(rig: Rig) -> None:
+    text = manifest(extra='volumes: ["data:/data"]') + "volumes: {data: {}}\n"
+    await rig.job(await rig.send("app.install", instance="pump", manifest=text))
+    refused = await rig.send("volume.remove", name="ec-pump_data")
+    assert (refused.code, refused.data["code"]) == (409, "volume.in_use")
+    await rig.job(await rig.send("app.remove", instance="pump"))
+    assert (await rig.send("volume.remove", name="ec-pump_data")).code == 200
+    assert await rig.engine.volumes() == []
+    assert (await rig.send("volume.remove", name="ec-pump_data")).code == 404
