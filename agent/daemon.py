@@ -39,6 +39,7 @@ from agent.esdk.identity import CgroupVerifier
 from agent.esdk.services import EsdkServices
 from agent.esdk.sockets import Sockets
 from agent.files.watch import Watcher
+from agent.host.cgroups import Usage, read_usages
 from agent.host.clock import SystemClock
 from agent.host.metrics import SystemHost
 from agent.host.probe import ContainerProber
@@ -190,10 +191,13 @@ class Daemon:
                 return instance
         return None
 
-    def _use_of(self, instance: str) -> Mapping[str, Any]:
+    async def _use_of(self, instance: str) -> Mapping[str, Any]:
+        """What the instance's services use: the engine's last word of each, and the kernel's counters of now."""
         observed = self.room.reconciler.observed.get(instance)
-        services = observed.containers if observed else ()
-        return {"running": {c.service: {"started_at": c.started_at, "restarts": c.restart_count} for c in services}}
+        containers = observed.containers if observed else ()
+        used = await read_usages(containers)
+        rows = {c.service: {"started_at": c.started_at, "restarts": c.restart_count} for c in containers}
+        return {"services": {name: {**row, **_counters(used.get(name))} for name, row in rows.items()}}
 
     def _tell_publishers(self, views: Mapping[str, Any]) -> None:
         self.plane.table.set_publishers({name: view.grants.points_publish for name, view in views.items()})
@@ -243,6 +247,18 @@ async def _run(settings: Settings, recent: Recent) -> None:
         await ended.wait()
     finally:
         await daemon.stop()
+
+
+def _counters(usage: Usage | None) -> Mapping[str, Any]:
+    if usage is None:
+        return {}
+    return {
+        "cpu_s": usage.cpu_ns / 1e9,
+        "throttled_s": usage.throttled_ns / 1e9,
+        "mem_bytes": usage.mem_bytes,
+        "pids": usage.pids,
+        "oom_kills": usage.oom_kills,
+    }
 
 
 def _mark_changed(change: Change, reporter: Reporter) -> None:

@@ -49,7 +49,8 @@ class Quotas(msgspec.Struct, frozen=True):
 
 
 class SelfBody(msgspec.Struct, frozen=True):
-    """`use` counts since the socket was opened; `heartbeat_age_s` is by service, without those that never sent one."""
+    """`use` counts requests, samples and refusals since the socket was opened, and has `services`: what the kernel
+    counts of each. `heartbeat_age_s` is by service, without those that never sent one."""
 
     instance: str
     version: str
@@ -78,7 +79,7 @@ class SelfCategory:
     """Always allowed."""
 
     def __init__(self, services: EsdkServices) -> None:
-        self._self_info = services.self_info
+        self._use_of = services.use_of
 
     def endpoints(self) -> list[Endpoint]:
         """The rows of this category."""
@@ -90,11 +91,11 @@ class SelfCategory:
             ),
         ]  # fmt: skip
 
-    def show(self, call: Call) -> Response:
-        """Answer from memory."""
+    async def show(self, call: Call) -> Response:
+        """What the kernel counts is read now; the rest is known."""
         session = call.session
         view, quota, meter = session.view, session.meter.quota, session.meter
-        use = {**meter.used, "streams": meter.streams, **self._self_info(view.instance)}
+        use = {**meter.used, "streams": meter.streams, **await self._use_of(view.instance)}
         limits = {
             name: ServiceLimits(live.nano_cpus / 1e9, live.mem_bytes, live.pids) for name, live in view.limits.items()
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -29,13 +29,9 @@ class Ingest(Protocol):
         ...
 
 
-def _nothing_more(_instance: str) -> Mapping[str, Any]:
-    return {}
-
-
 @dataclass(frozen=True, slots=True)
 class EsdkServices:
-    """`self_info` adds what the gateway knows of an instance's use; `thresholds` are the gateway's own, by name."""
+    """`use_of` tells what an instance's services use; `thresholds` are the gateway's own, by name."""
 
     ingest: Ingest
     points: PointTable
@@ -47,5 +43,5 @@ class EsdkServices:
     host: Host
     clock: Clock
     logs: AppLogs
-    self_info: Callable[[str], Mapping[str, Any]] = _nothing_more
+    use_of: Callable[[str], Awaitable[Mapping[str, Any]]]
     thresholds: Mapping[str, float] = field(default_factory=dict)

@@ -11,6 +11,7 @@ from typing import Any
 
 from agent.domain.appview import AppView
 from agent.errors import Failed, GatewayError
+from agent.esdk.alarms import source_of
 from agent.esdk.catalog import build_router
 from agent.esdk.identity import Verifier
 from agent.esdk.quotas import Quota
@@ -81,12 +82,9 @@ class Sockets:
             await server.start(path, mode=SOCKET_MODE, staged=self._root / f".{view.instance}")
             self._open[view.instance] = (session, server)
 
-    async def update(self, view: AppView) -> None:
-        """Take new grants, configuration and version; opens the socket if it is not."""
-        await self.open(view)
-
     async def close(self, instance: str, *, remove: bool = False) -> None:
-        """Stop serving. The folder stays for running containers, unless it is to be removed with the instance."""
+        """Stop serving. The folder stays for running containers, unless the instance is removed: then nothing of it
+        does, neither its log nor the alarms it had raised."""
         async with self._lock(instance):
             found = self._open.pop(instance, None)
             if found is not None:
@@ -95,6 +93,7 @@ class Sockets:
                 await asyncio.to_thread(_remove_folder, self.folder(instance))
                 await self._services.logs.remove(instance)
                 self._services.uplink.forget(instance)
+                self._services.alarms.clear_source(source_of(instance))
         if remove:
             self._changing.pop(instance, None)
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.domain.container import ContainerState
+
+_WITHIN_S = 10.0
 _UNLIMITED_BYTES = 1 << 60
 _V1_NEEDED = ("cpuacct", "memory", "pids")
 
@@ -38,9 +42,28 @@ class Groups:
         """True for cgroup v2."""
         return "" in self.folders
 
+    def belong_to(self, container_id: str) -> bool:
+        """False when the pid was given to another process since the engine told it."""
+        return all(container_id in str(folder) for folder in self.folders.values())
+
+
+async def read_usages(containers: Iterable[ContainerState], root: Path = Path("/")) -> dict[str, Usage]:
+    """The counters of one instance's running containers, by service; those that have ended are left out."""
+    async with asyncio.timeout(_WITHIN_S):
+        return await asyncio.to_thread(_read_all, tuple(containers), root)
+
+
+def _read_all(containers: Iterable[ContainerState], root: Path) -> dict[str, Usage]:
+    found: dict[str, Usage] = {}
+    for container in containers:
+        groups = find_groups(container.pid, root) if container.pid > 0 else None
+        if groups is not None and groups.belong_to(container.id) and (usage := read_usage(groups)) is not None:
+            found[container.service] = usage
+    return found
+
 
 def find_groups(pid: int, root: Path = Path("/")) -> Groups | None:
-    """The control groups of process `pid`, None when it has ended. They stay the same as long as it lives."""
+    """The control groups of process `pid`, None when it has ended."""
     try:
         lines = (root / f"proc/{pid}/cgroup").read_text().splitlines()
     except OSError:

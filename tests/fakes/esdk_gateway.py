@@ -133,6 +133,11 @@ class Caller:
         await self.raw.close()
 
 
+async def some_use(instance: str) -> Mapping[str, Any]:
+    """What the daemon tells of an instance's services."""
+    return {"services": {instance: {"mem_bytes": 1234}}}
+
+
 @asynccontextmanager
 async def esdk_gateway(
     root: Path, *, verifier: Verifier | None = None, quota: Quota | None = None, limits: Limits | None = None
@@ -145,7 +150,7 @@ async def esdk_gateway(
     desk, logs, host = UplinkDesk(plane.outbox.add, clock), AppLogs(root / "logs"), FakeHost()
     services = EsdkServices(
         plane.ingest, plane.table, plane.streams, plane.writes, plane.alarms, plane.devices, desk, host, clock, logs,
-        self_info=lambda instance: {"mem_bytes": 1234}, thresholds={"cpu_percent": 95.0},
+        use_of=some_use, thresholds={"cpu_percent": 95.0},
     )  # fmt: skip
     sockets = Sockets(root / "s", services, verifier or AnyProcess(), quota=quota, limits=limits)
     yield EsdkGateway(root, plane, store, sockets, (desk, logs, host))

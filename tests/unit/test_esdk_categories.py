@@ -50,7 +50,7 @@ async def test_self_says_what_the_app_is_may_and_uses(guard: Caller) -> None:
     }
     assert body["limits"] == {"guard": {"cpus": 0.5, "mem_bytes": 67_108_864, "pids": 64}}
     assert body["use"]["requests"] == 1
-    assert body["use"]["mem_bytes"] == 1234
+    assert body["use"]["services"] == {"guard": {"mem_bytes": 1234}}
 
 
 async def test_a_heartbeat_is_noted_for_a_service_that_is_there(gateway: EsdkGateway, guard: Caller) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.domain.alarm import Severity
 from agent.errors import GatewayError
 from tests.fakes.esdk_gateway import DRIVER, GUARD, AnyProcess, EsdkGateway, esdk_gateway
 
@@ -54,8 +55,11 @@ async def test_a_removed_instance_leaves_nothing(gateway: EsdkGateway) -> None:
     await gateway.open(GUARD, DRIVER)
     gateway.logs.write("guard", [b"{}"])
     await gateway.logs.flush()
+    gateway.plane.alarms.raise_alarm("app:guard", "dry", Severity.MINOR, "no water")
+    gateway.plane.alarms.raise_alarm("app:modbus-1", "dry", Severity.MINOR, "no water")
     await gateway.sockets.close("guard", remove=True)
     await gateway.sockets.close("never-was", remove=True)
+    assert [alarm.source for alarm in gateway.plane.alarms.active()] == ["app:modbus-1"]
     assert names(gateway.root / "s") == ["modbus-1"]
     assert names(gateway.root / "logs") == []
     assert gateway.sockets.instances() == ["modbus-1"]

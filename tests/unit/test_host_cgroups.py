@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agent.host.cgroups import Usage, find_groups, read_usage
-from agent.host.meter import ContainerMeter
+from agent.domain.container import ContainerState, RunState
+from agent.host.cgroups import Usage, find_groups, read_usage, read_usages
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
@@ -79,14 +79,14 @@ def test_a_container_that_ends_between_two_looks_reads_as_none(tmp_path: Path) -
     assert read_usage(groups) is None
 
 
-async def test_the_meter_gives_a_share_from_the_second_look_and_forgets_the_dead(tmp_path: Path) -> None:
-    meter = ContainerMeter(write(tmp_path, V2))
-    first = await meter.read({"pump": 42, "gone": 43, "stopped": 0})
-    assert set(first) == {"pump"}
-    assert first["pump"].cpu_percent is None
-    write(tmp_path, {"sys/fs/cgroup/system.slice/docker-abc.scope/cpu.stat": "usage_usec 1000001500\n"})
-    second = await meter.read({"pump": 42})
-    assert second["pump"].cpu_percent is not None
-    assert second["pump"].cpu_percent > 0
-    (tmp_path / "sys/fs/cgroup/system.slice/docker-abc.scope/memory.current").unlink()
-    assert await meter.read({"pump": 42}) == {}
+def container(service: str, pid: int, id_: str = "abc") -> ContainerState:
+    return ContainerState(id_, "", "pump", service, "", "", "", RunState.RUNNING, pid=pid)
+
+
+async def test_an_instances_counters_come_by_service_without_those_that_have_ended(tmp_path: Path) -> None:
+    asked = [container("pump", 42), container("gone", 43), container("stopped", 0)]
+    assert await read_usages(asked, write(tmp_path, V2)) == {"pump": EXPECTED}
+
+
+async def test_a_pid_that_is_another_containers_by_now_tells_nothing(tmp_path: Path) -> None:
+    assert await read_usages([container("pump", 42, "def")], write(tmp_path, V2)) == {}
