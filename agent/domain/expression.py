@@ -7,14 +7,12 @@ times faster than a map lookup.
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import itertools
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
+from agent.domain.cel import Program, compile_cel
 from agent.domain.document import did_you_mean
 from agent.domain.sample import Scalar
 from agent.errors import Failed, Malformed
@@ -38,26 +36,6 @@ _TOKEN = re.compile(
 )
 
 
-def _load_cel() -> Any:
-    """The extension module alone: the package's own `__init__` loads a command line (12 MiB, 0.3 s)."""
-    package = importlib.util.find_spec("cel")
-    folders = list(package.submodule_search_locations or ()) if package else []
-    for folder, suffix in itertools.product(folders, importlib.machinery.EXTENSION_SUFFIXES):
-        path = Path(folder) / f"cel{suffix}"
-        if path.exists():
-            loader = importlib.machinery.ExtensionFileLoader("cel.cel", str(path))
-            spec = importlib.util.spec_from_file_location("cel.cel", path, loader=loader)
-            assert spec is not None
-            module = importlib.util.module_from_spec(spec)
-            loader.exec_module(module)
-            return module
-    raise Failed("rule.no_cel", "the package common-expression-language is not installed", hint="reinstall the agent")
-
-
-# At import, because loading it later would block the loop.
-_CEL = _load_cel()
-
-
 class _Token(NamedTuple):
     kind: str
     text: str
@@ -69,7 +47,9 @@ class Condition:
 
     __slots__ = ("_divisors", "_program", "names", "text", "uses")
 
-    def __init__(self, text: str, program: Any, uses: tuple[tuple[str, str], ...], divisors: tuple[str, ...]) -> None:
+    def __init__(
+        self, text: str, program: Program, uses: tuple[tuple[str, str], ...], divisors: tuple[str, ...]
+    ) -> None:
         self.text = text
         self.uses = uses
         self.names = tuple(_flat(alias, field) for alias, field in uses)
@@ -112,7 +92,7 @@ def compile_condition(text: str, aliases: Iterable[str]) -> Condition:
     tokens = _tokenise(text)
     flat, uses, divisors = _rewrite(text, tokens, known)
     try:
-        program = _CEL.compile(flat)
+        program = compile_cel(flat)
     except Exception as error:
         _refuse(f"not a CEL expression: {_parse_error(error)}", "use && || ! == != < <= > >= and numbers with a dot")
     condition = Condition(text, program, uses, divisors)

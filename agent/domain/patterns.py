@@ -5,10 +5,10 @@ Python's own backtracks: a pattern such as ``^(a+)+$`` would hold up the whole g
 
 from __future__ import annotations
 
-from agent.domain.expression import _CEL
+from agent.domain.cel import compile_cel
 
 MAX_CHARS = 512
-_MATCHES = _CEL.compile("text.matches(pattern)")
+_MATCHES = compile_cel("text.matches(pattern)")
 
 
 def check_pattern(pattern: str) -> str | None:
