@@ -15,7 +15,7 @@ from agent.domain.grants import overlaps
 from agent.domain.instantiate import AppSpec
 from agent.domain.manifest_keys import DANGEROUS
 from agent.domain.manifest_model import Manifest
-from agent.domain.policy import Facts, Policy
+from agent.domain.policy import Facts, Policy, how_to_allow
 
 HUB = "docker.io"
 
@@ -147,7 +147,7 @@ def _written_filters(manifest: Manifest) -> dict[str, Path]:
 def who_can(instance: str, grant: str, hint: str) -> str:
     """Who may allow a refused thing: a technician at the gateway, or nobody; never the cloud alone."""
     if grant:
-        allow = f"a local technician may allow it: policy: {{grants: {{{instance}: ['{grant}']}}}} in gateway.yaml"
+        allow = how_to_allow(instance, grant)
         return f"{hint}; {allow}" if hint else allow
     return hint or "remove it; nobody can allow it"
 

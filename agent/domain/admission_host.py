@@ -11,6 +11,8 @@ from agent.domain.manifest_model import Manifest
 from agent.domain.policy import MIB, Facts, Policy
 
 Finding: TypeAlias = tuple[Path, str, str, str]
+"""Path in the manifest, code, message, hint."""
+
 _LIMIT_KEYS = {"cpus": ("cpus", "cpus"), "memory": ("mem_limit", "memory"), "pids": ("pids_limit", "pids")}
 
 

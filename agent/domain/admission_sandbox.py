@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator
-from typing import TypeAlias
 
+from agent.domain.admission_host import Finding
 from agent.domain.container import ContainerSpec, Mount
 from agent.domain.document import Path
 from agent.domain.instantiate import AppSpec
 from agent.domain.instantiate_container import ESDK_TARGET
 from agent.domain.manifest_model import Manifest
 from agent.domain.manifest_mounts import leads_to_engine
-from agent.domain.policy import Facts, Policy
-
-Finding: TypeAlias = tuple[Path, str, str, str]
-"""Path in the manifest, code, message, hint."""
+from agent.domain.policy import Facts, Policy, how_to_allow
 
 NEVER = frozenset(
     {
@@ -48,7 +45,7 @@ def check_sandbox(manifest: Manifest, spec: AppSpec, policy: Policy, facts: Fact
         yield from _capabilities(container, spec.instance, policy)
         if not container.read_only and not policy.allows(spec.instance, "writable_root"):
             words = f"service {container.service} would write to its root file system, which has no size"
-            hint = f"use a volume or tmpfs; {_technician(spec.instance, 'writable_root')}"
+            hint = f"use a volume or tmpfs; {how_to_allow(spec.instance, 'writable_root')}"
             yield (*path, "read_only"), "admission.writable_root", words, hint
         if not container.no_new_privileges or "ALL" not in container.cap_drop:
             words = f"service {container.service} would keep privileges"
@@ -73,7 +70,7 @@ def _capabilities(container: ContainerSpec, instance: str, policy: Policy) -> It
             yield path, "admission.capability", f"capability {name} is the whole host", "remove it; nobody can allow it"
         elif name not in policy.capabilities and not policy.allows(instance, f"capability:{name}"):
             allowed = ", ".join(sorted(policy.capabilities))
-            hint = f"allowed: {allowed}; {_technician(instance, f'capability:{name}')}"
+            hint = f"allowed: {allowed}; {how_to_allow(instance, f'capability:{name}')}"
             yield path, "admission.capability", f"capability {name} is not given to APPs", hint
 
 
@@ -103,7 +100,7 @@ def _mount(
         yield path, "admission.bind", f"'{mount.source}' is a mount of kind {mount.kind}", "use a named volume"
     if not mount.read_only and not policy.allows(spec.instance, "bind_writable"):
         words = f"'{mount.source}' is mounted for writing, so the APP could change its own manifest and files"
-        hint = f"add ':ro', or use a named volume; {_technician(spec.instance, 'bind_writable')}"
+        hint = f"add ':ro', or use a named volume; {how_to_allow(spec.instance, 'bind_writable')}"
         yield path, "admission.bind_writable", words, hint
 
 
@@ -121,7 +118,3 @@ def _where(manifest: Manifest, service: str, target: str) -> Path:
             if each.name == service and use.target == target:
                 return use.path
     return ("services", service, "volumes")
-
-
-def _technician(instance: str, grant: str) -> str:
-    return f"a local technician may allow it: policy: {{grants: {{{instance}: ['{grant}']}}}} in gateway.yaml"

@@ -40,14 +40,6 @@ class Grants:
         """True when a `publish` filter covers the point: then this instance owns it."""
         return _covered(self.points_publish, point)
 
-    def may_send(self, topic: str) -> bool:
-        """True when the instance may publish messages on `topic`."""
-        return _covered(self.messages_publish, topic)
-
-    def may_hear(self, topic_filter: str) -> bool:
-        """True when the instance may subscribe to `topic_filter`."""
-        return _covered(self.messages_subscribe, topic_filter)
-
 
 def matches(topic_filter: str, name: str) -> bool:
     """True when every name that `name` stands for is covered by `topic_filter`.

@@ -186,11 +186,6 @@ class Manifest:
         return tuple(sorted({service.image for service in self.body.services}))
 
     @property
-    def service_names(self) -> tuple[str, ...]:
-        """Names of the services, sorted."""
-        return tuple(service.name for service in self.body.services)
-
-    @property
     def files(self) -> tuple[str, ...]:
         """Files the manifest refers to, relative to its folder: they belong to the release."""
         return (self.schema_file,) if self.schema_file else ()

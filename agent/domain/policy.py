@@ -39,6 +39,11 @@ class Policy:
         return bool(grant) and grant in self.grants.get(instance, frozenset())
 
 
+def how_to_allow(instance: str, grant: str) -> str:
+    """What a technician, and nobody else, would write to give `grant` to `instance`."""
+    return f"a local technician may allow it: policy: {{grants: {{{instance}: ['{grant}']}}}} in gateway.yaml"
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What the gateway has and what others already hold. Empty and None mean: not known, not checked.

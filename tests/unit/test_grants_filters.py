@@ -57,22 +57,16 @@ def test_a_narrow_right_does_not_cover_a_wide_subscription() -> None:
 
 def test_nothing_is_granted_by_default() -> None:
     grants = Grants()
-    for may in (grants.may_read, grants.may_write, grants.may_publish, grants.may_send, grants.may_hear):
+    for may in (grants.may_read, grants.may_write, grants.may_publish):
         assert not may("a")
     assert not any((grants.alarms, grants.gateway, grants.network_info, grants.time, grants.location, grants.kv))
     assert grants.uplink == ()
 
 
 def test_each_right_looks_at_its_own_filters() -> None:
-    grants = Grants(
-        points_read=("r",),
-        points_write=("w",),
-        points_publish=("p",),
-        messages_publish=("s",),
-        messages_subscribe=("h",),
-    )
-    rights = (grants.may_read, grants.may_write, grants.may_publish, grants.may_send, grants.may_hear)
-    asked = dict(zip("rwpsh", rights, strict=True))
+    grants = Grants(points_read=("r",), points_write=("w",), points_publish=("p",))
+    rights = (grants.may_read, grants.may_write, grants.may_publish)
+    asked = dict(zip("rwp", rights, strict=True))
     for mine, may in asked.items():
         assert [name for name in asked if may(name)] == [mine]
 
