@@ -1,10 +1,11 @@
 # Two commands matter: `make demo` and `make test`. Both do all set-up by themselves.
 .DEFAULT_GOAL := help
-.PHONY: help setup images vendor test check demo bench lock lock-check format clean stop-engine
+.PHONY: help setup images vendor test check demo demo-stop bench lock lock-check format clean stop-engine
 PY := .venv/bin/python
 
 help:
 	@echo "make demo          set up, then show the gateway's main job on real parts (KEEP=1 leaves it running)"
+	@echo "make demo-stop     end a demo that KEEP=1 left running, and remove all that it made"
 	@echo "make test          set up, then run every test, those on the real engine, broker and registry included"
 	@echo "make check         formatter, linter, types, import boundaries, file sizes"
 	@echo "make bench         measure, and write build/bench.json"
@@ -32,6 +33,9 @@ check: setup
 
 demo: setup images vendor
 	@KEEP=$(KEEP) $(PY) -m deploy.demo $(ARGS)
+
+demo-stop:
+	@$(PY) -m deploy.demo stop
 
 bench: setup images vendor
 	$(PY) -m tests.bench $(ARGS)
