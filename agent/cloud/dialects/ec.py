@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-import zstandard
 
 import agent
 from agent.cloud.dialects.ec_wire import (
@@ -22,14 +21,13 @@ from agent.cloud.dialects.ec_wire import (
     parse_document,
 )
 from agent.cloud.dialects.strict_json import read_id
+from agent.domain.batch import compress
 from agent.domain.command import Command, Origin
 from agent.errors import Malformed, TooLarge
 from agent.ports import DesiredApp, DesiredIndex, DesiredRelease, Incoming, Outgoing, Stored
 
 PAYLOAD_MAX_BYTES = 262_144
 _GATEWAY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_COMPRESS_FROM_BYTES = 256
-_COMPRESS_PAYS = 0.9
 
 Decoded = Command | DesiredIndex | DesiredRelease
 
@@ -47,7 +45,6 @@ class EcDialect:
         self._gateway_id = gateway_id
         self._version = version
         self._root = f"ec/1/{gateway_id}/"
-        self._compressor = zstandard.ZstdCompressor(level=3)
 
     def subscriptions(self) -> list[str]:
         """Commands, the desired index and the desired releases."""
@@ -95,7 +92,7 @@ class EcDialect:
             envelope["items"] = _items(record.payload)
         else:
             envelope["body"] = msgspec.Raw(record.payload)
-        return Outgoing(self._root + record.kind, self._compress(msgspec.json.encode(envelope)))
+        return Outgoing(self._root + record.kind, compress(msgspec.json.encode(envelope)))
 
     def presence(self, online: bool, session: str) -> Outgoing:
         """Retained; the offline form is also the will."""
@@ -106,12 +103,6 @@ class EcDialect:
         """Retained: the gateway's index, or one instance's document. An empty body clears the topic."""
         topic = f"{self._root}reported" if instance is None else f"{self._root}reported/{instance}"
         return Outgoing(topic, msgspec.json.encode(body) if body else b"", retain=True)
-
-    def _compress(self, payload: bytes) -> bytes:
-        if len(payload) < _COMPRESS_FROM_BYTES:
-            return payload
-        packed = self._compressor.compress(payload)
-        return packed if len(packed) < _COMPRESS_PAYS * len(payload) else payload
 
 
 def _decode_command(message: Incoming, _rest: str) -> Command:
