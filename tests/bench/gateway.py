@@ -20,6 +20,7 @@ from deploy.lab.engine import docker, remove_leftovers
 from deploy.lab.process import Child, LabError, wait_until
 
 ROOT = Path(__file__).parents[2]
+DISK = "/var/tmp"
 JOB_WITHIN_S = 60.0
 BYTE_CODE = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(ROOT / "build" / "bytecode")}
 """An installed agent never compiles its sources at a start, whatever the environment of the bench says."""
@@ -30,7 +31,7 @@ class BenchGateway:
 
     def __init__(self, files: Mapping[str, str] | None = None) -> None:
         # Not /tmp: where that is memory, a sync costs nothing and the figures lie.
-        self.root = Path(tempfile.mkdtemp(prefix="ecb", dir="/var/tmp"))
+        self.root = Path(tempfile.mkdtemp(prefix="ecb", dir=DISK))
         self.id = f"bench-{uuid.uuid4().hex[:6]}"
         self.state = self.root / "var"
         self.client = UnixClient(self.state / "admin.sock")

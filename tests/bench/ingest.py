@@ -23,6 +23,8 @@ from agent.domain.sample import DeviceConfig, PointConfig, Sample
 from agent.host.clock import SystemClock
 from agent.store.outbox import SqliteOutbox
 from deploy.lab.series import sea_temperature
+from tests.bench.figures import Figure, figure
+from tests.bench.gateway import DISK
 from tests.fakes.outbox import FakeAlarmStore
 
 SAMPLES = 300_000
@@ -73,7 +75,7 @@ async def _run(plane: DataPlane, batches: list[bytes]) -> float:
 
 
 async def _measure(points: int, batches: list[bytes]) -> float:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=DISK) as folder:
         store = SqliteOutbox(Path(folder) / "outbox.db", 512 * 1024 * 1024)
         await store.open()
         plane = make_plane(store, FakeAlarmStore(), SystemClock(0))
@@ -100,6 +102,11 @@ def json_loads_samples_per_s(points: int = 1_000, samples: int = SAMPLES) -> flo
             json.loads(batch)
         rates.append(len(batches) * BATCH / (time.process_time() - began_s))
     return sorted(rates)[ROUNDS // 2]
+
+
+def measure_ingest() -> list[Figure]:
+    """`ingest.*`: with 1,000 points."""
+    return [figure("ingest.samples_per_s", ingest_samples_per_s(), "samples/s", json_loads_samples_per_s())]
 
 
 def main() -> None:
