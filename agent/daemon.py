@@ -26,9 +26,9 @@ from agent.control.catalog import Premises
 from agent.control.northbound import Northbound
 from agent.control.reporter import Reporter
 from agent.control.room import ControlRoom, Outside
-from agent.data.outbox import Outbox
-from agent.data.plane import DataPlane
+from agent.data.plane import make_plane
 from agent.data.reduction import ReductionSettings
+from agent.domain.alarm import Severity
 from agent.domain.journal import Change
 from agent.engine.docker import DockerEngine
 from agent.engine.images import DockerImages
@@ -38,7 +38,7 @@ from agent.esdk.desk import UplinkDesk
 from agent.esdk.identity import CgroupVerifier
 from agent.esdk.services import EsdkServices
 from agent.esdk.sockets import Sockets
-from agent.files.watch import Watcher
+from agent.files.watch import SETTINGS, Watcher
 from agent.host.cgroups import Usage, read_usages
 from agent.host.clock import SystemClock
 from agent.host.metrics import SystemHost
@@ -52,6 +52,7 @@ from agent.store.state import StateStore
 log = logging.getLogger("agent.daemon")
 
 LAST_SEEN = "last_seen_ms"
+SETTINGS_CHANGED = ("files", "settings_changed")
 KEEP_TIME_S = 600.0
 RESTART_FIRST_S = 1.0
 RESTART_LAST_S = 60.0
@@ -67,8 +68,10 @@ class Daemon:
         self._state = StateStore(paths.state_db)
         self._outbox_store = SqliteOutbox(paths.outbox_db, settings.uplink.disk_bytes)
         self.session = secrets.token_hex(4)
-        outbox = Outbox(self._outbox_store, clock, in_flight=settings.uplink.in_flight)
-        self.plane = plane = DataPlane(outbox, self._state, clock, _reduction(settings), floor_ms=BUILD_MS)
+        self.plane = plane = make_plane(
+            self._outbox_store, self._state, clock, _reduction(settings),
+            floor_ms=BUILD_MS, in_flight=settings.uplink.in_flight,
+        )  # fmt: skip
         self._host = SystemHost(str(paths.state), model=settings.identity.model, serial=settings.identity.serial)
         self._engine = DockerEngine(
             settings.engine.socket, settings.identity.id, pool=settings.policy.subnets, routes=read_routes
@@ -77,7 +80,7 @@ class Daemon:
         self._verifier = CgroupVerifier(self._instance_of)
         self._logs = AppLogs(paths.state / "log")
         self.desk = UplinkDesk(plane.outbox.add, clock)
-        outbox.on_sent(self.desk.sent)
+        plane.outbox.on_sent(self.desk.sent)
         services = EsdkServices(
             plane.ingest, plane.table, plane.streams, plane.writes, plane.alarms, plane.devices, self.desk,
             self._host, clock, self._logs, self._use_of, settings.thresholds.as_mapping(),
@@ -88,7 +91,7 @@ class Daemon:
         )
         outside = Outside(self._state, self._engine, images, self._sockets, self._host, clock, ContainerProber())
         self.room = ControlRoom(outside, premises, plane, paths.root, settings.supervision.restart_policy)
-        self.room.gateway.uplink = outbox.status
+        self.room.gateway.uplink = plane.outbox.status
         self.room.gateway.log = recent
         self.room.catalog.on_views(self._tell_publishers)
         self._watcher = Watcher(paths.root, every_s=settings.watch.every_s, settle_s=settings.watch.settle_s)
@@ -105,6 +108,7 @@ class Daemon:
         await self._state.open()
         await self._outbox_store.open()
         await self.plane.start()
+        self.plane.alarms.clear_alarm(*SETTINGS_CHANGED)
         await self.room.start()
         self._clock.raise_floor(int(self.room.ledger.meta.get(LAST_SEEN, "0")))
         self.room.gateway.facts = {**await self._host.facts(), "agent_version": __version__}
@@ -172,8 +176,12 @@ class Daemon:
 
     async def _follow_files(self) -> None:
         async for changes in self._watcher.changes():
-            if not changes.first:
-                await self.room.site.apply(changes.unsettled)
+            if changes.first:
+                continue
+            if SETTINGS in changes.kinds:
+                message = "gateway.yaml, conf.d or boards changed: restart the agent to have it hold (APPs go on)"
+                self.plane.alarms.raise_alarm(*SETTINGS_CHANGED, Severity.WARNING, message)
+            await self.room.site.apply(changes.unsettled)
 
     async def _keep_time(self) -> None:
         while True:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -132,9 +131,27 @@ def test_a_file_in_apps_d_installs_changes_and_removes_an_instance(gw: Gateway) 
     wait_until(lambda: gw.containers("other") == [], "its removal", 30)
     broken = text.replace("services:", "servcies:")
     gw.write("apps.d/keeper.yaml", broken)
-    wait_until(lambda: any(a["source"] == "files" for a in gw.ask("alarm", "list")), "an alarm about the file", 20)
-    time.sleep(0.5)
-    assert gw.serving("keeper") == [RUN]
+    # The alarm is the last thing a look at the files does: what it decided about APPs is decided by then.
+    wait_until(lambda: "invalid" in alarms_about_files(gw), "an alarm about the file", 20)
+    assert phases(gw) == {"keeper": "running"}
     (gw.config / "apps.d/keeper.yaml").unlink()
-    time.sleep(1.0)
-    assert gw.serving("keeper") == [RUN], "an emptied folder removes nothing"
+    wait_until(lambda: "missing" in alarms_about_files(gw), "an alarm about the emptied folder", 20)
+    assert phases(gw) == {"keeper": "running"}, "an emptied folder removes nothing"
+    assert gw.serving("keeper") == [RUN]
+
+
+def test_a_change_of_the_settings_says_that_it_holds_after_a_restart(gw: Gateway) -> None:
+    settings = gw.config / "gateway.yaml"
+    settings.write_text(settings.read_text() + "log: {level: debug}\n")
+    wait_until(lambda: "settings_changed" in alarms_about_files(gw), "an alarm about the settings", 20)
+    gw.end()
+    gw.start()
+    assert alarms_about_files(gw) == set()
+
+
+def alarms_about_files(gw: Gateway) -> set[str]:
+    return {alarm["code"] for alarm in gw.ask("alarm", "list") if alarm["source"] == "files"}
+
+
+def phases(gw: Gateway) -> dict[str, str]:
+    return {app["instance"]: app["phase"] for app in gw.ask("app", "list")}
