@@ -256,7 +256,12 @@ async def answering(own_broker: Broker) -> AsyncIterator[None]:
             await link.publish(f"ec/1/{GATEWAY}/reply", json.dumps(reply).encode())
             state = "failed" if "bad" in str(command.params.get("instance")) else "done"
             for n, word in enumerate(("waiting", "installing", state) if job else ()):
-                body: dict[str, Any] = {"job": job + command.id, "command": command.id, "kind": command.type, "instance": "x"}
+                body: dict[str, Any] = {
+                    "job": job + command.id,
+                    "command": command.id,
+                    "kind": command.type,
+                    "instance": "x",
+                }
                 body |= {"state": word, "message": "", "progress": 0, "ts": n}
                 await link.publish(f"ec/1/{GATEWAY}/job", json.dumps(body).encode())
 
