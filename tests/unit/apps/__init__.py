@@ -1,0 +1,1 @@
+"""The sample APPs and what they are put together with."""

@@ -1,0 +1,1 @@
+"""The eSDK through its sockets."""
