@@ -12,7 +12,7 @@ from agent.errors import Malformed
 
 def run_check(given: Namespace, session: Session) -> int:
     """Check a file or a whole folder. Exit 2 with all the mistakes, or 0 with a summary."""
-    from agent.files.check import check
+    from agent.check import check
 
     path = Path(given.path or given.config)
     if not path.exists():

@@ -16,7 +16,7 @@ from agent.files.effect import Claim, Effect
 from agent.files.quantities import AnyScalar
 from agent.files.shape import Shape, read_shape
 from agent.files.text import read_bytes
-from agent.settings.words import InstanceName, PortName
+from agent.files.words import InstanceName, PortName
 
 AREA = "apps"
 MANIFEST_KEYS = frozenset({"services", "x-ec", "name"})

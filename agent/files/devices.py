@@ -15,7 +15,7 @@ from agent.files.effect import Claim, Effect, position
 from agent.files.pointshape import PointShape, check_point, point_config
 from agent.files.quantities import AnyScalar, mistake, shown
 from agent.files.shape import Shape, in_order, read_units
-from agent.settings.words import InstanceName, PortName
+from agent.files.words import InstanceName, PortName
 
 AREA = "devices"
 SEGMENT = re.compile(r"[A-Za-z0-9_.-]{1,64}")

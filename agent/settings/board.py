@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from agent.files.shape import Shape
-from agent.settings.words import DevicePath, PortName
+from agent.files.words import DevicePath, PortName
 
 
 @dataclass(frozen=True, slots=True)

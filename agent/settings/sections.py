@@ -16,7 +16,7 @@ from pydantic import Field
 from agent.domain.restart import RestartPolicy
 from agent.files.quantities import PositiveS, SizeBytes, between
 from agent.files.shape import Shape
-from agent.settings.words import Cidr, EnginePrefix, FilePath, GatewayId, Grant, HostName, InstanceName, Registry
+from agent.files.words import Cidr, EnginePrefix, FilePath, GatewayId, Grant, HostName, InstanceName, Registry
 
 MIB = 1024**2
 TIB = 1024**4

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.files.check import check
+from agent.check import check
 
 MANIFEST = """\
 name: pump

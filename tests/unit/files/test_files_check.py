@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.files.check import check
+from agent.check import check
 from tests.unit.files.parts import write
 
 DEVICES = "devices: {b: {driver: m, points: {x: {}}}}"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.files.check import check
+from agent.check import check
 from agent.files.site import read_site
 from agent.files.yaml import read_document
 from agent.settings import load

@@ -1,4 +1,4 @@
-"""The single values of gateway.yaml that need more than a bound: identifiers, paths, addresses."""
+"""Single values in files that need more than a bound: identifiers, paths, addresses."""
 
 from __future__ import annotations
 
