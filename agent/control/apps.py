@@ -45,8 +45,11 @@ class AppDecisions:
     def install(self, command: Command, params: Deploy) -> tuple[Change, Reply]:
         """A new instance. Conflict when there is one of that name."""
         if params.instance in self._ledger.desired:
-            owner = self._ledger.desired[params.instance].owner
+            found = self._ledger.desired[params.instance]
+            owner = found.owner
             hint = f"use app.upgrade (it is owned by {owner}), or install it --as another name"
+            if _is_going(found):
+                hint = "it is being removed: wait until it is gone, or keep it with app.upgrade"
             raise Conflict("app.exists", f"there is an APP instance '{params.instance}'", hint=hint, owner=owner.value)
         job = self._job(command, "install", params.instance, params.model_dump(exclude={"instance", "take_over"}))
         self._check(command, params, job, None)
@@ -54,15 +57,17 @@ class AppDecisions:
         return Change(desired=(desired,), jobs=(job,)), accepted(command, job)
 
     def upgrade(self, command: Command, params: Deploy) -> tuple[Change, Reply]:
-        """Another release of an instance."""
+        """Another release of an instance; one that is being removed stays after all."""
         desired = self._own(command, params.instance, take_over=params.take_over)
+        if _is_going(desired):
+            desired = replace(desired, wanted=Wanted.RUNNING, hold="")
         job = self._job(command, "upgrade", params.instance, params.model_dump(exclude={"instance", "take_over"}))
         self._check(command, params, job, desired)
         return self._begin(command, desired, job)
 
     def configure(self, command: Command, params: Configure) -> tuple[Change, Reply]:
         """New values; the release stays. Anyone may set their own layer."""
-        desired = self._ledger.get(params.instance)
+        desired = self._staying(params.instance)
         if desired.current is None:
             raise Conflict("app.not_fetched", f"{params.instance} is not installed yet", hint="wait for its job")
         job = self._job(command, "configure", params.instance, params.model_dump(exclude={"instance"}))
@@ -72,37 +77,36 @@ class AppDecisions:
         return self._begin(command, desired, job)
 
     def start(self, command: Command, params: Instance) -> tuple[Change, Reply]:
-        """Run what was stopped."""
+        """Run what was stopped; what is being removed stays after all."""
         desired = self._ledger.get(params.instance)
         if desired.wanted is Wanted.RUNNING:
             return Change(), Reply(command.id, 200, f"{params.instance} shall run already")
-        self._must_have_version(desired)
-        return self._settle(command, replace(desired, wanted=Wanted.RUNNING, hold=""), "start")
+        return self._want(command, replace(desired, wanted=Wanted.RUNNING, hold=""), "start")
 
     def stop(self, command: Command, params: Instance) -> tuple[Change, Reply]:
         """Stop it; it stays stopped over restarts, and is reported as held."""
-        desired = self._ledger.get(params.instance)
-        self._must_have_version(desired)
+        desired = self._staying(params.instance)
         who = command.who or command.origin.value
-        stopped = replace(desired, wanted=Wanted.STOPPED, hold=f"stopped by {who}", trial=Trial.PROVEN)
-        return self._settle(command, stopped, "stop")
+        return self._want(command, replace(desired, wanted=Wanted.STOPPED, hold=f"stopped by {who}"), "stop")
 
     def restart(self, command: Command, params: Instance) -> tuple[Change, Reply]:
         """Stop and start it, in order of dependence."""
-        desired = self._ledger.get(params.instance)
-        self._must_have_version(desired)
-        stopped = replace(desired, wanted=Wanted.STOPPED, hold=transition.RESTARTING, trial=Trial.PROVEN)
+        desired = self._staying(params.instance)
+        if desired.current is None:
+            hint = "wait for its job, or cancel it"
+            raise Conflict("app.not_fetched", f"{params.instance} is not installed yet", hint=hint)
+        stopped = replace(desired, wanted=Wanted.STOPPED, hold=transition.RESTARTING)
         return self._settle(command, stopped, "restart")
 
     def roll_back(self, command: Command, params: Instance) -> tuple[Change, Reply]:
-        """Back to the version before, with its values, by the same gate."""
-        desired = self._ledger.get(params.instance)
+        """Back to the version before, with its values, by the same gate; from a version on trial to the proven one."""
+        desired = self._staying(params.instance)
         if desired.previous is None:
             raise Conflict(
                 "app.no_previous", f"{params.instance} has no version to go back to", hint="upgrade it instead"
             )
         job = self._job(command, "rollback", params.instance, {})
-        base = replace(desired, wanted=Wanted.RUNNING, hold="", trial=Trial.PROVEN)
+        base = replace(desired, wanted=Wanted.RUNNING, hold="")
         after, moved = transition.adopt(base, job, desired.previous, needs_trial=True)
         return Change(desired=(after,), jobs=(moved, *self._superseded(desired, job))), accepted(command, job)
 
@@ -110,7 +114,7 @@ class AppDecisions:
         """Take it away; its volumes only when asked."""
         desired = self._own(command, params.instance, take_over=params.take_over)
         wanted = Wanted.PURGED if params.volumes else Wanted.ABSENT
-        return self._settle(command, replace(desired, wanted=wanted, trial=Trial.PROVEN), "remove")
+        return self._settle(command, replace(desired, wanted=wanted), "remove")
 
     def cancel(self, command: Command, params: JobId) -> tuple[Change, Reply]:
         """Stop a job: before its version was adopted nothing has changed; on trial it goes back."""
@@ -125,9 +129,9 @@ class AppDecisions:
             return Change(jobs=(cancelled,)), Reply(command.id, 200)
         if desired.current is None:
             return Change(jobs=(cancelled,), gone=(desired.name,)), Reply(command.id, 200)
-        if desired.trial is Trial.PROVEN:
-            if job.state in (JobState.WAITING, JobState.DOWNLOADING):
-                return Change(desired=(replace(desired, job=""),), jobs=(cancelled,)), Reply(command.id, 200)
+        if job.state in (JobState.WAITING, JobState.DOWNLOADING):
+            return Change(desired=(replace(desired, job=""),), jobs=(cancelled,)), Reply(command.id, 200)
+        if desired.trial is Trial.PROVEN or desired.wanted is not Wanted.RUNNING:
             raise Conflict("job.too_late", f"job {job.id} cannot be cancelled any more", hint="wait, or roll back")
         after, _ = transition.fall_back(desired, None, "cancelled", automatic=True)
         return Change(desired=(replace(after, job=""),), jobs=(cancelled,)), Reply(command.id, 200)
@@ -151,11 +155,19 @@ class AppDecisions:
             )
         return replace(desired, owner=command.origin)
 
-    def _must_have_version(self, desired: Desired) -> None:
-        if desired.current is None:
-            raise Conflict(
-                "app.not_fetched", f"{desired.name} is not installed yet", hint="wait for its job, or cancel it"
-            )
+    def _staying(self, instance: str) -> Desired:
+        """The instance, unless it is on its way out."""
+        desired = self._ledger.get(instance)
+        if _is_going(desired):
+            hint = "wait until it is gone, or keep it with app.start or app.upgrade"
+            raise Conflict("app.removing", f"{instance} is being removed", hint=hint)
+        return desired
+
+    def _want(self, command: Command, desired: Desired, kind: str) -> tuple[Change, Reply]:
+        """Running or stopped. While its first version is still fetched there is nothing to do but to remember it."""
+        if desired.current is not None:
+            return self._settle(command, desired, kind)
+        return Change(desired=(desired,)), Reply(command.id, 200, f"{desired.name}: {kind} holds once it is installed")
 
     def _begin(self, command: Command, desired: Desired, job: Job) -> tuple[Change, Reply]:
         after = replace(desired, job=job.id)
@@ -172,3 +184,7 @@ class AppDecisions:
 
     def _job(self, command: Command, kind: str, instance: str, params: Mapping[str, Any]) -> Job:
         return begin(command, kind, instance, params, self._clock.now_ms())
+
+
+def _is_going(desired: Desired) -> bool:
+    return desired.wanted in (Wanted.ABSENT, Wanted.PURGED)

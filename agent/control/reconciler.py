@@ -144,7 +144,7 @@ class Reconciler:
             desired = self._ledger.desired.get(instance)
             async with self._room:
                 wake_s = await self._once(instance, desired)
-            if desired is not None and desired.trial is Trial.VERIFYING and instance not in self._dirty:
+            if desired is not None and _on_trial(desired) and instance not in self._dirty:
                 await self._trials.verify(desired, self._observe)
             self._failures.pop(instance, None)
             self.errors.pop(instance, None)
@@ -163,7 +163,7 @@ class Reconciler:
         self._failures[instance] = count + 1
         self.errors[instance] = error
         desired = self._ledger.desired.get(instance)
-        if desired is not None and desired.trial is Trial.VERIFYING:
+        if desired is not None and _on_trial(desired):
             await self._trials.give_up_on(desired, error, attempts=count + 1)
         delay: float = min(RETRY_LAST_S, RETRY_FIRST_S * 2 ** min(count, 10))
         return delay * (0.75 + 0.5 * random.random())
@@ -205,7 +205,7 @@ class Reconciler:
             if not complete:
                 self._dirty.add(instance)
                 return None
-        if desired.trial is Trial.PROVEN:
+        if not _on_trial(desired):
             await self._trials.conclude(desired)
         return wake_s
 
@@ -226,3 +226,8 @@ class Reconciler:
             return
         ghost = Desired(instance, owner=Origin.LOCAL, wanted=Wanted.ABSENT)
         await self._steps.run(instance, plan(ghost, None, observed), still=lambda: True)
+
+
+def _on_trial(desired: Desired) -> bool:
+    """A version that was stopped before its verdict stays unproven, and is watched again once it shall run."""
+    return desired.trial is Trial.VERIFYING and desired.wanted is Wanted.RUNNING

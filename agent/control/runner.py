@@ -71,25 +71,26 @@ class JobRunner:
 
     async def _run(self, job: Job) -> None:
         attempt = 0
-        async with self._room:
-            while not self._ledger.jobs[job.id].state.final:
-                try:
+        while not self._ledger.jobs[job.id].state.final:
+            try:
+                # Only work takes room: jobs that wait for a dead registry must not keep others from a living one.
+                async with self._room:
                     await self._work(job)
+                return
+            except GatewayError as error:
+                if not error.retryable:
+                    await self._end(job, str(error))
                     return
-                except GatewayError as error:
-                    if not error.retryable:
-                        await self._end(job, str(error))
-                        return
-                    attempt += 1
-                    delay = min(RETRY_LAST_S, RETRY_FIRST_S * 2 ** min(attempt, 10)) * (0.75 + 0.5 * random.random())
-                    message = f"{error}; trying again in {delay:.0f} s (attempt {attempt})"
-                    log.warning("job_retry id=%s kind=%s code=%s reason=%s", job.id, job.kind, error.code, error)
-                    await self._ledger.move_job(job.id, JobState.DOWNLOADING, message)
-                    await asyncio.sleep(delay)
-                except Exception:
-                    log.exception("job_failed id=%s kind=%s", job.id, job.kind)
-                    await self._end(job, "the agent failed inside; see its log")
-                    return
+                attempt += 1
+                delay = min(RETRY_LAST_S, RETRY_FIRST_S * 2 ** min(attempt, 10)) * (0.75 + 0.5 * random.random())
+                message = f"{error}; trying again in {delay:.0f} s (attempt {attempt})"
+                log.warning("job_retry id=%s kind=%s code=%s reason=%s", job.id, job.kind, error.code, error)
+                await self._ledger.move_job(job.id, JobState.DOWNLOADING, message)
+                await asyncio.sleep(delay)
+            except Exception:
+                log.exception("job_failed id=%s kind=%s", job.id, job.kind)
+                await self._end(job, "the agent failed inside; see its log")
+                return
 
     async def _work(self, job: Job) -> None:
         """Run the work while passing its progress on, at most once a second and never after its end."""

@@ -48,7 +48,9 @@ class TrialRunner:
     async def verify(self, desired: Desired, look: Callable[[str], Awaitable[Observed]]) -> None:
         """Watch the gate until it speaks or the decision is overtaken by another."""
         spec = self._catalog.spec(desired)
-        if desired.job:
+        job = self._ledger.open_job(desired.name)
+        # A newer job that still fetches another version has nothing to do with this trial.
+        if job is not None and job.state in transition.PAST_FETCHING:
             await self._ledger.move_job(desired.job, JobState.VERIFYING, "waiting for it to be healthy", 50)
         gate = Gate(spec.update.within_s, spec.update.stable_s, self._clock.monotonic())
         expected = tuple(c.service for c in spec.containers)

@@ -12,7 +12,7 @@ from typing import Any
 
 from agent.control.inbox import Inbox
 from agent.control.ledger import Ledger
-from agent.domain.app import Wanted
+from agent.domain.app import Desired, Wanted
 from agent.domain.command import Command, Origin
 from agent.domain.journal import Change
 from agent.ports import DesiredApp, DesiredIndex, DesiredRelease
@@ -66,7 +66,10 @@ class Wishes:
                 ("rule.remove", {"name": name}) if text is None else ("rule.apply", {"name": name, "text": text})
             )
             command_id = f"desired-{index.revision}-rule-{name}"
-            await self._inbox.submit(Command(command_id, type_, params, Origin.CLOUD, who="desired"))
+            reply = await self._inbox.submit(Command(command_id, type_, params, Origin.CLOUD, who="desired"))
+            if not reply.ok:
+                self.refused[f"rules {name}"] = reply.msg
+                log.warning("desired_refused revision=%d rules=%s reason=%s", index.revision, name, reply.msg)
         await self._ledger.decide(lambda: Change(meta=((REVISION, str(index.revision)),)))
 
     def _ready(self, name: str, app: DesiredApp | None) -> bool:
@@ -83,7 +86,8 @@ class Wishes:
         desired = self._ledger.desired.get(name)
         if app is None:
             return [("app.remove", {"instance": name})] if desired is not None else []
-        commands: list[tuple[str, Mapping[str, Any]]] = []
+        # Starting and stopping come first: later they would replace the deployment that they belong to.
+        commands = [] if desired is None else _hold(desired, app)
         if not self._runs(name, app.release):
             kind = "app.install" if desired is None else "app.upgrade"
             params = {"instance": name, "manifest": self._manifests[name], "values": dict(app.values)}
@@ -94,9 +98,19 @@ class Wishes:
             and dict(desired.current.cloud.values) != dict(app.values)
         ):
             commands.append(("app.configure", {"instance": name, "values": dict(app.values)}))
-        running = desired is None or desired.wanted is Wanted.RUNNING
-        if app.state == "stopped" and running:
+        if desired is None and app.state == "stopped":
             commands.append(("app.stop", {"instance": name}))
-        elif app.state != "stopped" and not running:
-            commands.append(("app.start", {"instance": name}))
         return commands
+
+
+def _hold(desired: Desired, app: DesiredApp) -> list[tuple[str, Mapping[str, Any]]]:
+    """What makes an instance run or stand still as the index says."""
+    wanted = Wanted.STOPPED if app.state == "stopped" else Wanted.RUNNING
+    if desired.wanted is wanted:
+        return []
+    params = {"instance": desired.name}
+    if wanted is Wanted.RUNNING:
+        return [("app.start", params)]
+    # What is on its way out must stay before it can be held.
+    going = desired.wanted is not Wanted.RUNNING
+    return [*([("app.start", params)] if going else []), ("app.stop", params)]

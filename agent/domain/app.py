@@ -94,7 +94,7 @@ def phase(desired: Desired, job: Job | None, containers: tuple[ContainerState, .
         return Phase.REMOVING
     if desired.current is None:
         return _JOB_PHASE.get(job.state, Phase.FAILED) if job else Phase.FAILED
-    if desired.trial is Trial.VERIFYING:
+    if desired.trial is Trial.VERIFYING and desired.wanted is Wanted.RUNNING:
         return Phase.VERIFYING
     serving = [c for c in containers if c.serving]
     if desired.wanted is Wanted.STOPPED:

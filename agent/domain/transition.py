@@ -12,20 +12,23 @@ from agent.domain.command import Job, JobState
 
 RESTARTING = "restarting"
 REASON = "reason"
+PAST_FETCHING = (JobState.INSTALLING, JobState.VERIFYING)
 
 
 def adopt(desired: Desired, job: Job, version: Version, *, needs_trial: bool) -> tuple[Desired, Job]:
     """Its images are here: `version` becomes the wanted one.
 
-    The proven version before it is kept to go back to, also when an unproven one is replaced half-way.
+    The proven version before it is kept to go back to, also when an unproven one is replaced half-way. What has proven
+    itself needs no other trial; what comes while the instance is stopped has its trial when it is started.
     """
-    proven = desired.previous if desired.trial is Trial.VERIFYING else desired.current
-    trying = needs_trial and desired.wanted is Wanted.RUNNING
+    on_trial = desired.trial is Trial.VERIFYING
+    proven = desired.previous if on_trial else desired.current
+    before = None if on_trial else desired.previous
     after = replace(
         desired,
         current=version,
-        previous=proven if proven != version else desired.previous,
-        trial=Trial.VERIFYING if trying else Trial.PROVEN,
+        previous=proven if proven != version else before,
+        trial=Trial.VERIFYING if needs_trial and proven != version else Trial.PROVEN,
         job=job.id,
     )
     return after, replace(job, state=JobState.INSTALLING, message="", progress=0)
@@ -37,7 +40,11 @@ def prove(desired: Desired) -> Desired:
 
 
 def fall_back(desired: Desired, job: Job | None, reason: str, *, automatic: bool) -> tuple[Desired, Job | None]:
-    """The version on trial did not prove itself: back to the one before, or stop where there is none."""
+    """The version on trial did not prove itself: back to the one before, or stop where there is none.
+
+    `job` is the one that brought it; a newer one that still fetches another version goes on.
+    """
+    job = job if job is not None and job.state in PAST_FETCHING else None
     if desired.previous is not None and automatic:
         after = replace(desired, current=desired.previous, previous=None, trial=Trial.PROVEN)
         if job is None:
@@ -45,16 +52,17 @@ def fall_back(desired: Desired, job: Job | None, reason: str, *, automatic: bool
         return after, replace(job, message=f"going back: {reason}", params={**job.params, REASON: reason})
     failed = replace(job, state=JobState.FAILED, message=reason) if job else None
     if desired.previous is not None:
-        return replace(desired, trial=Trial.PROVEN, job=""), failed
+        return replace(desired, trial=Trial.PROVEN, job="" if failed else desired.job), failed
     hold = f"did not pass its health gate: {reason}"
-    return replace(desired, wanted=Wanted.STOPPED, hold=hold, trial=Trial.PROVEN, job=""), failed
+    open_job = "" if failed else desired.job
+    return replace(desired, wanted=Wanted.STOPPED, hold=hold, trial=Trial.PROVEN, job=open_job), failed
 
 
 def conclude(desired: Desired, job: Job | None) -> tuple[Desired, Job | None]:
     """It is as it shall be: the job under way ends, or a restart goes on with its second half."""
     if desired.wanted is Wanted.STOPPED and desired.hold == RESTARTING:
         return replace(desired, wanted=Wanted.RUNNING, hold=""), job
-    if job is None or job.state not in (JobState.INSTALLING, JobState.VERIFYING):
+    if job is None or job.state not in PAST_FETCHING:
         return desired, job
     reason = job.params.get(REASON)
     if reason:
