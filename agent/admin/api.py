@@ -93,9 +93,13 @@ def read_command(body: bytes) -> CommandBody:
     """The body as a command. Raises Malformed with the exact field."""
     try:
         found = msgspec.json.decode(body, type=CommandBody)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         # msgspec says "... - at `$.params`"
-        text = str(error) if not isinstance(error, RecursionError) else "it is nested too deeply"
+        text = str(error)
+        if isinstance(error, RecursionError):
+            text = "it is nested too deeply"
+        elif isinstance(error, UnicodeDecodeError):
+            text = "it is not UTF-8"  # the position would count from the start of a text inside, not of the body
         what, _, where = text.partition(" - at ")
         raise Malformed(
             "command.malformed",

@@ -37,6 +37,8 @@ ONLY_AT_ONCE = frozenset({"point.write", "gateway.reboot"})
 AT_ONCE_S = 10.0
 """A write that waited longer, at the broker while the gateway was away, is never replayed; nor with a wrong clock."""
 LIMIT_OPEN = 256
+_SCALARS = frozenset({"bool", "int", "float", "str"})
+_NOT_SCALAR = frozenset({"bool_type", "int_type", "float_type", "string_type"})
 
 
 class Inbox:
@@ -144,12 +146,12 @@ class Inbox:
         try:
             return model.model_validate(dict(command.params))
         except ValidationError as error:
-            mistakes = [(".".join(map(str, e["loc"])) or "params", e["msg"]) for e in error.errors()]
+            mistakes = _mistakes(error)
             where, what = mistakes[0]
             raise Malformed(
                 "command.params",
                 f"{command.type}: params.{where}: {what}",
-                hint="allowed: " + ", ".join(model.model_fields),
+                hint="allowed: " + (", ".join(model.model_fields) or "no parameters"),
                 field=f"params.{where}",
                 mistakes=[{"field": f"params.{w}", "message": m} for w, m in mistakes],
             ) from None
@@ -182,3 +184,15 @@ class Inbox:
             await self._ledger.decide(Change, answered=(command, reply))
         except GatewayError as error:
             log.warning("refusal_not_journaled id=%s reason=%s", command.id, error)
+
+
+def _mistakes(error: ValidationError) -> list[tuple[str, str]]:
+    """Where and what, one row a place: of a value that fits none of several types, pydantic tells each type's mistake."""
+    found: dict[str, str] = {}
+    for each in error.errors():
+        place = [str(step) for step in each["loc"]]
+        words = each["msg"]
+        if len(place) > 1 and place[-1] in _SCALARS and each["type"] in _NOT_SCALAR:
+            place, words = place[:-1], "Input should be true or false, a number or text"
+        found.setdefault(".".join(place) or "params", words)
+    return list(found.items())

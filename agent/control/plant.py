@@ -11,10 +11,11 @@ from agent.control.ledger import Ledger
 from agent.domain.alarm import Alarm
 from agent.domain.command import Command, Reply
 from agent.domain.container import as_json
+from agent.domain.grants import check_filter
 from agent.domain.journal import Change, StoredRule
 from agent.domain.params import Filter, Key, Name, Nothing, Point, PointWrite, RuleText
 from agent.domain.rule import RuleConfig
-from agent.errors import Conflict, NotFound
+from agent.errors import Conflict, Malformed, NotFound
 
 
 class PointsView(Protocol):
@@ -86,6 +87,10 @@ class PlantWork:
 
     async def list_points(self, params: Filter) -> Any:
         """Points whose name a filter covers, with their latest value."""
+        wrong = check_filter(params.filter)
+        if wrong is not None:
+            hint = "+ is one level, # the rest"
+            raise Malformed("point.filter", f"filter '{params.filter[:80]}': {wrong}", hint=hint)
         return [self._points.describe(name) for name in self._points.names(params.filter)]
 
     async def read_point(self, params: Point) -> Any:

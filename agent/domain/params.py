@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 INSTANCE_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+RULES_NAME_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
 Scalar = bool | int | float | str
 
 
@@ -128,9 +129,10 @@ class PointWrite(Point):
     mode: Literal["direct", "select", "operate", "cancel"] = "direct"
 
 
-class RuleText(Name):
+class RuleText(Params):
     """`rule.apply`: the text of one rules file under a name."""
 
+    name: str = Field(pattern=RULES_NAME_PATTERN)
     text: str = Field(min_length=1, max_length=262_144)
 
 

@@ -42,6 +42,7 @@ def client(admin: Office) -> UnixClient:
         (b'{"type": "app.list", "parms": {}}', "unknown field `parms`", "body"),
         (b'{"type": "app.list", "id": 5}', "Expected `str`, got `int` at `$.id`", "id"),
         (b'{"type": "app.list", "id": "' + b"x" * 200 + b'"}', "id is longer than 128", "id"),
+        (b'{"type": "app.\xff\xfe", "params": {}}', "it is not UTF-8", "body"),
         (b'{"type": "a", "params": ' + b'{"a":' * 5000 + b"1" + b"}" * 5001, "nested too deeply", "body"),
     ],
 )
