@@ -88,6 +88,7 @@ def _mount(
     path = _where(manifest, container.service, mount.target)
     real = facts.real_paths.get(mount.source, mount.source)
     folder = facts.real_paths.get(spec.app_dir, spec.app_dir)
+    yield from _inside_writable(spec, mount, facts, path)
     for leads_to in sorted({posixpath.normpath(mount.source), posixpath.normpath(real)}):
         through = f" (it leads to {leads_to})" if leads_to != mount.source else ""
         if leads_to_engine(leads_to):
@@ -102,6 +103,21 @@ def _mount(
         words = f"'{mount.source}' is mounted for writing, so the APP could change its own manifest and files"
         hint = f"add ':ro', or use a named volume; {how_to_allow(spec.instance, 'bind_writable')}"
         yield path, "admission.bind_writable", words, hint
+
+
+def _inside_writable(spec: AppSpec, mount: Mount, facts: Facts, path: Path) -> Iterator[Finding]:
+    """A folder below one that the APP writes could become a link to anywhere, which the engine follows at every start."""
+    real = facts.real_paths.get(mount.source, mount.source)
+    for other in (each for container in spec.containers for each in container.mounts):
+        if other.kind != "bind" or other.read_only:
+            continue
+        root = facts.real_paths.get(other.source, other.source)
+        if real != root and _is_within(real, root):
+            words = (
+                f"'{mount.source}' is inside '{other.source}', which the APP can write, and so could lead it anywhere"
+            )
+            yield path, "admission.bind", words, "mount a folder beside it, or only the outer one"
+            return
 
 
 def _is_within(path: str, folder: str) -> bool:

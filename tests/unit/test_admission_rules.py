@@ -130,6 +130,19 @@ def test_a_folder_that_is_itself_reached_by_a_link_is_still_the_apps() -> None:
     assert admitted(service("volumes: ['./conf:/s:ro']"), facts=Facts(real_paths=real)) == ()
 
 
+def test_a_bind_inside_a_folder_that_the_app_writes_is_refused_since_a_link_there_could_lead_anywhere() -> None:
+    text = service("volumes: ['./data:/data', './data/sub:/sub:ro']")
+    (problem,) = admitted(text, policy=granted("bind_writable"))
+    assert shown((problem,)) == [(5, 31, "admission.bind")]
+    assert "is inside '/etc/ecgw/apps.d/guard/data', which the APP can write" in problem.message
+    beside = service("volumes: ['./data:/data', './database:/sub:ro', './data:/again:ro']")
+    assert admitted(beside, policy=granted("bind_writable")) == ()
+    linked = {f"{APP_DIR}/conf": f"{APP_DIR}/data/conf", APP_DIR: APP_DIR}
+    through = service("volumes: ['./data:/data', './conf:/conf:ro']")
+    found = admitted(through, policy=granted("bind_writable"), facts=Facts(real_paths=linked))
+    assert [each.code for each in found] == ["admission.bind"]
+
+
 def test_a_writable_bind_needs_a_technicians_grant() -> None:
     text = service("volumes: ['./conf:/s']")
     (problem,) = admitted(text)
