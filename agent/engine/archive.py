@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Sequence
@@ -12,11 +13,12 @@ import requests
 
 from agent.engine.client import EngineClient, check
 from agent.engine.transfer import Line, transfer
-from agent.errors import NoSpace, NotFound
+from agent.errors import Failed, NoSpace, NotFound
 
 _LOADED = re.compile(r"^Loaded image(?: ID)?: (\S+)$", re.MULTILINE)
 _CHUNK_BYTES = 1024**2
 _SAVE_WITHIN_S = 3600.0
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 async def load(client: EngineClient, path: Path, stall_s: float) -> list[str]:
@@ -41,7 +43,7 @@ async def load(client: EngineClient, path: Path, stall_s: float) -> list[str]:
 
 
 async def save(client: EngineClient, refs: Sequence[str], path: Path, stall_s: float) -> int:
-    """The size in bytes of the archive at `path`, which is there only once it is whole and on disk."""
+    """The size in bytes of the archive at `path`, which is there only once it is whole and on disk. Raises NoSpace, Failed."""
     part = path.with_name(path.name + ".part")
 
     def work(api: docker.APIClient) -> int:
@@ -58,7 +60,9 @@ async def save(client: EngineClient, refs: Sequence[str], path: Path, stall_s: f
             except OSError as error:
                 if isinstance(error, requests.exceptions.RequestException):
                     raise
-                raise NoSpace("image.archive_not_written", f"cannot write {path}: {error.strerror}") from error
+                # Only room comes back by itself; a folder that is not there stays so however often it is tried.
+                kind = NoSpace if error.errno in _FULL else Failed
+                raise kind("image.archive_not_written", f"cannot write {path}: {error.strerror}") from error
             finally:
                 part.unlink(missing_ok=True)
         return size_bytes

@@ -175,6 +175,16 @@ async def test_saved_images_can_be_loaded_elsewhere(shelf: Shelf, tmp_path: Path
     assert caught.value.code == "image.archive_not_found"
 
 
+async def test_an_archive_that_cannot_be_written_is_a_failure_for_good_and_leaves_no_file(
+    real: RealShelf, tmp_path: Path
+) -> None:
+    ref = await real.add("carried:2")
+    with pytest.raises(Failed, match=r"cannot write .*/none/a\.tar: No such file or directory") as caught:
+        await real.images.save([ref], str(tmp_path / "none" / "a.tar"))
+    assert not caught.value.retryable
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_prune_keeps_what_is_named(shelf: Shelf) -> None:
     await shelf.publish("1.0", "one")
     await shelf.publish("1.1", "two")
