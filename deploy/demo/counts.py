@@ -6,7 +6,7 @@ from typing import Any
 
 from deploy.demo.account import Account
 from deploy.demo.stage import Stage
-from deploy.demo.wire import Stream, batches, intervals
+from deploy.demo.wire import Stream, batches, intervals, once
 
 
 def check_counts(stage: Stage, account: Account, within_s: float = 90.0) -> None:
@@ -34,7 +34,7 @@ def check_counts(stage: Stage, account: Account, within_s: float = 90.0) -> None
     seen = intervals(found)
     # It may have seen one that was sent since the look.
     matches = all(_reaches(seen.get(key, []), row["intervals"][0][1]) for key, row in cloud.items() if row["batches"])
-    repeats = len(found) - len({batch.key for batch in found})
+    repeats = len(found) - len(once(found))
     account.check(matches, "mosquitto_sub saw the same intervals", f"{len(found)} messages, {repeats} of them repetitions")
     account.figure("counts", {"batches": sent, "items": samples, "dropped": dropped, "cloud_duplicates": duplicates, "witness_repeats": repeats})
 

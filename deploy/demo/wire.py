@@ -38,6 +38,14 @@ def batches(messages: Iterable[Message]) -> list[Batch]:
     return [_batch(message) for message in messages if message.topic.rsplit("/", 1)[1] in ("data", "event")]
 
 
+def once(found: Iterable[Batch]) -> list[Batch]:
+    """Without repetitions: QoS 1 delivers again what was not acknowledged when the broker went."""
+    first: dict[tuple[Stream, int], Batch] = {}
+    for batch in found:
+        first.setdefault(batch.key, batch)
+    return list(first.values())
+
+
 def intervals(found: Iterable[Batch]) -> dict[Stream, list[tuple[int, int]]]:
     """The numbers of each stream as closed intervals."""
     numbers: dict[Stream, set[int]] = defaultdict(set)

@@ -10,7 +10,7 @@ from deploy.demo.containers import Seen, containers, starts_and_deaths
 from deploy.demo.manifests import DEMO_APPS
 from deploy.demo.site import FIRST_DELAY_S
 from deploy.demo.stage import Stage
-from deploy.demo.wire import batches
+from deploy.demo.wire import batches, once
 
 STARTS_AFTER_TAKEOVER = 2
 
@@ -47,8 +47,8 @@ def show(stage: Stage, account: Account) -> None:
 
 def crash_alarms(stage: Stage) -> list[dict[str, Any]]:
     """Crash-loop alarms of looper that crossed the broker, in order, each once."""
-    found = {batch.key: batch.items[0] for batch in batches(stage.witness.messages()) if batch.kind == "event"}
-    return [b for b in found.values() if b["type"] == "alarm" and b["code"] == "crash_loop" and "looper" in b["source"]]
+    found = [batch.items[0] for batch in once(batches(stage.witness.messages())) if batch.kind == "event"]
+    return [b for b in found if b["type"] == "alarm" and b["code"] == "crash_loop" and "looper" in b["source"]]
 
 
 def _policy(stage: Stage) -> str:
