@@ -89,10 +89,10 @@ class Daemon:
         premises = Premises(
             settings.identity.id, settings.engine.prefix, settings.admission_policy(), settings.board.port_kinds
         )
-        outside = Outside(self._state, self._engine, images, self._sockets, self._host, clock, ContainerProber())
+        outside = Outside(
+            self._state, self._engine, images, self._sockets, self._host, clock, ContainerProber(), recent
+        )
         self.room = ControlRoom(outside, premises, plane, paths.root, settings.supervision.restart_policy)
-        self.room.gateway.uplink = plane.outbox.status
-        self.room.gateway.log = recent
         self.room.catalog.on_views(self._tell_publishers)
         self._watcher = Watcher(paths.root, every_s=settings.watch.every_s, settle_s=settings.watch.settle_s)
         self._admin = AdminApi(self.room.inbox.submit, plane.streams, self._health)
@@ -111,7 +111,6 @@ class Daemon:
         self.plane.alarms.clear_alarm(*SETTINGS_CHANGED)
         await self.room.start()
         self._clock.raise_floor(int(self.room.ledger.meta.get(LAST_SEEN, "0")))
-        self.room.gateway.facts = {**await self._host.facts(), "agent_version": __version__}
         await self._admin.start(paths.admin_socket)
         await self.room.site.apply()
         await self._open_doors()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from agent.control.enginewatch import EngineWatch
@@ -21,33 +22,42 @@ class RecentLines(Protocol):
     def tail(self, count: int) -> list[str]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Box:
+    """What there is to tell of the gateway besides its APPs: the machine, its time, its log, alarms, the way up."""
+
+    host: Host
+    clock: Clock
+    log: RecentLines
+    alarms: Callable[[], list[Alarm]]
+    uplink: Callable[[], Awaitable[Mapping[str, Any]]]
+
+
 class GatewayWork:
     """`reads` is what the inbox takes; `index` is the retained document."""
 
-    def __init__(
-        self, ledger: Ledger, engine: EngineWatch, views: AppViews, wishes: Wishes, host: Host, clock: Clock
-    ) -> None:
+    def __init__(self, ledger: Ledger, engine: EngineWatch, views: AppViews, wishes: Wishes, box: Box) -> None:
         self._ledger = ledger
         self._engine = engine
         self._views = views
         self._wishes = wishes
-        self._host = host
-        self._clock = clock
-        self.facts: Mapping[str, Any] = {}
-        self.alarms: Callable[[], list[Alarm]] = list
-        self.uplink: Callable[[], Awaitable[Mapping[str, Any]]] | None = None
-        self.log: RecentLines | None = None
+        self._box = box
+        self._facts: Mapping[str, Any] = {}
         self.reads: dict[str, Read] = {
             "gateway.status": self.status,
             "gateway.logs": self.logs,
             "uplink.status": self.uplink_status,
         }
 
+    async def learn(self) -> None:
+        """Find out what machine this is, once."""
+        self._facts = await self._box.host.facts()
+
     def index(self) -> dict[str, Any]:
         """What is so on the whole gateway, latest only."""
-        worst = [a.severity.value for a in self.alarms()]
+        worst = [a.severity.value for a in self._box.alarms()]
         return {
-            "gateway": dict(self.facts),
+            "gateway": dict(self._facts),
             "engine": "up" if self._engine.up else "down",
             "revision": self._wishes.revision,
             "refused": dict(self._wishes.refused),
@@ -57,18 +67,18 @@ class GatewayWork:
 
     async def status(self, params: Nothing) -> Any:
         """The index with the machine's present use and the state of the uplink."""
-        usage = dict(await self._host.usage())
-        uplink = dict(await self.uplink()) if self.uplink else {}
+        usage = dict(await self._box.host.usage())
+        uplink = await self._box.uplink()
         link = {key: uplink.get(key) for key in ("connected", "records", "bytes", "hours_left")}
-        return {**self.index(), "usage": usage, "uplink": link, "clock_sane": self._clock.sane()}
+        return {**self.index(), "usage": usage, "uplink": link, "clock_sane": self._box.clock.sane()}
 
     async def logs(self, params: Tail) -> Any:
         """The last lines of the agent's own log."""
-        return self.log.tail(params.tail) if self.log else []
+        return self._box.log.tail(params.tail)
 
     async def uplink_status(self, params: Nothing) -> Any:
         """Store-and-forward: depth, age, hours left, streams with their last sequence numbers."""
-        return await self.uplink() if self.uplink else {}
+        return await self._box.uplink()
 
     def _brief(self, instance: str) -> dict[str, Any]:
         summary = self._views.summary(instance)

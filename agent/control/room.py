@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from agent.control.apps import AppDecisions
 from agent.control.belongings import Belongings
 from agent.control.catalog import AppDoors, Catalog, Premises
 from agent.control.deploy import Deployer
 from agent.control.enginewatch import EngineWatch
-from agent.control.gateway import GatewayWork
+from agent.control.gateway import Box, GatewayWork, RecentLines
 from agent.control.imagework import ImageWork
 from agent.control.inbox import Inbox
 from agent.control.ledger import Journal, Ledger
@@ -39,6 +40,12 @@ class RuleStatus(Protocol):
     def status(self) -> object: ...
 
 
+class Uplink(Protocol):
+    """The store-and-forward buffer."""
+
+    async def status(self) -> Mapping[str, Any]: ...
+
+
 class DataSide(Plane, Protocol):
     """The data plane, as far as the control room knows it."""
 
@@ -52,6 +59,8 @@ class DataSide(Plane, Protocol):
     def alarms(self) -> AllAlarms: ...
     @property
     def rules(self) -> RuleStatus: ...
+    @property
+    def outbox(self) -> Uplink: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +74,7 @@ class Outside:
     host: Host
     clock: Clock
     prober: Prober
+    log: RecentLines
 
 
 class ControlRoom:
@@ -89,8 +99,8 @@ class ControlRoom:
         self.inbox = Inbox(ledger, outside.clock)
         self.wishes = Wishes(ledger, self.inbox)
         self.site = SiteFiles(site, ledger, self.inbox, self.deployer, plane, plane.alarms)
-        self.gateway = GatewayWork(ledger, self.engine, self.views, self.wishes, outside.host, outside.clock)
-        self.gateway.alarms = plane.alarms.active
+        box = Box(outside.host, outside.clock, outside.log, plane.alarms.active, plane.outbox.status)
+        self.gateway = GatewayWork(ledger, self.engine, self.views, self.wishes, box)
         rules = RuleWork(plane.rules.status, self.site.parse)
         plant = PlantWork(ledger, plane.table, plane.writes, plane.devices, plane.alarms, rules)
         apps = AppDecisions(ledger, self.deployer, outside.clock)
@@ -103,9 +113,10 @@ class ControlRoom:
         self.inbox.offer(reads=self.gateway.reads)
 
     async def start(self) -> None:
-        """Load the state, learn the engine's facts where it answers, and resume open jobs."""
+        """Load the state, learn what engine and machine this is, and resume open jobs."""
         await self.ledger.load()
         await self.engine.ask()
+        await self.gateway.learn()
         self.runner.resume()
 
     async def run(self) -> None:

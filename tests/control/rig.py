@@ -20,7 +20,7 @@ from agent.host.clock import SystemClock
 from agent.store.state import StateStore
 from tests.fakes.engine import FakeEngine
 from tests.fakes.images import FakeImages
-from tests.fakes.plane import FakeDoors, FakeHost, FakePlane, FakeProber
+from tests.fakes.plane import FakeDoors, FakeHost, FakeLog, FakePlane, FakeProber
 
 REGISTRY = "127.0.0.1:5000"
 FAST = RestartPolicy(deaths=4, window_s=60, healthy_s=0.4, first_s=0.1, last_s=0.2)
@@ -64,7 +64,9 @@ class Rig:
         """Build the room and follow the engine."""
         self.store = StateStore(self.root / "state.db")
         await self.store.open()
-        outside = Outside(self.store, self.engine, self.images, self.doors, FakeHost(), SystemClock(0), self.prober)
+        outside = Outside(
+            self.store, self.engine, self.images, self.doors, FakeHost(), SystemClock(0), self.prober, FakeLog()
+        )
         premises = Premises("gw", "ec", Policy(registries=(REGISTRY,)))
         self.room = ControlRoom(outside, premises, self.plane, self.root / "etc", FAST)
         await self.room.start()

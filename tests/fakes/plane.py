@@ -70,6 +70,10 @@ class FakePlane:
     def rules(self) -> FakePlane:
         return self
 
+    @property
+    def outbox(self) -> FakeUplink:
+        return FakeUplink()
+
     def configure(self, devices: Sequence[Any], overrides: Sequence[Any], rules: Sequence[RuleConfig]) -> None:
         self.configured.append((devices, overrides, rules))
 
@@ -111,6 +115,20 @@ class FakeHost:
 
     async def usage(self) -> Mapping[str, Any]:
         return {"cpu_percent": 1.0}
+
+
+class FakeLog:
+    """An agent that has said nothing yet."""
+
+    def tail(self, count: int) -> list[str]:
+        return []
+
+
+class FakeUplink:
+    """A way up with nothing on it."""
+
+    async def status(self) -> Mapping[str, Any]:
+        return {"connected": False, "records": {}, "bytes": 0, "hours_left": None}
 
 
 class FakeProber:
