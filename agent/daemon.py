@@ -45,6 +45,7 @@ from agent.host.metrics import SystemHost
 from agent.host.probe import ContainerProber
 from agent.host.routes import read_routes
 from agent.logs import Recent, start_logging
+from agent.promptness import set_heap_aside, take_short_turns
 from agent.settings import Settings
 from agent.store.outbox import SqliteOutbox
 from agent.store.state import StateStore
@@ -234,6 +235,7 @@ async def keep_running(name: str, work: Callable[[], Awaitable[None]]) -> None:
 def main(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT. The process's exit code."""
     recent = start_logging(settings.log.level)
+    take_short_turns()
     try:
         asyncio.run(_run(settings, recent))
     except GatewayError as error:
@@ -250,6 +252,7 @@ async def _run(settings: Settings, recent: Recent) -> None:
         loop.add_signal_handler(number, ended.set)
     try:
         await daemon.start()
+        set_heap_aside()
         _notify_service_manager()
         await ended.wait()
     finally:
