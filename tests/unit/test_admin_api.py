@@ -17,7 +17,7 @@ from agent.domain.command import Origin, Reply
 from agent.errors import Malformed, Unauthorised
 from agent.http.client import UnixClient
 from agent.http.messages import Peer
-from tests.unit.admin_parts import Office, office
+from tests.fakes.admin_office import Office, office
 
 
 @pytest.fixture

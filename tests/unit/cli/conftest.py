@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.cli.main import main
-from tests.unit.admin_parts import Desk, Office, office
+from tests.fakes.admin_office import Desk, Office, office
 
 MANIFEST = 'name: pump-guard   # the guard\nx-ec: {version: "1.4.0"}\nservices: {guard: {image: "ec/x:1"}}\n'
 Run = Callable[..., int]

@@ -16,7 +16,7 @@ from agent.cli.main import main
 from agent.cli.screen import Screen
 from agent.cli.session import Session
 from agent.domain.command import Command, Reply
-from tests.unit.admin_parts import Desk, Office
+from tests.fakes.admin_office import Desk, Office
 from tests.unit.cli.conftest import Run
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from agent.cli.main import main
 from agent.domain.command import Reply
-from tests.unit.admin_parts import Desk, Office
+from tests.fakes.admin_office import Desk, Office
 from tests.unit.cli.conftest import Run
 
 

@@ -11,7 +11,7 @@ import pytest
 from agent.cli.main import NOUNS, main
 from agent.domain.command import Reply
 from agent.domain.params import PARAMS
-from tests.unit.admin_parts import Desk, Office
+from tests.fakes.admin_office import Desk, Office
 from tests.unit.cli.conftest import MANIFEST, Run
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from agent.domain.manifest_model import ParameterType
 from agent.domain.patterns import check_pattern, is_full_match
-from tests.unit.manifest_kit import SMALL, manifest_of, problems_of, service, shown, spec_of, try_spec
+from tests.unit.manifest.kit import SMALL, manifest_of, problems_of, service, shown, spec_of, try_spec
 
 DECLARED = (
     'x-ec: {parameters: {N: {type: integer, default: 5}, S: {default: ""}, B: {type: boolean, default: true},'

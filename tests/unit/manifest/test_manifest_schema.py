@@ -10,7 +10,7 @@ from agent.domain.app import Layer
 from agent.domain.document import Mistakes
 from agent.domain.manifest_schema import check_schema, check_value, defaults
 from agent.domain.values import LayerFrom, layer_values
-from tests.unit.manifest_kit import SMALL, manifest_of, problems_of, release_of
+from tests.unit.manifest.kit import SMALL, manifest_of, problems_of, release_of
 
 SCHEMA = {
     "type": "object",

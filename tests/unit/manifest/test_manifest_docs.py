@@ -12,9 +12,9 @@ from agent.domain.manifest_keys import LATER, LATER_EXTENSION, LATER_TOP
 from agent.domain.manifest_schema import KEYWORDS
 from agent.domain.manifest_service import ACCEPTED
 from agent.domain.policy import HARMLESS_CAPABILITIES, MIB, Policy
-from tests.unit.manifest_kit import manifest_of
+from tests.unit.manifest.kit import manifest_of
 
-TEXT = (Path(__file__).parents[2] / "docs" / "manifest.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[3] / "docs" / "manifest.md").read_text(encoding="utf-8")
 
 
 def section(title: str) -> str:

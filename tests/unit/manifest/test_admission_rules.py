@@ -13,7 +13,7 @@ from agent.domain.container import Mount
 from agent.domain.instantiate import Site, instantiate
 from agent.domain.manifest_keys import DANGEROUS
 from agent.domain.policy import MIB, Facts, Policy
-from tests.unit.manifest_kit import (
+from tests.unit.manifest.kit import (
     APP_DIR,
     POLICY,
     SMALL,

@@ -22,7 +22,7 @@ from agent.domain.release import make_release
 from agent.domain.values import layer_values
 from agent.engine.body import create_body
 from agent.files.yaml import read_document
-from tests.unit.manifest_kit import APP_DIR, POLICY, pinned, place_of
+from tests.unit.manifest.kit import APP_DIR, POLICY, pinned, place_of
 
 ESDK_DIR = "/var/lib/ecgw/s/guard"
 MACHINE = Facts(architecture="amd64", cpus=4, mem_bytes=1024 * MIB)

@@ -8,7 +8,7 @@ from agent.domain.container import Healthcheck, PublishedPort, Restart
 from agent.domain.manifest_keys import DANGEROUS, LATER, LATER_EXTENSION, LATER_TOP
 from agent.domain.manifest_model import Limits, NetworkAccess, Probe, Tmpfs
 from agent.domain.manifest_service import ACCEPTED
-from tests.unit.manifest_kit import IMAGE, SMALL, manifest_of, problems_of, service, shown
+from tests.unit.manifest.kit import IMAGE, SMALL, manifest_of, problems_of, service, shown
 
 CONTRACT = """\
 name: pump-guard                      # a comment

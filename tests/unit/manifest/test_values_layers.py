@@ -11,7 +11,7 @@ from agent.domain.app import Layer
 from agent.domain.document import Problem
 from agent.domain.values import Effective, LayerFrom, Value, layer_values, merge
 from agent.files.yaml import read_document
-from tests.unit.manifest_kit import SMALL, manifest_of
+from tests.unit.manifest.kit import SMALL, manifest_of
 
 TEXT = SMALL + (
     "x-ec:\n"

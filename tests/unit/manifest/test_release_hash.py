@@ -15,7 +15,7 @@ from agent.domain.instantiate import Site, instantiate
 from agent.domain.manifest import read_manifest
 from agent.domain.release import make_release
 from agent.files.yaml import read_document
-from tests.unit.manifest_kit import SMALL, effective_of, manifest_of, pinned, place_of, release_of
+from tests.unit.manifest.kit import SMALL, effective_of, manifest_of, pinned, place_of, release_of
 
 DATA: dict[str, Any] = {
     "name": "pump-guard",

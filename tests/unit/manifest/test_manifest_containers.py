@@ -11,7 +11,7 @@ from agent.domain.container import ContainerSpec, Live, Mount, NetworkSpec, Publ
 from agent.domain.instantiate import AppSpec, Site, instantiate, start_order
 from agent.domain.policy import MIB, Policy
 from agent.domain.values import Effective
-from tests.unit.manifest_kit import (
+from tests.unit.manifest.kit import (
     APP_DIR,
     POLICY,
     SMALL,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.domain.manifest_model import Probe
-from tests.unit.manifest_kit import SMALL, manifest_of, problems_of
+from tests.unit.manifest.kit import SMALL, manifest_of, problems_of
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Manifests: from the text to admitted containers."""
