@@ -31,7 +31,7 @@ def list_strangers(root: Path, known: Collection[str]) -> tuple[Problem, ...]:
     problems: list[Problem] = []
     for name in names:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-        if near and name not in known and Path(name).suffix in ("", ".d", ".yml", ".yaml"):
+        if near and name not in known and _is_text(name) and Path(name).suffix in ("", ".d", ".yml", ".yaml"):
             hint = f"did you mean '{near[0]}'?"
             problems.append(Problem(str(root / name), Mark(1, 1), "file.name", "is not read because of its name", hint))
     return tuple(problems)
@@ -55,7 +55,11 @@ def list_folder(folder: Path, suffixes: tuple[str, ...], *, folders: bool = Fals
     for path in entries:
         if path.name.startswith("."):
             continue
-        if path.suffix in suffixes or (folders and path.is_dir()):
+        if not _is_text(path.name):
+            shown = path.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            words = "its name is not UTF-8 and is not read"
+            problems.append(Problem(str(folder / shown), Mark(1, 1), "file.name", words, "rename it"))
+        elif path.suffix in suffixes or (folders and path.is_dir()):
             files.append(path)
         elif path.suffix.lower() in (*NEAR_MISSES, *suffixes):
             right = path.suffix.lower() if path.suffix.lower() in suffixes else NEAR_MISSES[path.suffix.lower()]
@@ -65,3 +69,8 @@ def list_folder(folder: Path, suffixes: tuple[str, ...], *, folders: bool = Fals
         words = f"{len(files)} files, the most is {MAX_FILES}"
         problems.append(Problem(str(folder), Mark(1, 1), "file.too_many", words, "put several things into one file"))
     return Listing(tuple(files[:MAX_FILES]), tuple(problems))
+
+
+def _is_text(name: str) -> bool:
+    """False where the disk holds bytes that are no UTF-8: no alarm, reply or log could carry them."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)

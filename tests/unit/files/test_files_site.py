@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -188,6 +189,18 @@ def test_unreadable_files_are_mistakes_and_not_an_end(tmp_path: Path) -> None:
     text = " ".join(problems(tmp_path, site))
     for words in ("the most is 4194304", "lead in a circle", "not an ordinary file", "its ending", "cannot be listed"):
         assert words in text
+
+
+def test_a_name_that_is_no_text_is_a_mistake_that_every_alarm_and_reply_can_carry(tmp_path: Path) -> None:
+    write(tmp_path, {"devices.d/a.yaml": device("a", "x")})
+    for folder in ("devices.d", "apps.d"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / os.fsdecode(b"b\xf6iler.yaml")).write_text(device("b", "x"))
+    site = read_site(tmp_path)
+    assert names(site) == ["a/x"]
+    words = "its name is not UTF-8 and is not read; rename it"
+    assert problems(tmp_path, site) == [f"{each}.d/b\\xf6iler.yaml:1:1: {words}" for each in ("devices", "apps")]
+    assert [problem.source.encode() for problem in site.problems]
 
 
 def test_the_digest_changes_with_an_effect_and_with_nothing_else(tmp_path: Path) -> None:
