@@ -69,7 +69,6 @@ async def test_while_the_link_is_down_it_is_history_and_when_caught_up_it_is_liv
         await outbox.add(record())
         await until(lambda: len(broker.taken) == 2)
         broker.stop()
-        await asyncio.sleep(0.3)
         await outbox.add(record())
         broker.start()
         await until(lambda: len(broker.taken) == 3)
