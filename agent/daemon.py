@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import secrets
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -68,7 +67,6 @@ class Daemon:
         self._clock = clock = SystemClock(BUILD_MS)
         self._state = StateStore(paths.state_db)
         self._outbox_store = SqliteOutbox(paths.outbox_db, settings.uplink.disk_bytes)
-        self.session = secrets.token_hex(4)
         self.plane = plane = make_plane(
             self._outbox_store, self._state, clock, _reduction(settings),
             floor_ms=BUILD_MS, in_flight=settings.uplink.in_flight,
@@ -145,11 +143,12 @@ class Daemon:
 
     async def _start_cloud(self) -> None:
         dialect = EcDialect(self._settings.identity.id)
-        link = PahoLink(_link_settings(self._settings), dialect.presence(False, self.session), dialect.subscriptions())
+        session = self._outbox_store.session
+        link = PahoLink(_link_settings(self._settings), dialect.presence(False, session), dialect.subscriptions())
         self._link = link
         room = self.room
         north = Northbound(link, dialect, room.inbox, room.wishes, room.ledger, self.plane.outbox)
-        reporter = Reporter(link, dialect, self.session, room.gateway.index, self._describe_app)
+        reporter = Reporter(link, dialect, session, room.gateway.index, self._describe_app)
         room.reconciler.watch(reporter.mark)
         room.ledger.listen(lambda change: _mark_changed(change, reporter))
         self.plane.alarms.on_change.append(lambda _: reporter.mark(""))

@@ -165,3 +165,10 @@ def test_a_dead_broker_stops_nothing_and_what_happened_meanwhile_is_told_later(c
     job = cloud.gw.ask("job", "list")[0]["id"]
     cloud.broker.start()
     assert cloud.ended(job) == "done"
+
+
+def test_presence_names_the_session_that_batches_are_numbered_in(cloud: CloudSide) -> None:
+    here = cloud.witness.wait_for(
+        lambda m: m.topic == cloud.root + "presence" and m.json()["state"] == "online", "its presence", within_s=15
+    )
+    assert here.json()["session"] == cloud.gw.ask("uplink")["session"]
