@@ -152,7 +152,8 @@ class Daemon:
         room.reconciler.watch(reporter.mark)
         room.ledger.listen(lambda change: _mark_changed(change, reporter))
         self.plane.alarms.on_change.append(lambda _: reporter.mark(""))
-        for instance in room.ledger.desired:
+        # The broker still keeps the document of an instance that went while the link was down: jobs remember its name.
+        for instance in {*room.ledger.desired, *(job.instance for job in room.ledger.jobs.values())}:
             reporter.mark(instance)
         self._keep("north", north.receive)
         self._keep("jobs", north.tell_jobs)

@@ -172,3 +172,30 @@ def test_presence_names_the_session_that_batches_are_numbered_in(cloud: CloudSid
         lambda m: m.topic == cloud.root + "presence" and m.json()["state"] == "online", "its presence", within_s=15
     )
     assert here.json()["session"] == cloud.gw.ask("uplink")["session"]
+
+
+def test_what_was_removed_while_the_link_was_down_is_cleared_at_the_broker_also_by_the_next_agent(
+    cloud: CloudSide,
+) -> None:
+    cloud.gw.ask("app", "install", str(cloud.gw.manifest("1", RUN)))
+    topic = cloud.root + "reported/pump"
+    cloud.witness.wait_for(lambda m: m.topic == topic and m.json().get("phase") == "running", "reported/pump")
+    cloud.broker.stop()
+    cloud.gw.ask("app", "remove", "pump")
+    cloud.gw.kill()
+    cloud.gw.start()
+    cloud.broker.start()
+    wait_until(lambda: cloud.gw.ask("uplink")["connected"], "the link", 30)
+    index = cloud.broker.subscribe(cloud.root + "reported", cloud.root + "reported/+")
+    index.wait_for(lambda m: m.topic == cloud.root + "reported" and m.json()["apps"] == {}, "the index", within_s=15)
+    wait_until(lambda: kept(cloud, topic) == [], "the end of its document", 15)
+    index.end()
+
+
+def kept(cloud: CloudSide, topic: str) -> list[bytes]:
+    """What the broker keeps on a topic, as somebody sees it who comes now."""
+    newcomer = cloud.broker.subscribe(topic, cloud.root + "presence")
+    newcomer.wait_for(lambda m: m.topic == cloud.root + "presence", "presence")
+    found = [m.payload for m in newcomer.messages(topic)]
+    newcomer.end()
+    return found
