@@ -199,7 +199,7 @@ def test_a_name_that_is_no_text_is_a_mistake_that_every_alarm_and_reply_can_carr
     site = read_site(tmp_path)
     assert names(site) == ["a/x"]
     words = "its name is not UTF-8 and is not read; rename it"
-    assert problems(tmp_path, site) == [f"{each}.d/b\\xf6iler.yaml:1:1: {words}" for each in ("devices", "apps")]
+    assert problems(tmp_path, site) == [f"{each}.d/b\\xf6iler.yaml:1:1: {words}" for each in ("apps", "devices")]
     assert [problem.source.encode() for problem in site.problems]
 
 
