@@ -89,7 +89,15 @@ class Daemon:
             settings.identity.id, settings.engine.prefix, settings.admission_policy(), settings.board.port_kinds
         )
         outside = Outside(
-            self._state, self._engine, images, self._sockets, self._host, clock, ContainerProber(), recent
+            self._state,
+            self._engine,
+            images,
+            self._sockets,
+            self._host,
+            clock,
+            ContainerProber(),
+            recent,
+            self._describe_link,
         )
         self.room = ControlRoom(outside, premises, plane, paths.root, settings.supervision.restart_policy)
         self.room.catalog.on_views(self._tell_publishers)
@@ -97,6 +105,7 @@ class Daemon:
         self._admin = AdminApi(self.room.inbox.submit, plane.streams, self._health)
         self._calendar = Calendar(clock, {"17 3 * * *": self._trim})
         self._link: PahoLink | None = None
+        self._north: Northbound | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.ready = False
 
@@ -147,7 +156,7 @@ class Daemon:
         link = PahoLink(_link_settings(self._settings), dialect.presence(False, session), dialect.subscriptions())
         self._link = link
         room = self.room
-        north = Northbound(link, dialect, room.inbox, room.wishes, room.ledger, self.plane.outbox)
+        self._north = north = Northbound(link, dialect, room.inbox, room.wishes, room.ledger, self.plane.outbox)
         reporter = Reporter(link, dialect, session, room.gateway.index, self._describe_app)
         room.reconciler.watch(reporter.mark)
         room.ledger.listen(lambda change: _mark_changed(change, reporter))
@@ -212,6 +221,11 @@ class Daemon:
 
     def _describe_app(self, instance: str) -> Mapping[str, Any] | None:
         return self.room.views.detail(instance) if instance in self.room.ledger.desired else None
+
+    def _describe_link(self) -> Mapping[str, Any]:
+        if self._link is None or self._north is None:
+            return {}
+        return {**self._link.status(), "malformed": self._north.malformed}
 
     def _health(self) -> Mapping[str, Any]:
         return {"ready": self.ready, "version": __version__, "engine": self.room.engine.up}

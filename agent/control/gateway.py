@@ -24,13 +24,17 @@ class RecentLines(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """What there is to tell of the gateway besides its APPs: the machine, its time, its log, alarms, the way up."""
+    """What there is to tell of the gateway besides its APPs: the machine, its time, its log, alarms, the way up.
+
+    `link` is how the session with the broker is, empty without a cloud.
+    """
 
     host: Host
     clock: Clock
     log: RecentLines
     alarms: Callable[[], list[Alarm]]
     uplink: Callable[[], Awaitable[Mapping[str, Any]]]
+    link: Callable[[], Mapping[str, Any]]
 
 
 class GatewayWork:
@@ -77,8 +81,8 @@ class GatewayWork:
         return self._box.log.tail(params.tail)
 
     async def uplink_status(self, params: Nothing) -> Any:
-        """Store-and-forward: depth, age, hours left, streams with their last sequence numbers."""
-        return await self._box.uplink()
+        """Store-and-forward: depth, age, hours left, streams with their last numbers; the link and its last trouble."""
+        return {**await self._box.uplink(), "link": dict(self._box.link())}
 
     def _brief(self, instance: str) -> dict[str, Any]:
         summary = self._views.summary(instance)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -75,6 +75,7 @@ class Outside:
     clock: Clock
     prober: Prober
     log: RecentLines
+    link: Callable[[], Mapping[str, Any]]
 
 
 class ControlRoom:
@@ -99,7 +100,7 @@ class ControlRoom:
         self.inbox = Inbox(ledger, outside.clock)
         self.wishes = Wishes(ledger, self.inbox)
         self.site = SiteFiles(site, ledger, self.inbox, self.deployer, plane, plane.alarms)
-        box = Box(outside.host, outside.clock, outside.log, plane.alarms.active, plane.outbox.status)
+        box = Box(outside.host, outside.clock, outside.log, plane.alarms.active, plane.outbox.status, outside.link)
         self.gateway = GatewayWork(ledger, self.engine, self.views, self.wishes, box)
         rules = RuleWork(plane.rules.status, self.site.parse)
         plant = PlantWork(ledger, plane.table, plane.writes, plane.devices, plane.alarms, rules)

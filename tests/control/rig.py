@@ -65,7 +65,7 @@ class Rig:
         self.store = StateStore(self.root / "state.db")
         await self.store.open()
         outside = Outside(
-            self.store, self.engine, self.images, self.doors, FakeHost(), SystemClock(0), self.prober, FakeLog()
+            self.store, self.engine, self.images, self.doors, FakeHost(), SystemClock(0), self.prober, FakeLog(), dict
         )
         premises = Premises("gw", "ec", Policy(registries=(REGISTRY,)))
         self.room = ControlRoom(outside, premises, self.plane, self.root / "etc", FAST)

@@ -174,6 +174,16 @@ def test_presence_names_the_session_that_batches_are_numbered_in(cloud: CloudSid
     assert here.json()["session"] == cloud.gw.ask("uplink")["session"]
 
 
+def test_an_administrator_sees_what_ails_the_link_and_how_much_of_what_came_made_no_sense(cloud: CloudSide) -> None:
+    cloud.raw("{")
+    wait_until(lambda: cloud.gw.ask("uplink")["link"]["malformed"] == 1, "the count", 15)
+    cloud.broker.stop()
+    wait_until(lambda: not cloud.gw.ask("uplink")["link"]["connected"], "the loss of the link", 15)
+    wait_until(lambda: bool(cloud.gw.ask("uplink")["link"]["trouble"]), "the reason", 15)
+    assert cloud.gw.ask("uplink")["link"]["trouble"]["code"] == "cloud.broker_down"
+    assert "cloud.broker_down" in cloud.gw.run("uplink").out
+
+
 def test_what_was_removed_while_the_link_was_down_is_cleared_at_the_broker_also_by_the_next_agent(
     cloud: CloudSide,
 ) -> None:
