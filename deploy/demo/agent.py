@@ -31,9 +31,7 @@ class Done:
 def run_program(argv: Sequence[str], within_s: float = 180.0) -> Done:
     """Run a program to its end."""
     environment = {**os.environ, "NO_COLOR": "1"}
-    done = subprocess.run(
-        list(argv), capture_output=True, text=True, check=False, timeout=within_s, env=environment
-    )
+    done = subprocess.run(list(argv), capture_output=True, text=True, check=False, timeout=within_s, env=environment)
     return Done(done.returncode, done.stdout, done.stderr)
 
 

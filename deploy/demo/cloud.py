@@ -52,7 +52,9 @@ class Cloud:
         """What `eccloud VERB ... --json` prints as one document."""
         done = self.run(verb, "--json", *words, within_s=within_s)
         if done.code != 0:
-            raise ClaimFailed(f"eccloud {verb} {' '.join(words)} ended with {done.code}: {(done.err or done.out).strip()}")
+            raise ClaimFailed(
+                f"eccloud {verb} {' '.join(words)} ended with {done.code}: {(done.err or done.out).strip()}"
+            )
         return json.loads(done.out)
 
     def push(self, manifest: Path, instance: str, *more: str) -> list[dict[str, Any]]:

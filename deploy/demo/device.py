@@ -44,7 +44,10 @@ class FieldDevice:
         output = self._directory / f"{self.name}.log"
         self.process = self._plant.run(self.name, argv, output)
         wait_until(
-            lambda: "plant listening" in output.read_text(errors="replace"), f"{self.name} listens", 15, child=self.process
+            lambda: "plant listening" in output.read_text(errors="replace"),
+            f"{self.name} listens",
+            15,
+            child=self.process,
         )
         self._hand = ModbusTcpClient(self.host, port=self.port, timeout=2)
         if not self._hand.connect():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -20,9 +21,7 @@ FILE = "demo-state.json"
 GRACE_S = 10.0
 
 
-def write(
-    build: Path, gateway: str, directory: Path, registry: str, plant: Plant, children: Sequence[Child]
-) -> None:
+def write(build: Path, gateway: str, directory: Path, registry: str, plant: Plant, children: Sequence[Child]) -> None:
     """Remember what is there now, in one move."""
     body = {
         "gateway": gateway,
@@ -83,14 +82,21 @@ def host_rules(gateway: str) -> list[str]:
     """The host's firewall rules that carry the gateway's name, as `iptables -S` shows them."""
     if shutil.which("iptables") is None:
         return []
-    done = subprocess.run(["iptables", "-w", "5", "-S", "INPUT"], capture_output=True, text=True, check=False, timeout=20)
+    done = subprocess.run(
+        ["iptables", "-w", "5", "-S", "INPUT"], capture_output=True, text=True, check=False, timeout=20
+    )
     return [line for line in done.stdout.splitlines() if f"ec-gateway={gateway}" in line]
 
 
-def anything_left(gateway: str) -> list[str]:
-    """What is left of a gateway on this host, by `docker` and `iptables`."""
+def anything_left(gateway: str, registry: str, namespace: str, directory: Path) -> list[str]:
+    """What is left of a demo on this host, in words, by `docker`, `iptables` and `ip`; normally nothing."""
     found = leftovers(gateway)
-    return [*found.containers, *found.networks, *found.volumes, *host_rules(gateway)]
+    left = [f"container {one}" for one in found.containers] + [f"network {one}" for one in found.networks]
+    left += [f"volume {one}" for one in found.volumes] + [f"rule {one}" for one in host_rules(gateway)]
+    left += [f"image {one}" for one in docker("image", "ls", "-q", "--filter", f"reference={registry}/*").split()]
+    spaces = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=False, timeout=20).stdout
+    left += [f"namespace {line}" for line in spaces.splitlines() if line.split()[0] == namespace]
+    return left + ([f"folder {directory}"] if directory.exists() else [])
 
 
 def end_process(pid: int, birth: str) -> None:
@@ -115,8 +121,6 @@ def born(pid: int) -> str:
 
 
 def _remove_host_rules(gateway: str) -> None:
-    import shlex
-
     for line in host_rules(gateway):
         words = shlex.split(line)
         subprocess.run(["iptables", "-w", "5", "-D", *words[1:]], capture_output=True, check=False, timeout=20)

@@ -14,7 +14,7 @@ from pathlib import Path
 from deploy.demo import keep
 from deploy.demo.account import Account, ClaimFailed, Outcome
 from deploy.demo.stage import Stage
-from deploy.demo.steps import bytes_up, broker_away, deploy, kills, online, rules, upgrades
+from deploy.demo.steps import broker_away, bytes_up, deploy, kills, online, rules, upgrades
 from deploy.lab import LabError, end_on_sigterm
 
 BUILD = Path("build")
@@ -100,8 +100,14 @@ def _summary(outcomes: Sequence[Outcome], seconds: float) -> None:
 
 
 def _leave_running(stage: Stage) -> list[str]:
+    """Put the APPs back, which the last step has removed, and let go of everything."""
+    print("\nKEEP=1: the APPs are put back")
+    try:
+        deploy.put_back(stage)
+    except (ClaimFailed, LabError) as error:
+        return [str(error), *stage.close()]
     stage.remember()
-    for child in [*stage.children()]:
+    for child in stage.children():
         child.keep()
     stage.keep_logs()
     print(f"""

@@ -116,6 +116,11 @@ class Stage:
         attempt(lambda: keep.sweep_engine(self.gateway, self.registry.address))
         self.keep_logs()
         shutil.rmtree(self.directory, ignore_errors=True)
+        attempt(
+            lambda: trouble.extend(
+                keep.anything_left(self.gateway, self.registry.address, self.plant.name, self.directory)
+            )
+        )
         if not trouble:
             keep.forget(self.build)
         return trouble

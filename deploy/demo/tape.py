@@ -50,9 +50,7 @@ def disagreements(windows: Sequence[Mapping[str, Any]], samples: Sequence[Sample
     """Aggregates that are not what the samples of their window say, in words."""
     wrong: list[str] = []
     for window in windows:
-        inside = [
-            s.value for s in samples if s.point == window["p"] and window["t0"] <= s.t_ms < window["t1"]
-        ]
+        inside = [s.value for s in samples if s.point == window["p"] and window["t0"] <= s.t_ms < window["t1"]]
         if not inside:
             wrong.append(f"{window['p']} at {window['t0']}: no sample")
             continue
@@ -60,9 +58,13 @@ def disagreements(windows: Sequence[Mapping[str, Any]], samples: Sequence[Sample
             "n": len(inside), "min": min(inside), "max": max(inside), "mean": math.fsum(inside) / len(inside),
             "first": inside[0], "last": inside[-1],
         }  # fmt: skip
-        off = [key for key, value in expected.items() if not math.isclose(window[key], value, rel_tol=1e-6, abs_tol=1e-9)]
+        off = [
+            key for key, value in expected.items() if not math.isclose(window[key], value, rel_tol=1e-6, abs_tol=1e-9)
+        ]
         if off:
-            wrong.append(f"{window['p']} at {window['t0']}: {', '.join(f'{k} {window[k]} is {expected[k]}' for k in off)}")
+            wrong.append(
+                f"{window['p']} at {window['t0']}: {', '.join(f'{k} {window[k]} is {expected[k]}' for k in off)}"
+            )
     return wrong
 
 

@@ -27,7 +27,11 @@ def show(stage: Stage, account: Account) -> None:
     account.wait(lambda: _uplink(stage)["connected"] is False or None, "ecgw uplink says that it is not connected", 20)
     _act_alone(stage, account, since_ns)
     _count_the_hours(stage, account, stopped_s)
-    account.check(runs(stage.gateway) == before, "docker inspect: every APP runs on, same container, same StartedAt", f"{len(before)} containers")
+    account.check(
+        runs(stage.gateway) == before,
+        "docker inspect: every APP runs on, same container, same StartedAt",
+        f"{len(before)} containers",
+    )
     account.figure("broker_away_s", time.time() - stopped_s)
     account.note("mosquitto is started again")
     returned_s = time.time()
@@ -47,7 +51,11 @@ def _act_alone(stage: Stage, account: Account, since_ns: int) -> None:
         if number == 0:
             stage.annex.surge()
     reactions, crossings = stage.boiler.reactions(since_ns), stage.boiler.crossings(since_ns)
-    account.check(len(reactions) == len(crossings) == 2 * SURGES, "without a broker, every crossing was answered", f"{len(reactions)} of {len(crossings)}")
+    account.check(
+        len(reactions) == len(crossings) == 2 * SURGES,
+        "without a broker, every crossing was answered",
+        f"{len(reactions)} of {len(crossings)}",
+    )
     tell_reactions(account, "rule_without_broker", reactions, "sample > rule > write > modbus-1 > register")
     fired = rule_row(stage)["fired"] - before
     account.check(fired == SURGES, "ecgw rule list: the rule fired", f"{fired} times")
@@ -84,7 +92,11 @@ def _check_order(stage: Stage, account: Account, returned_s: float) -> None:
     )  # fmt: skip
     priorities = [batch.stream[1] for batch in waited]
     critical = priorities.count("critical")
-    account.check(set(priorities[:critical]) == {"critical"}, "mosquitto_sub: all critical records came before the rest", f"{critical}, then {len(priorities) - critical}")
+    account.check(
+        set(priorities[:critical]) == {"critical"},
+        "mosquitto_sub: all critical records came before the rest",
+        f"{critical}, then {len(priorities) - critical}",
+    )
     account.figure("first_alarm_after_return_s", found[0].at - returned_s)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from deploy.demo.account import Account
@@ -16,10 +17,18 @@ from deploy.lab.series import sea_temperature
 WINDOWS = 4
 Fits = Callable[[dict[str, Any]], bool]
 _URGENT: tuple[tuple[str, str, Fits], ...] = (
-    ("the rule's alarm", "boiler", lambda b: (b["type"], b.get("state"), b.get("source")) == ("alarm", "raise", "rule:overpressure")),
+    (
+        "the rule's alarm",
+        "boiler",
+        lambda b: (b["type"], b.get("state"), b.get("source")) == ("alarm", "raise", "rule:overpressure"),
+    ),
     ("the rule's event", "boiler", lambda b: b["type"] == "event" and b.get("rule") == "overpressure"),
     ("pump-guard's high-value event", "annex", lambda b: b["type"] == "event" and b.get("app") == "pump-guard"),
-    ("pump-guard's alarm", "annex", lambda b: (b["type"], b.get("state"), b.get("source")) == ("alarm", "raise", "app:pump-guard")),
+    (
+        "pump-guard's alarm",
+        "annex",
+        lambda b: (b["type"], b.get("state"), b.get("source")) == ("alarm", "raise", "app:pump-guard"),
+    ),
 )
 """What, at which device, and how it is told from the rest."""
 
@@ -41,7 +50,9 @@ def _wait_for_windows(stage: Stage, account: Account) -> tuple[int, int]:
         width_ms = WINDOW_S * 1000
         first = (time.time_ns() // 1_000_000 // width_ms + 1) * width_ms
         span_ms = first, first + WINDOWS * width_ms
-        expected = {(point, first + n * width_ms) for point in ("boiler/pressure", "annex/pressure") for n in range(WINDOWS)}
+        expected = {
+            (point, first + n * width_ms) for point in ("boiler/pressure", "annex/pressure") for n in range(WINDOWS)
+        }
         account.wait(
             lambda: expected <= {(row["body"]["p"], row["body"].get("t0")) for row in _stored(stage, first)} or None,
             "the cloud's store holds all windows of both pressures", WINDOWS * WINDOW_S + 20, every_s=1.0,
@@ -84,7 +95,9 @@ def _compare_aggregates(stage: Stage, account: Account, samples: Sequence[Sample
 
 def _compare_bytes(stage: Stage, account: Account, samples: Sequence[Sample], span_ms: tuple[int, int]) -> None:
     def inside(batch: Batch) -> bool:
-        return batch.kind == "data" and any(span_ms[0] < int(item.get("t1") or item["t"]) <= span_ms[1] for item in batch.items)
+        return batch.kind == "data" and any(
+            span_ms[0] < int(item.get("t1") or item["t"]) <= span_ms[1] for item in batch.items
+        )
 
     sent = {batch.key: batch for batch in batches(stage.witness.messages()) if inside(batch)}
     up = sum(batch.size for batch in sent.values())
@@ -118,9 +131,11 @@ def _hurry(stage: Stage, account: Account) -> None:
         late_ms = (seen.at - offset_s - crossed[device] / 1e9) * 1000
         account.figure(name.replace("'s", "").replace(" ", "_").replace("-", "_") + "_ms", late_ms)
         account.check(
-            seen.stream[1] == "critical", f"mosquitto_sub saw {name}, critical", f"{late_ms:.0f} ms after the pressure passed the limit"
+            seen.stream[1] == "critical",
+            f"mosquitto_sub saw {name}, critical",
+            f"{late_ms:.0f} ms after the pressure passed the limit",
         )
-        account.wait(lambda fits=fits: _in_store(stage, fits) or None, f"the cloud's store holds {name}", 10)  # type: ignore[misc]
+        account.wait(partial(_in_store, stage, fits), f"the cloud's store holds {name}", 10)
     account.check(True, "eccloud events: the cloud's store holds all four")
 
 

@@ -38,7 +38,11 @@ def check_defaults(account: Account, seen: Seen, state: Path) -> None:
         "no devices": not host["Devices"],
     }
     wrong = [name for name, holds in truths.items() if not holds]
-    account.check(not wrong, f"docker inspect {seen.instance}: {len(truths)} defaults hold", f"not: {', '.join(wrong)}" if wrong else _sizes(host))
+    account.check(
+        not wrong,
+        f"docker inspect {seen.instance}: {len(truths)} defaults hold",
+        f"not: {', '.join(wrong)}" if wrong else _sizes(host),
+    )
     _check_network(account, seen, host)
 
 
@@ -49,7 +53,11 @@ def _check_network(account: Account, seen: Seen, host: dict[str, Any]) -> None:
         return
     (network,) = json.loads(docker("network", "inspect", host["NetworkMode"]))
     subnet = ipaddress.ip_network(network["IPAM"]["Config"][0]["Subnet"])
-    account.check(subnet.prefixlen == 28, f"docker network inspect {network['Name']}: a bridge of its own, with a small subnet", subnet)
+    account.check(
+        subnet.prefixlen == 28,
+        f"docker network inspect {network['Name']}: a bridge of its own, with a small subnet",
+        subnet,
+    )
 
 
 def _sizes(host: dict[str, Any]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import time
+from concurrent.futures import Future
+from typing import Any
 
 from deploy.demo import site
 from deploy.demo.account import Account
@@ -25,6 +27,14 @@ def show(stage: Stage, account: Account) -> None:
     _compare(stage, account)
 
 
+def put_back(stage: Stage) -> None:
+    """The same APPs again, without words: for a demo that stays."""
+    for job in _push_all(stage).values():
+        job.result(timeout=200)
+    stage.agent.ask("app", "install", str(stage.manifests.write(DEMO_APPS / "lookout")))
+    _drop_beacon(stage)
+
+
 def _build_and_push(stage: Stage, account: Account) -> None:
     folders = [APPS / "modbus", APPS / "pump-guard", DEMO_APPS / "beacon", DEMO_APPS / "lookout"]
     account.note("ecgw image build and push: " + ", ".join(folder.name for folder in folders))
@@ -36,44 +46,47 @@ def _build_and_push(stage: Stage, account: Account) -> None:
     account.figure("build_and_push_s", time.monotonic() - begun)
     catalog = stage.registry.catalog()
     account.check(
-        {folder.name for folder in folders} <= set(catalog), "the registry's own catalog (GET /v2/_catalog)", ", ".join(catalog)
+        {folder.name for folder in folders} <= set(catalog),
+        "the registry's own catalog (GET /v2/_catalog)",
+        ", ".join(catalog),
     )
     for folder in folders:
         version = stage.manifests.version(folder)
         tags = stage.registry.tags(folder.name)
-        account.check(version in tags, f"the registry's tags of {folder.name}", f"{', '.join(tags)} = {stage.registry.digest(folder.name, version)[:19]}")
+        account.check(
+            version in tags,
+            f"the registry's tags of {folder.name}",
+            f"{', '.join(tags)} = {stage.registry.digest(folder.name, version)[:19]}",
+        )
         stage.agent.ask("image", "remove", stage.manifests.image(folder.name, version))
     account.note("the local copies are removed again, so that the gateway has to fetch them from the registry")
 
 
 def _push_over_mqtt(stage: Stage, account: Account) -> None:
-    modbus = stage.manifests.write(APPS / "modbus")
-    guard = stage.manifests.write(APPS / "pump-guard")
     site.write_values(stage.agent.config, "modbus-2", SLOW_POLL_S)
     account.note("eccloud push, three at once: modbus-1 and modbus-2 from one manifest, and pump-guard")
     fetched = _blobs_sent(stage)
     begun = time.time()
     found: list[Seen] = []
-    jobs = {
-        "modbus-1": stage.cloud.push_soon(modbus, "modbus-1", "--value", f"POLL_S={FAST_POLL_S}"),
-        "modbus-2": stage.cloud.push_soon(modbus, "modbus-2"),
-        "pump-guard": stage.cloud.push_soon(
-            guard, "pump-guard", "--value", "PRESSURE=annex/pressure", "--value", "VALVE=annex/valve"
-        ),
-    }
-    for instance, job in jobs.items():
+    for instance, job in _push_all(stage).items():
         states = [row["state"] for row in job.result(timeout=200)]
-        account.check(states[-1] == "done", f"eccloud followed the job of {instance}", " > ".join(dict.fromkeys(states)))
+        account.check(
+            states[-1] == "done", f"eccloud followed the job of {instance}", " > ".join(dict.fromkeys(states))
+        )
         witnessed = list(dict.fromkeys(_job_states(stage, instance)))
         account.check(
-            witnessed[-1:] == ["done"] and "verifying" in witnessed, f"mosquitto_sub saw it on {stage.topics}job", " > ".join(witnessed)
+            witnessed[-1:] == ["done"] and "verifying" in witnessed,
+            f"mosquitto_sub saw it on {stage.topics}job",
+            " > ".join(witnessed),
         )
         one = _only(stage, account, instance)
         account.figure(f"{instance.replace('-', '_')}_deployed_s", _done_at(stage, instance) - begun)
         account.check(one.running, "docker ps shows it running", one.name)
         found.append(one)
     travelled = sum(_blobs_sent(stage)) - sum(fetched)
-    whole = sum(int(docker("image", "inspect", "--format", "{{.Size}}", image)) for image in {seen.image for seen in found})
+    whole = sum(
+        int(docker("image", "inspect", "--format", "{{.Size}}", image)) for image in {seen.image for seen in found}
+    )
     account.figure("fetched_bytes", travelled)
     account.figure("images_bytes", whole)
     account.check(
@@ -82,11 +95,26 @@ def _push_over_mqtt(stage: Stage, account: Account) -> None:
     )  # fmt: skip
 
 
+def _push_all(stage: Stage) -> dict[str, Future[list[dict[str, Any]]]]:
+    modbus = stage.manifests.write(APPS / "modbus")
+    guard = stage.manifests.write(APPS / "pump-guard")
+    watched = ("--value", "PRESSURE=annex/pressure", "--value", "VALVE=annex/valve")
+    return {
+        "modbus-1": stage.cloud.push_soon(modbus, "modbus-1", "--value", f"POLL_S={FAST_POLL_S}"),
+        "modbus-2": stage.cloud.push_soon(modbus, "modbus-2"),
+        "pump-guard": stage.cloud.push_soon(guard, "pump-guard", *watched),
+    }
+
+
+def _drop_beacon(stage: Stage) -> None:
+    text = stage.manifests.write(DEMO_APPS / "beacon").read_text(encoding="utf-8")
+    site.write_settled(stage.agent.config / "apps.d" / "beacon.yaml", text)
+
+
 def _install_at_the_box(stage: Stage, account: Account) -> None:
     account.note("a technician drops beacon.yaml into apps.d; somebody types ecgw app install lookout.yaml")
     begun = time.monotonic()
-    beacon = stage.manifests.write(DEMO_APPS / "beacon").read_text(encoding="utf-8")
-    site.write_settled(stage.agent.config / "apps.d" / "beacon.yaml", beacon)
+    _drop_beacon(stage)
     lookout = stage.agent.ask("app", "install", str(stage.manifests.write(DEMO_APPS / "lookout")))
     account.check(lookout["state"] == "done", "ecgw app install", lookout["state"])
     account.wait(lambda: _phase(stage, "beacon") == "running", "ecgw app list shows beacon running", 60)
@@ -98,7 +126,11 @@ def _install_at_the_box(stage: Stage, account: Account) -> None:
         lambda: next((line for line in _log(stage, "lookout") if "boiler/temp: 200" in line), None),
         "docker logs of lookout show a temperature", 20,
     )  # fmt: skip
-    account.check("point.not_granted" in said or ": 403" in said, "lookout reads the point it was granted, and no other", said.strip())
+    account.check(
+        "point.not_granted" in said or ": 403" in said,
+        "lookout reads the point it was granted, and no other",
+        said.strip(),
+    )
 
 
 def _compare(stage: Stage, account: Account) -> None:
@@ -114,7 +146,9 @@ def _compare(stage: Stage, account: Account) -> None:
         "docker inspect: with different values", f"POLL_S {polls[0]} (from the cloud) and {polls[1]} (from apps.d)",
     )  # fmt: skip
     source = stage.agent.ask("app", "show", "modbus-2")["values"]["values"]["POLL_S"]
-    account.check("apps.d" in str(source) or "site" in str(source), "ecgw app show tells where a value comes from", source)
+    account.check(
+        "apps.d" in str(source) or "site" in str(source), "ecgw app show tells where a value comes from", source
+    )
     for instance in ("modbus-1", "pump-guard", "beacon", "lookout"):
         check_defaults(account, _only(stage, account, instance), stage.agent.state)
     before = stage.plant.counters()
@@ -122,9 +156,15 @@ def _compare(stage: Stage, account: Account) -> None:
     after = stage.plant.counters()
     packets = after["rx_packets"] - before["rx_packets"]
     account.figure("plant_packets_per_s", packets)
-    account.check(packets > 2 / FAST_POLL_S, "ip -s link, the plant's interface: both drivers poll", f"{packets} packets a second")
+    account.check(
+        packets > 2 / FAST_POLL_S, "ip -s link, the plant's interface: both drivers poll", f"{packets} packets a second"
+    )
     devices = {row["name"]: row for row in stage.agent.ask("device", "list")}
-    account.check(all(row["online"] for row in devices.values()), "ecgw device list", {n: row["state"] for n, row in devices.items()})
+    account.check(
+        all(row["online"] for row in devices.values()),
+        "ecgw device list",
+        {n: row["state"] for n, row in devices.items()},
+    )
 
 
 def _only(stage: Stage, account: Account, instance: str) -> Seen:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from concurrent.futures import Future
 from typing import Any
 
 from deploy.demo.account import Account
@@ -32,11 +33,17 @@ def _kill_at_rest(stage: Stage, account: Account) -> None:
     account.note("kill -9 of the agent, at rest")
     stage.agent.kill()
     time.sleep(1.0)
-    account.check(runs(stage.gateway) == before, "docker ps without an agent: every APP runs on", f"{len(before)} containers")
+    account.check(
+        runs(stage.gateway) == before, "docker ps without an agent: every APP runs on", f"{len(before)} containers"
+    )
     ready_s = stage.start_agent()
     account.figure("agent_back_ms", round(ready_s * 1000))
     _wait_running(stage, account, set(_phases(stage)))
-    account.check(runs(stage.gateway) == before, "docker inspect after its return: same containers, same StartedAt: adopted", f"ready in {ready_s * 1000:.0f} ms")
+    account.check(
+        runs(stage.gateway) == before,
+        "docker inspect after its return: same containers, same StartedAt: adopted",
+        f"ready in {ready_s * 1000:.0f} ms",
+    )
     since_ns = time.monotonic_ns()
     _wait_online(stage, account)
     stage.boiler.surge(within_s=15)
@@ -57,16 +64,13 @@ def _kill_in_an_upgrade(stage: Stage, account: Account) -> None:
     account.note(f"eccloud push: pump-guard {NEXT_VERSION}, and kill -9 of the agent in the middle, twice")
     job = stage.cloud.push_soon(manifest, "pump-guard", "--upgrade")
     for state in KILL_AT:
-        # A push that was refused ends at once: its error says more than a missed deadline.
-        account.wait(lambda state=state: state in _states_since(stage, known) or job.done() or None, f"the upgrade is {state}", 60, every_s=0.02)  # type: ignore[misc]
-        if job.done():
-            account.check(False, f"the upgrade is {state}", job.result())
-        stage.agent.kill()
-        here = [seen.name.rsplit("-", 1)[1] for seen in containers(stage.gateway, "pump-guard")]
-        account.check(True, f"killed while {state}", f"docker ps -a: {len(here)} container{'s' if len(here) != 1 else ''} of pump-guard")
-        stage.start_agent()
+        _kill_when(stage, account, job, state, known)
     states = [row["state"] for row in job.result(timeout=200)]
-    account.check(states[-1] in ("done", "rolled_back", "failed"), "the upgrade ended, as the cloud learned", " > ".join(dict.fromkeys(states)))
+    account.check(
+        states[-1] in ("done", "rolled_back", "failed"),
+        "the upgrade ended, as the cloud learned",
+        " > ".join(dict.fromkeys(states)),
+    )
     left = account.wait(lambda: _alone(stage), "one container of pump-guard is left", 20)
     new = left.image != old.image
     account.check(
@@ -75,10 +79,27 @@ def _kill_in_an_upgrade(stage: Stage, account: Account) -> None:
     )  # fmt: skip
     account.figure("killed_upgrade_ended", states[-1])
     after = {name: run for name, run in runs(stage.gateway).items() if "-pump-guard-" not in name}
-    account.check(after == others, "docker inspect: no other APP restarted (same StartedAt)", f"{len(others)} containers")
+    account.check(
+        after == others, "docker inspect: no other APP restarted (same StartedAt)", f"{len(others)} containers"
+    )
     since_ns = time.monotonic_ns()
     stage.annex.surge(within_s=20)
     account.check(len(stage.annex.reactions(since_ns)) == 2, "and pump-guard acts at its device")
+
+
+def _kill_when(stage: Stage, account: Account, job: Future[list[dict[str, Any]]], state: str, known: int) -> None:
+    """Kill the agent as soon as mosquitto_sub has seen this state, and start it again."""
+    # A push that was refused ends at once: its error says more than a missed deadline.
+    account.wait(
+        lambda: state in _states_since(stage, known) or job.done() or None,
+        f"the upgrade is {state}", 60, every_s=0.02,
+    )  # fmt: skip
+    if job.done():
+        account.check(False, f"the upgrade is {state}", job.result())
+    stage.agent.kill()
+    here = len(containers(stage.gateway, "pump-guard"))
+    account.check(True, f"killed while {state}", f"docker ps -a shows {here} of pump-guard's containers")
+    stage.start_agent()
 
 
 def _kill_an_app(stage: Stage, account: Account) -> None:
@@ -115,7 +136,11 @@ def _phases(stage: Stage) -> dict[str, str]:
 
 
 def _wait_running(stage: Stage, account: Account, instances: set[str]) -> None:
-    account.wait(lambda: all(_phases(stage).get(one) == "running" for one in instances) or None, "ecgw app list: all are running", 20)
+    account.wait(
+        lambda: all(_phases(stage).get(one) == "running" for one in instances) or None,
+        "ecgw app list: all are running",
+        20,
+    )
 
 
 def _wait_online(stage: Stage, account: Account) -> None:
@@ -127,4 +152,3 @@ def _wait_online(stage: Stage, account: Account) -> None:
         return (len(rows) == 2 and all(now_ms - int(row.get("t") or 0) < 2000 for row in rows)) or None
 
     account.wait(fresh, "values flow again", 20)
-

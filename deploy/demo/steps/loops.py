@@ -27,16 +27,22 @@ def show(stage: Stage, account: Account) -> None:
     account.check(job["state"] == "done", "ecgw app install looper", job["state"])
     account.wait(lambda: crash_alarms(stage) or None, "mosquitto_sub saw its alarm", 60)
     (seen,) = containers(stage.gateway, "looper")
-    account.wait(lambda: _policy(stage) == "no" or None, "docker inspect: the engine's restart policy is taken away", 10)
+    account.wait(
+        lambda: _policy(stage) == "no" or None, "docker inspect: the engine's restart policy is taken away", 10
+    )
     account.check(True, "docker inspect: the agent owns the restarts now, RestartPolicy", _policy(stage))
     taken_s = time.time()
-    engine, own = account.wait(lambda: _pauses(seen, begun_s, taken_s), "docker events tells of the agent's own restarts", 60, every_s=1.0)
+    engine, own = account.wait(
+        lambda: _pauses(seen, begun_s, taken_s), "docker events tells of the agent's own restarts", 60, every_s=1.0
+    )
     account.check(
         own[-1] > own[-2] > max(engine), "docker events, from each death to the next start",
         f"{_seconds(engine)} by the engine, then {_seconds(own)} by the agent",
     )  # fmt: skip
     alarms = crash_alarms(stage)
-    account.check([alarm["state"] for alarm in alarms] == ["raise"], "mosquitto_sub saw exactly one alarm", alarms[0]["message"])
+    account.check(
+        [alarm["state"] for alarm in alarms] == ["raise"], "mosquitto_sub saw exactly one alarm", alarms[0]["message"]
+    )
     listed = [row for row in stage.agent.ask("alarm", "list") if "looper" in row["key"]]
     account.check(len(listed) == 1, "ecgw alarm list: one", listed[0]["key"])
     phase = next(row["phase"] for row in stage.agent.ask("app", "list") if row["instance"] == "looper")

@@ -23,12 +23,16 @@ def show(stage: Stage, account: Account) -> None:
         "the gateway's presence", 20.0,
     )  # fmt: skip
     account.figure("online_after_ms", round((seen.at - begun) * 1000))
-    account.check(True, "mosquitto_sub saw the gateway come online", f"{(seen.at - begun) * 1000:.0f} ms after its start")
+    account.check(
+        True, "mosquitto_sub saw the gateway come online", f"{(seen.at - begun) * 1000:.0f} ms after its start"
+    )
     with stage.broker.subscribe(stage.topics + "presence") as later:
-        kept = later.wait_for(lambda message: True, "a retained presence")
+        kept = later.wait_for(lambda _: True, "a retained presence")
         account.check(kept.retained and kept.json()["state"] == "online", "who subscribes later finds it too: retained")
     listed = account.wait(lambda: _listed(stage), "eccloud gateways shows it online", 10)
-    account.check(listed["state"] == "online", "eccloud gateways", f"{listed['id']} {listed['state']}, agent {listed['agent']}")
+    account.check(
+        listed["state"] == "online", "eccloud gateways", f"{listed['id']} {listed['state']}, agent {listed['agent']}"
+    )
     status = stage.agent.ask("status")
     account.check(status["engine"] == "up" and status["uplink"]["connected"], "ecgw status: engine up, cloud connected")
 
