@@ -178,14 +178,15 @@ class Reconciler:
 
     async def _once(self, instance: str, desired: Desired | None) -> float | None:
         """Bring the instance one plan closer to `desired`, which was the decision when the pass began."""
+        leaving = desired is not None and desired.wanted in (Wanted.ABSENT, Wanted.PURGED)
+        if desired is not None and desired.current is None and not leaving:
+            return None  # its job has not brought a version yet, and would wait for our questions to the engine
         observed = await self._observe(instance)
         if desired is None:
             await self._remove_orphans(instance, observed)
             return None
-        if desired.wanted in (Wanted.ABSENT, Wanted.PURGED):
+        if leaving:
             return await self._remove(desired, observed)
-        if desired.current is None:
-            return None
         spec = self._catalog.spec(desired)
         if desired.trial is Trial.VERIFYING or desired.wanted is Wanted.STOPPED:
             self._supervisor.forget(instance)
