@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from agent.control.catalog import Catalog, read
@@ -18,6 +19,8 @@ from agent.domain.params import Deploy, JobId, Logs, MaybeInstance, Nothing
 from agent.domain.planner import Observed, plan
 from agent.errors import NotFound
 from agent.ports import Engine
+
+MAX_T_MS = 2**53
 
 
 class AppViews:
@@ -130,11 +133,13 @@ class AppViews:
         return [show_job(j) for j in sorted(jobs, key=lambda j: -j.created_ms)]
 
     async def job(self, params: JobId) -> Any:
-        """One job."""
+        """One job, with the steps of its instance while it was under way."""
         job = self._ledger.jobs.get(params.job)
         if job is None:
             raise NotFound("job.unknown", f"there is no job '{params.job}'", hint="see `ecgw job list`")
-        return show_job(job)
+        to_ms = job.updated_ms if job.state.final else MAX_T_MS
+        steps = await self._ledger.journal.steps(job.instance, job.created_ms, to_ms)
+        return {**show_job(job), "steps": [asdict(step) for step in steps]}
 
 
 def show_job(job: Job) -> dict[str, Any]:

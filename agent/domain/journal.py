@@ -30,6 +30,15 @@ class StoredRule:
 
 
 @dataclass(frozen=True, slots=True)
+class JournaledStep:
+    """A step of a plan. `ended` is ``done``, what went wrong, or "" while it runs (or was cut off by a kill)."""
+
+    at_ms: int
+    step: str
+    ended: str
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """What one decision changes, committed as a whole."""
 

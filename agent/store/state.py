@@ -15,7 +15,7 @@ import msgspec
 from agent.domain.alarm import Alarm
 from agent.domain.app import Desired
 from agent.domain.command import Job, Reply
-from agent.domain.journal import Change, Snapshot, StoredRelease, StoredRule
+from agent.domain.journal import Change, JournaledStep, Snapshot, StoredRelease, StoredRule
 from agent.store.database import Database
 
 MIGRATIONS = (
@@ -88,11 +88,11 @@ class StateStore:
         """Journal how the step ended: ``done`` or an error."""
         await self._db.run(lambda c: c.execute("UPDATE steps SET ended=? WHERE id=?", (ended, number)))
 
-    async def steps(self, instance: str, limit: int = 100) -> list[tuple[int, str, str]]:
-        """The last steps of an instance, oldest first: (epoch ms, step, how it ended)."""
-        sql = "SELECT at_ms, step, ended FROM steps WHERE instance=? ORDER BY id DESC LIMIT ?"
-        rows = await self._db.read(lambda c: c.execute(sql, (instance, limit)).fetchall())
-        return [(int(a), str(b), str(e)) for a, b, e in reversed(rows)]
+    async def steps(self, instance: str, from_ms: int, to_ms: int, limit: int = 200) -> list[JournaledStep]:
+        """The last steps of an instance that began between two times, oldest first."""
+        sql = "SELECT at_ms, step, ended FROM steps WHERE instance=? AND at_ms BETWEEN ? AND ? ORDER BY id DESC LIMIT ?"
+        rows = await self._db.read(lambda c: c.execute(sql, (instance, from_ms, to_ms, limit)).fetchall())
+        return [JournaledStep(*row) for row in reversed(rows)]
 
     async def save_alarm(self, alarm: Alarm) -> None:
         """Write an alarm; a cleared one is forgotten."""

@@ -211,9 +211,13 @@ async def test_two_instances_run_from_one_manifest(rig: Rig) -> None:
 
 async def test_after_a_reboot_offline_everything_runs_again(rig: Rig) -> None:
     await install(rig)
+    await rig.send("app.install", instance="other", manifest=manifest("1"))
+    await rig.until(lambda: rig.serving("other") == ["pump:1"], "another")
     await rig.kill()
+    rig.engine.reboot()
     rig.engine.vanish("pump", "main")
     await rig.start()
+    await rig.until(lambda: rig.serving("other") == ["pump:1"], "the one that the engine started")
     await rig.until(lambda: rig.serving() == ["pump:1"], "its return from disk alone")
 
 
@@ -226,3 +230,11 @@ async def test_containers_of_a_lost_state_file_are_left_alone(rig: Rig, tmp_path
     await rig.until(lambda: rig.room.reconciler.listed, "the engine")
     await rig.until(lambda: not rig.room.reconciler._tasks, "its first look")
     assert [c.state for c in rig.engine.find("pump", "main")] == [RunState.RUNNING]
+
+
+async def test_what_was_done_for_a_job_can_be_read_step_by_step(rig: Rig) -> None:
+    await install(rig)
+    job = await rig.job(await rig.send("app.upgrade", instance="pump", manifest=manifest("2")))
+    shown = (await rig.send("job.status", job=job.id)).data["steps"]
+    assert [step["step"].split()[0] for step in shown] == ["create", "stop", "start", "remove"]
+    assert {step["ended"] for step in shown} == {"done"}

@@ -1,7 +1,7 @@
 """A container engine in memory, with the rules of the real one that the core relies on, and faults on demand.
 
 Deterministic: ids, pids and start times come from a counter; nothing happens by itself except what the engine's
-restart policy says, and that at once (or, with `hold_restarts`, when the test says so).
+restart policy says, and that at once (or, with `hold_restarts`, never).
 """
 
 from __future__ import annotations
@@ -247,12 +247,6 @@ class FakeEngine:
             box.state = replace(box.state, state=RunState.RESTARTING)
         else:
             self._run(box)
-
-    def let_restart(self) -> None:
-        """Every container that waits in `restarting` starts (see `hold_restarts`)."""
-        for box in self._boxes.values():
-            if box.state.state is RunState.RESTARTING:
-                self._run(box)
 
     def become(self, instance: str, service: str, health: Health) -> None:
         """The service's health probe changes its mind."""

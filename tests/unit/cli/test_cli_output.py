@@ -154,3 +154,19 @@ def test_a_plan_is_its_steps_or_nothing(
     desk.on("app.plan", {"instance": "a", "steps": []})
     assert ecgw("app", "plan", str(manifest)) == 0
     assert capsys.readouterr().out.splitlines()[0] == "nothing would change"
+
+
+def test_a_job_is_shown_with_what_was_done_for_it(ecgw: Run, desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.on("job.status", {
+        "id": "j1", "kind": "upgrade", "state": "failed", "created_ms": 1_795_500_000_000, "updated_ms": 1_795_500_009_000,
+        "steps": [
+            {"at_ms": 1_795_500_001_000, "step": "create container main", "ended": "done"},
+            {"at_ms": 1_795_500_002_000, "step": "start container main", "ended": "engine.failed: no such file"},
+        ],
+    })  # fmt: skip
+    assert ecgw("job", "show", "j1") == 0
+    facts, _, steps = capsys.readouterr().out.partition("\n\n")
+    assert [line.split(":")[0] for line in facts.splitlines()] == ["id", "kind", "state", "created", "updated"]
+    assert [line.split("  ")[-1] for line in steps.splitlines()] == [
+        "HOW IT ENDED", "done", "engine.failed: no such file",
+    ]  # fmt: skip
