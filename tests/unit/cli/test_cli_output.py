@@ -167,6 +167,6 @@ def test_a_job_is_shown_with_what_was_done_for_it(ecgw: Run, desk: Desk, capsys:
     assert ecgw("job", "show", "j1") == 0
     facts, _, steps = capsys.readouterr().out.partition("\n\n")
     assert [line.split(":")[0] for line in facts.splitlines()] == ["id", "kind", "state", "created", "updated"]
-    assert [line.split("  ")[-1] for line in steps.splitlines()] == [
+    assert [line.split("  ")[-1].strip() for line in steps.splitlines()] == [
         "HOW IT ENDED", "done", "engine.failed: no such file",
     ]  # fmt: skip
