@@ -32,6 +32,8 @@ log = logging.getLogger("agent.control.site")
 
 SEEN = "file:"
 SOURCE = "files"
+OF_APP = "file:"
+"""Begins the alarm source of one file of apps.d, so that a hundred refused ones are a hundred alarms."""
 
 
 class Plane(Protocol):
@@ -113,6 +115,9 @@ class SiteFiles:
                 await self._submit_app(app)
         if "apps" in self.site.missing or "apps" in self.site.empty:
             return  # an emptied or unmounted folder removes nothing
+        for alarm in self._alarms.active():
+            if alarm.source.startswith(OF_APP) and alarm.source.removeprefix(OF_APP) not in wanted:
+                self._alarms.clear_alarm(alarm.source, alarm.code)
         for instance in [d.name for d in self._ledger.desired.values() if d.owner is Origin.FILE]:
             if instance not in wanted and not self._kept_alive(instance):
                 await self._submit("app.remove", {"instance": instance}, instance, "")
@@ -131,6 +136,10 @@ class SiteFiles:
             params["folder"] = str(app.folder or "")
             await self._submit(kind, params, app.instance, seal(app))
         elif exists and exists.current is not None:
+            if exists.current.site == layer_of(app):
+                mark = seal(app)  # its installation took them along
+                await self._ledger.decide(lambda: Change(meta=((SEEN + app.instance, mark),)))
+                return
             params = {"instance": app.instance, "values": dict(app.values), "ports": dict(app.ports)}
             if app.config is not None:
                 params["config"] = dict(app.config)
@@ -139,14 +148,13 @@ class SiteFiles:
     async def _submit(self, kind: str, params: Mapping[str, Any], instance: str, mark: str) -> None:
         command = Command(f"file-{uuid.uuid4().hex}", kind, params, Origin.FILE, who=f"apps.d/{instance}")
         reply = await self._inbox.submit(command)
-        code = f"app_{instance}"
         if reply.ok or reply.code in (400, 403, 404, 409):
             await self._ledger.decide(lambda: Change(meta=((SEEN + instance, mark),)))
         if reply.ok:
-            self._alarms.clear_alarm(SOURCE, code)
+            self._alarms.clear_alarm(OF_APP + instance, "refused")
         else:
             log.warning("site_app_refused instance=%s code=%d reason=%s", instance, reply.code, reply.msg)
-            self._alarms.raise_alarm(SOURCE, code, Severity.MINOR, f"apps.d/{instance}: {reply.msg}")
+            self._alarms.raise_alarm(OF_APP + instance, "refused", Severity.MINOR, f"apps.d/{instance}: {reply.msg}")
 
     def _report(self) -> None:
         site = self.site

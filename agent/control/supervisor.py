@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Protocol
 
-from agent.domain.alarm import Severity
+from agent.domain.alarm import Alarm, Severity
 from agent.domain.container import ContainerState, Restart, RunState
 from agent.domain.instantiate import AppSpec
 from agent.domain.planner import StartContainer, Step, UpdateContainer, take_over
@@ -24,6 +24,7 @@ class Alarms(Protocol):
 
     def raise_alarm(self, source: str, code: str, severity: Severity, message: str) -> object: ...
     def clear_alarm(self, source: str, code: str) -> object: ...
+    def active(self) -> list[Alarm]: ...
 
 
 class Supervisor:

@@ -46,10 +46,11 @@ class Sender(Protocol):
 
 
 class AlarmBook:
-    """All alarms of this gateway. `source` is ``rule:<name>``, ``app:<instance>``, ``device:<name>`` or a room's name.
+    """All alarms of this gateway.
 
-    A change is in the outbox (critical) before it is in the store: after a crash the cloud may hear of a raise twice,
-    never not at all.
+    `source` is ``rule:<name>``, ``app:<instance>``, ``device:<name>``, ``file:<instance>`` or a room's name. A change is
+    in the outbox (critical) before it is in the store: after a crash the cloud may hear of a raise twice, never not at
+    all.
     """
 
     def __init__(self, store: AlarmStore, sender: Sender, clock: Clock, timers: Timers) -> None:

@@ -130,5 +130,9 @@ async def test_a_file_for_an_instance_of_the_cloud_is_refused_with_an_alarm_that
     await rig.job(await rig.send("app.install", instance="pump", manifest=manifest()))
     write(rig, "apps.d/pump.yaml", manifest("2"))
     await rig.room.site.apply()
-    assert "owned by cloud" in rig.plane.alarms.standing["files/app_pump"].message
+    assert "owned by cloud" in rig.plane.alarms.standing["file:pump/refused"].message
     assert rig.serving() == ["pump:1"]
+    write(rig, "apps.d/other.yaml", "app: pump\n")
+    (rig.root / "etc/apps.d/pump.yaml").unlink()
+    await rig.room.site.apply()
+    assert rig.plane.alarms.standing == {}, "it is gone with the file"
