@@ -15,11 +15,10 @@ from agent.data.background import Background
 from agent.data.timers import Handle, Timers
 from agent.domain.alarm import Alarm, Severity
 from agent.domain.priority import Priority
-from agent.errors import Busy, GatewayError, NotFound
+from agent.errors import GatewayError, NotFound
 from agent.ports import Clock, OutRecord
 
-MAX_ACTIVE = 2_000
-MAX_PER_SOURCE = 100
+MAX_REMEMBERED = 2_000
 MAX_MESSAGE = 500
 RETRY_S = 1.0
 COUNT_SAVE_S = 1.0
@@ -73,7 +72,10 @@ class AlarmBook:
             self._active.setdefault(alarm.key, alarm)
 
     def raise_alarm(self, source: str, code: str, severity: Severity, message: str) -> Alarm:
-        """Begin an episode, or count one more in it. A worse severity is told again. Busy: too many are active."""
+        """Begin an episode, or count one more in it. A worse severity is told again.
+
+        Never refused: how many an APP may have is the eSDK's affair, and the gateway's own are as many as its things.
+        """
         key = f"{source}/{code}"
         known = self._active.get(key)
         if (lingering := self._lingering.pop(key, None)) is not None:
@@ -85,8 +87,6 @@ class AlarmBook:
                 alarm = replace(alarm, severity=severity)
             self._put(alarm, "raise" if worse else None)
             return alarm
-        if len(self._active) >= MAX_ACTIVE or sum(a.source == source for a in self._active.values()) >= MAX_PER_SOURCE:
-            raise Busy("alarm.too_many", f"'{source}' has too many alarms active", hint="clear some first")
         alarm = Alarm(source, code, severity, message[:MAX_MESSAGE], raised_ms=self._clock.now_ms())
         self._note_episode(key)
         self._put(alarm, "raise")
@@ -162,7 +162,7 @@ class AlarmBook:
         self._work.kick()
 
     def _note_episode(self, key: str) -> None:
-        if len(self._began_s) > MAX_ACTIVE:
+        if len(self._began_s) > MAX_REMEMBERED:
             old_s = self._clock.monotonic() - FLAP_WINDOW_S
             self._began_s = {k: times for k, times in self._began_s.items() if times[-1] >= old_s}
         self._began_s.setdefault(key, deque(maxlen=FLAP_EPISODES)).append(self._clock.monotonic())

@@ -249,10 +249,7 @@ class RuleEngine:
             self._raise(rule, ACTION, Severity.MAJOR, message)
 
     def _raise(self, rule: RunningRule, code: str, severity: Severity, message: str) -> None:
-        try:
-            self._alarms.raise_alarm(f"rule:{rule.config.name}", code, severity, message)
-        except GatewayError:
-            rule.last_error = message  # the alarm book is full: the rule's own row still says it
+        self._alarms.raise_alarm(f"rule:{rule.config.name}", code, severity, message)
 
     def _resolve(self, point: str) -> PointState:
         """The point, or a stand-in without a value until it appears."""

@@ -9,13 +9,14 @@ from typing import Annotated, Literal
 import msgspec
 
 from agent.domain.alarm import Alarm, Severity
-from agent.errors import Malformed, NotFound, TimedOut
+from agent.errors import Busy, Malformed, NotFound, TimedOut
 from agent.esdk.endpoint import Call, Endpoint
 from agent.esdk.services import EsdkServices
 from agent.http.messages import Response, json_response
 
 CODE = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
 SETTLE_S = 10.0
+MAX_STANDING = 100
 
 
 class AlarmBody(msgspec.Struct, frozen=True):
@@ -74,14 +75,16 @@ class AlarmsCategory:
 
     def show(self, call: Call) -> Response:
         """Answer from memory."""
-        mine = source_of(call.session.instance)
-        return json_response(AlarmsBody([_describe(each) for each in self._book.active() if each.source == mine]))
+        return json_response(AlarmsBody([_describe(each) for each in self._mine(call)]))
 
     async def raise_(self, call: Call) -> Response:
         """Begin or continue an episode."""
         body: RaiseBody = call.body
         _check_code(body.code)
         call.session.meter.events.take()
+        standing = {each.code for each in self._mine(call)}
+        if body.code not in standing and len(standing) >= MAX_STANDING:
+            raise Busy("esdk.too_many_alarms", f"{len(standing)} alarms of this APP stand", hint="clear some first")
         alarm = self._book.raise_alarm(
             source_of(call.session.instance), body.code, Severity(body.severity), body.message or body.code
         )
@@ -98,6 +101,10 @@ class AlarmsCategory:
             raise NotFound("esdk.no_alarm", f"no alarm '{code}' of this APP stands", hint="see GET /v1/alarms")
         await self._settle()
         return json_response(Cleared(code))
+
+    def _mine(self, call: Call) -> list[Alarm]:
+        source = source_of(call.session.instance)
+        return [each for each in self._book.active() if each.source == source]
 
     async def _settle(self) -> None:
         try:

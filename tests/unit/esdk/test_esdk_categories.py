@@ -12,6 +12,7 @@ import pytest
 from agent.domain.alarm import Severity
 from agent.domain.priority import Priority
 from agent.errors import NoSpace
+from agent.esdk.alarms import MAX_STANDING
 from agent.ports import Stored
 from tests.fakes.esdk_gateway import BOILER, GUARD, METER, NOBODY, Caller, EsdkGateway
 
@@ -112,6 +113,19 @@ async def test_alarms_are_raised_listed_and_cleared_by_their_app_only(
     assert await guard.ask("DELETE", "/v1/alarms/blind") == (200, {"code": "blind"})
     assert (await guard.get("/v1/alarms"))[1]["alarms"] == []
     assert gateway.plane.alarms.is_active("app:guard/guard", "crash_loop")
+
+
+async def test_an_app_may_have_so_many_alarms_and_the_gateways_own_are_not_held_up(
+    gateway: EsdkGateway, guard: Caller
+) -> None:
+    for number in range(MAX_STANDING):
+        gateway.plane.alarms.raise_alarm("app:guard", f"c{number}", Severity.MINOR, "m")
+    status, problem = await guard.post("/v1/alarms", {"code": "one-more"})
+    assert (status, problem["code"]) == (429, "esdk.too_many_alarms")
+    assert (await guard.post("/v1/alarms", {"code": "c7"}))[1]["count"] == 2
+    assert len(gateway.plane.alarms.active()) == MAX_STANDING
+    gateway.plane.alarms.raise_alarm("engine", "unreachable", Severity.MAJOR, "the gateway's own")
+    assert gateway.plane.alarms.is_active("engine", "unreachable")
 
 
 @pytest.mark.parametrize(
