@@ -42,11 +42,13 @@ def run(*, stay: bool) -> int:
             ok = _run_steps(stage, outcomes)
         finally:
             _write(outcomes)
+            _summary(outcomes, time.monotonic() - begun)
             kept = stay and all(outcome.ok for outcome in outcomes)
             trouble = _leave_running(stage) if kept else stage.close()
     for line in trouble:
         print(f"demo: not cleaned up: {line}", file=sys.stderr)
-    _summary(outcomes, time.monotonic() - begun)
+    if not trouble and not kept:
+        print("demo: everything is ended and removed; docker, ip and iptables show nothing of it")
     return 0 if ok and not trouble else 1
 
 

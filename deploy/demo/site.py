@@ -11,6 +11,7 @@ LIMIT_BAR = 6.5
 WINDOW_S = 5
 DEADBAND_C = 0.2
 FIRST_DELAY_S = 2
+FAST_POLL_S, SLOW_POLL_S = 0.05, 0.2
 RULE_FILE = "overpressure.yaml"
 RULE = "overpressure"
 

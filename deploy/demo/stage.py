@@ -67,6 +67,7 @@ class Stage:
         site.write_gateway(root, self.gateway, self.prefix, self.broker, self.registry.address)
         site.write_devices(root, {"modbus-1": self.boiler, "modbus-2": self.annex})
         site.write_rule(root, site.LIMIT_BAR)
+        site.write_values(root, "modbus-2", site.SLOW_POLL_S)
         self.remember()
 
     def start_agent(self) -> float:

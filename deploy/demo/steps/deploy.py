@@ -11,12 +11,12 @@ from deploy.demo import site
 from deploy.demo.account import Account
 from deploy.demo.containers import Seen, serving
 from deploy.demo.manifests import APPS, DEMO_APPS
+from deploy.demo.site import FAST_POLL_S, SLOW_POLL_S
 from deploy.demo.stage import Stage
 from deploy.demo.steps.defaults import check_defaults
 from deploy.lab.engine import docker
 
 _BLOB = re.compile(r'"GET /v2/[a-z0-9/-]+/blobs/sha256:[0-9a-f]{64} HTTP/1\.1" 200 ([0-9]+)')
-FAST_POLL_S, SLOW_POLL_S = 0.05, 0.2
 
 
 def show(stage: Stage, account: Account) -> None:
@@ -63,7 +63,6 @@ def _build_and_push(stage: Stage, account: Account) -> None:
 
 
 def _push_over_mqtt(stage: Stage, account: Account) -> None:
-    site.write_values(stage.agent.config, "modbus-2", SLOW_POLL_S)
     account.note("eccloud push, three at once: modbus-1 and modbus-2 from one manifest, and pump-guard")
     fetched = _blobs_sent(stage)
     begun = time.time()
