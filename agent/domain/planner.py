@@ -52,7 +52,7 @@ class CreateContainer:
 
 @dataclass(frozen=True, slots=True)
 class StartContainer:
-    """Start the container of `service` whose spec is `spec`."""
+    """Start the container of `service` whose spec is `spec`, or let it go on when it was paused."""
 
     service: str
     spec: str
@@ -170,6 +170,8 @@ def _bring_up(
     if container.service in looping:
         return
     if current is not None and current.serving:
+        if current.state is RunState.PAUSED:
+            yield StartContainer(container.service, container.spec_hash)
         if current.live != container.live:
             yield UpdateContainer(current.id, container.service, container.live)
         return

@@ -118,10 +118,17 @@ class DockerEngine:
             ) from None
 
     async def start(self, container_id: str) -> None:
-        """Start; one that runs is left alone."""
-        await self._client.call(
-            f"starting container {container_id[:12]}", lambda c: c.start(container_id), within_s=_WORK_WITHIN_S
-        )
+        """Start, or let one go on that somebody paused; one that runs is left alone."""
+
+        def start(client: docker.APIClient) -> None:
+            try:
+                client.start(container_id)
+            except docker.errors.APIError as error:
+                if "paused" not in str(error):
+                    raise
+                client.unpause(container_id)
+
+        await self._client.call(f"starting container {container_id[:12]}", start, within_s=_WORK_WITHIN_S)
 
     async def stop(self, container_id: str, grace_s: int) -> None:
         """Stop with a grace period; one that does not run or is gone is left alone."""

@@ -182,6 +182,13 @@ async def test_what_was_stopped_or_removed_by_hand_comes_back(rig: Rig) -> None:
     await rig.until(lambda: rig.serving() == ["pump:1"], "its return after docker rm")
 
 
+async def test_what_was_paused_by_hand_goes_on_without_a_restart(rig: Rig) -> None:
+    await install(rig)
+    (before,) = rig.engine.find("pump", "main")
+    rig.engine.pause("pump", "main")
+    await rig.until(lambda: rig.engine.find("pump", "main") == [before], "its going on, the same in everything")
+
+
 async def test_removal_leaves_nothing_but_volumes_and_purging_takes_those(rig: Rig) -> None:
     text = manifest("1", extra='volumes: ["data:/data"]') + "volumes: {data: {}}\n"
     await rig.job(await rig.send("app.install", instance="pump", manifest=text))

@@ -121,6 +121,10 @@ class FakeEngine:
         box = self._box(container_id)
         if box.state.state is RunState.RUNNING:
             return
+        if box.state.state is RunState.PAUSED:
+            box.state = replace(box.state, state=RunState.RUNNING)
+            self._emit("unpause", box.state)
+            return
         if box.spec.network != "none" and box.spec.network not in self._networks:
             raise NotFound("engine.network_not_found", f"network {box.spec.network} not found")
         box.stopped_by_hand = False
@@ -233,6 +237,12 @@ class FakeEngine:
         self._back.set()
         for queue in self._streams:
             queue.put_nowait(None)
+
+    def pause(self, instance: str, service: str) -> None:
+        """What `docker pause` does."""
+        box = self._serving(instance, service)
+        box.state = replace(box.state, state=RunState.PAUSED)
+        self._emit("pause", box.state)
 
     def crash(self, instance: str, service: str, exit_code: int = 1, *, oom: bool = False) -> None:
         """The service's serving container dies by itself; its restart policy decides what follows."""

@@ -116,6 +116,14 @@ def test_nothing_is_planned_when_it_is_as_it_shall_be() -> None:
     assert machine.run(desired(), spec("x:1", "y:1")) == []
 
 
+def test_what_is_paused_is_started_again_and_nothing_else() -> None:
+    machine = Machine()
+    machine.run(desired(), spec("x:1", "y:1"))
+    paused = next(c for c in machine.containers.values() if c.service == "b")
+    machine.containers[paused.id] = replace(paused, state=RunState.PAUSED)
+    assert plan(desired(), spec("x:1", "y:1"), machine.observed()) == (planner.StartContainer("b", paused.spec),)
+
+
 def test_an_upgrade_touches_only_the_service_that_changed() -> None:
     machine = Machine()
     machine.run(desired(), spec("x:1", "y:1"))

@@ -31,6 +31,7 @@ class Rig(Protocol):
     engine: Engine
 
     async def crash(self, state: ContainerState) -> None: ...
+    async def pause(self, state: ContainerState) -> None: ...
     async def make_unhealthy(self, state: ContainerState) -> None: ...
     async def remove_behind_its_back(self, state: ContainerState) -> None: ...
     async def take_name(self, kind: str, name: str) -> None: ...
@@ -53,6 +54,9 @@ class FakeRig:
 
     async def crash(self, state: ContainerState) -> None:
         self.fake.crash(state.instance, state.service, 137)
+
+    async def pause(self, state: ContainerState) -> None:
+        self.fake.pause(state.instance, state.service)
 
     async def make_unhealthy(self, state: ContainerState) -> None:
         self.fake.become(state.instance, state.service, Health.UNHEALTHY)
@@ -86,6 +90,9 @@ class RealRig:
 
     async def crash(self, state: ContainerState) -> None:
         os.kill(state.pid, signal.SIGKILL)
+
+    async def pause(self, state: ContainerState) -> None:
+        docker("pause", state.id)
 
     async def make_unhealthy(self, state: ContainerState) -> None:
         docker("exec", state.id, "touch", "/tmp/sick")

@@ -69,6 +69,15 @@ async def test_start_stop_and_remove_may_be_repeated(rig: Rig) -> None:
     assert await rig.engine.inspect(state.id) is None
 
 
+async def test_starting_what_was_paused_lets_it_go_on_without_a_restart(rig: Rig) -> None:
+    state = await run(rig, make_spec(rig))
+    await rig.pause(state)
+    assert (await state_of(rig, state.id)).state is RunState.PAUSED
+    await rig.engine.start(state.id)
+    after = await state_of(rig, state.id)
+    assert (after.state, after.started_at, after.pid) == (RunState.RUNNING, state.started_at, state.pid)
+
+
 async def test_starting_or_updating_what_is_gone_says_so(rig: Rig) -> None:
     gone = "0" * 64
     for call in (
