@@ -31,7 +31,7 @@ from agent.domain.alarm import Severity
 from agent.domain.journal import Change
 from agent.engine.docker import DockerEngine
 from agent.engine.images import DockerImages
-from agent.errors import GatewayError
+from agent.errors import Failed, GatewayError
 from agent.esdk.applog import AppLogs
 from agent.esdk.desk import UplinkDesk
 from agent.esdk.identity import CgroupVerifier
@@ -309,10 +309,17 @@ def _link_settings(settings: Settings) -> LinkSettings:
 
 
 def _make_private(state: Path, *folders: Path) -> None:
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    state.chmod(0o700)
-    for folder in folders:
-        folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state.chmod(0o700)
+        for folder in folders:
+            folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise Failed(
+            "state.folder",
+            f"the state cannot be kept in {state}: {error.filename}: {error.strerror}",
+            hint="give a folder that the agent's user may write (paths.state, --state), on a disk that is not read-only",
+        ) from None
 
 
 def _notify_service_manager() -> None:

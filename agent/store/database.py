@@ -190,4 +190,7 @@ class Database:
             return NoSpace("store.full", f"no space left to write {where}", hint="free space; nothing was changed")
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             return Conflict("store.in_use", f"another agent uses {where}", hint="stop it, or choose another --state")
-        return Failed("store.failed", f"{where}: {error}", hint="check the disk; see `ecgw doctor`", engine=name)
+        hint = "check the disk and its rights"
+        if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+            hint = "restore it, or move it away: the agent then begins anew, and what runs goes on"
+        return Failed("store.failed", f"{self._path}: {error}", hint=hint, engine=name)
