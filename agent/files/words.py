@@ -17,7 +17,7 @@ HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|[0-9a-fA-F:.]*
 REGISTRY = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[a-z0-9._/-]+)?")
 PORT_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 DEVICE_PATH = re.compile(r"/(dev|sys)/[A-Za-z0-9_./:-]+")
-GRANT = re.compile(r"[a-z][a-z_]*(:[A-Za-z_]+)?")
+GRANT = re.compile(r"bind_writable|writable_root|capability:[A-Z_]+|ulimit:[a-z]+")
 SMALLEST_NETWORKS = 4
 
 
@@ -76,7 +76,11 @@ InstanceName = Annotated[
         re.compile(INSTANCE_PATTERN), "an instance's name", "use 1 to 63 of a-z 0-9 - and begin with a letter or digit"
     ),
 ]
-Grant = Annotated[str, _str(255, min_length=1), _fits(GRANT, "a grant", "write the code that the refusal named")]
+Grant = Annotated[
+    str,
+    _str(255, min_length=1),
+    _fits(GRANT, "a grant", "allowed: bind_writable, writable_root, capability:NAME, ulimit:name"),
+]
 FilePath = Annotated[str, _str(1024), AfterValidator(_path)]
 Cidr = Annotated[str, _str(32), AfterValidator(_cidr)]
 PortName = Annotated[

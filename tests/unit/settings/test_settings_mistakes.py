@@ -123,10 +123,17 @@ def one(tmp_path: Path, text: str) -> str:
             ),
         ),
         (
-            "policy: {grants: {Meter: [x]}}",
+            "policy: {grants: {Meter: [writable_root]}}",
             (
                 "gateway.yaml:1:19: the name is 'Meter', not an instance's name; "
                 "use 1 to 63 of a-z 0-9 - and begin with a letter or digit"
+            ),
+        ),
+        (
+            "policy: {grants: {meter: [bind_writeable]}}",
+            (
+                "gateway.yaml:1:27: 'policy.grants.meter[1]' is 'bind_writeable', not a grant; "
+                "allowed: bind_writable, writable_root, capability:NAME, ulimit:name"
             ),
         ),
         (
