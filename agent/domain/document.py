@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -85,6 +84,8 @@ def did_you_mean(word: str, allowed: Iterable[str]) -> str:
 
 def nearest(word: str, allowed: Iterable[str]) -> str | None:
     """The one of `allowed` that `word` is most like, where any is like it."""
+    import difflib  # only who makes a mistake needs it
+
     return next(iter(difflib.get_close_matches(word, sorted(allowed), n=1, cutoff=0.6)), None)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,8 @@ def list_strangers(root: Path, known: Collection[str]) -> tuple[Problem, ...]:
         names = sorted(each.name for each in root.iterdir())
     except OSError:
         return ()
+    import difflib  # 0.2 MiB, and an agent has little use for it
+
     problems: list[Problem] = []
     for name in names:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)

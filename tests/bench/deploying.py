@@ -29,7 +29,7 @@ from deploy.lab.process import wait_until
 from tests.bench.figures import Figure, figure
 from tests.bench.gateway import BenchGateway, idle_manifest
 
-PAIRS = 12
+PAIRS = 16
 WARM_UP = 1
 
 

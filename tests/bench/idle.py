@@ -24,9 +24,6 @@ def measure_idle() -> list[Figure]:
     bare_kib, bare_s = _load_required()
     with BenchGateway() as gateway:
         _install(gateway, 0, 8)
-        # Measured on a fresh start with the APPs already there: that is how a gateway spends its years.
-        gateway.stop()
-        gateway.start()
         time.sleep(SETTLE_S)
         rss_kib = _status_kib(Path(f"/proc/{gateway.pid}/status"), "VmRSS")
         pss_kib = _status_kib(Path(f"/proc/{gateway.pid}/smaps_rollup"), "Pss")

@@ -25,6 +25,7 @@ def loaded() -> frozenset[str]:
         "charset_normalizer",  # requests would guess encodings with it: 3 MiB
         "cel.cli",  # the expression package's own command line: 12 MiB
         "ctypes",
+        "difflib",
         "chardet",
         "fastapi",
         "rich",
