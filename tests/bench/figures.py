@@ -52,7 +52,10 @@ class Figure:
         if budget is None:
             return ""
         met = self.value <= budget.limit if budget.sense == "at_most" else self.value >= budget.limit
-        return "met" if met else f"missed by {abs(self.value / budget.limit - 1) * 100:.0f} %"
+        if met:
+            return "met"
+        percent = abs(self.value / budget.limit - 1) * 100
+        return f"missed by {percent:.0f} %" if percent >= 10 else f"missed by {percent:.2g} %"
 
 
 def figure(name: str, value: float, unit: str, baseline: float | None = None) -> Figure:
