@@ -12,7 +12,7 @@ from agent.control.catalog import Catalog
 from agent.control.ledger import Ledger
 from agent.domain import transition
 from agent.domain.app import Desired
-from agent.domain.command import JobState
+from agent.domain.command import Job, JobState
 from agent.domain.container import ContainerState, RunState
 from agent.domain.gate import Gate, Verdict, observe
 from agent.domain.instantiate import AppSpec
@@ -73,29 +73,22 @@ class TrialRunner:
     async def conclude(self, desired: Desired) -> None:
         """The instance is as it shall be: close what is open."""
 
-        def decision() -> Change:
-            if self._ledger.desired.get(desired.name) != desired:
-                return Change()
-            job = self._ledger.open_job(desired.name)
+        def decision(job: Job | None) -> Change:
             after, ended = transition.conclude(desired, job)
-            if after == desired and ended == job:
-                return Change()
-            return Change(desired=(after,), jobs=(ended,) if ended and ended != job else ())
+            changed = (after,) if after != desired else ()
+            return Change(desired=changed, jobs=(ended,) if ended and ended != job else ())
 
         if desired.job or desired.hold == transition.RESTARTING:
-            await self._ledger.decide(decision)
+            await self._decide(desired, decision)
 
     async def forget(self, desired: Desired) -> None:
         """Its containers are gone: the instance is, too."""
 
-        def decision() -> Change:
-            if self._ledger.desired.get(desired.name) != desired:
-                return Change()
-            job = self._ledger.open_job(desired.name)
+        def decision(job: Job | None) -> Change:
             ended = (replace(job, state=JobState.DONE, progress=100),) if job else ()
             return Change(gone=(desired.name,), jobs=ended)
 
-        await self._ledger.decide(decision)
+        await self._decide(desired, decision)
 
     async def _ask(self, probe: Probe | None, seen: Sequence[ContainerState]) -> str | None:
         if probe is None:
@@ -106,24 +99,26 @@ class TrialRunner:
         return f"{probe.service} does not run"
 
     async def _pass(self, desired: Desired) -> None:
-        def decision() -> Change:
-            if self._ledger.desired.get(desired.name) != desired:
-                return Change()
-            return Change(desired=(transition.prove(desired),))
-
-        await self._ledger.decide(decision)
+        await self._decide(desired, lambda _: Change(desired=(transition.prove(desired),)))
 
     async def _fail(self, desired: Desired, spec: AppSpec, reason: str, *, blame: bool) -> None:
-        def decision() -> Change:
-            if self._ledger.desired.get(desired.name) != desired or desired.current is None:
-                return Change()
-            job = self._ledger.open_job(desired.name)
+        def decision(job: Job | None) -> Change:
             after, ended = transition.fall_back(desired, job, reason, automatic=spec.update.automatic_rollback)
-            stored = self._ledger.releases.get(desired.current.release)
+            stored = self._ledger.releases.get(desired.current.release) if desired.current else None
             bad = (replace(stored, failed=reason),) if stored and blame else ()
             return Change(desired=(after,), jobs=(ended,) if ended else (), releases=bad)
 
-        await self._ledger.decide(decision)
+        await self._decide(desired, decision)
+
+    async def _decide(self, desired: Desired, decision: Callable[[Job | None], Change]) -> None:
+        """Write what `decision` makes of the open job, unless another decision has overtaken `desired`."""
+
+        def still() -> Change:
+            if self._ledger.desired.get(desired.name) != desired:
+                return Change()
+            return decision(self._ledger.open_job(desired.name))
+
+        await self._ledger.decide(still)
 
 
 def _new_ones(spec: AppSpec, containers: Sequence[ContainerState]) -> list[ContainerState]:
