@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -180,3 +181,26 @@ def test_a_state_file_that_is_none_is_named_with_a_remedy_and_left_as_it_is(shor
     assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
     assert f"{short_dir}/var/{name}: file is not a database; restore it, or move it away" in done.stderr
     assert (short_dir / "var" / name).read_bytes() == junk
+
+
+ASK_SELF = """\
+import http.client, socket
+link = http.client.HTTPConnection("ec")
+link.sock = socket.socket(socket.AF_UNIX)
+link.sock.connect("/run/ec/esdk.sock")
+link.request("GET", "/v1/self")
+print(link.getresponse().read().decode())
+"""
+
+
+def test_an_app_sees_what_the_kernel_counts_of_it_and_its_limits(gw: Gateway) -> None:
+    path = gw.manifest("1", RUN)
+    path.write_text(path.read_text().replace("ec/busybox:1", "ec/python:3"))
+    gw.ask("app", "install", str(path))
+    argv = ["docker", "exec", gw.containers()[0]["Id"], "python3", "-c", ASK_SELF]
+    me = json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)
+    used = me["use"]["services"]["main"]
+    assert (me["instance"], me["limits"]["main"]["mem_bytes"]) == ("pump", 64 * 1024**2)
+    assert 0 < used["mem_bytes"] < 64 * 1024**2
+    assert used["pids"] >= 1
+    assert used["started_at"] == gw.containers()[0]["State"]["StartedAt"]
