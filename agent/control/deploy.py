@@ -142,8 +142,6 @@ class Deployer:
         folder = str(job.params.get("folder") or desired.folder)
         spec = self._catalog.design(job.instance, release, effective, folder)
         real_paths = await asyncio.to_thread(_resolve, spec.bind_sources())
-        facts = self.facts(job.instance, spec, architectures, real_paths)
-        refuse(admit(release.manifest, spec, self._catalog.premises.policy, facts))
         stored = self._catalog.keep(release, str(job.params.get("source", job.instance)))
         forced = bool(job.params.get("force"))
         if stored.failed and not forced:
@@ -158,6 +156,9 @@ class Deployer:
             current, open_job = self._ledger.desired.get(job.instance), self._ledger.jobs[job.id]
             if current is None or open_job.state.final:
                 return Change()
+            # Here and not before: what others hold must be what they hold when this is written.
+            facts = self.facts(job.instance, spec, architectures, real_paths)
+            refuse(admit(release.manifest, spec, self._catalog.premises.policy, facts))
             changes = current.current is None or self._catalog.spec(current).containers != spec.containers
             after, moved = transition.adopt(replace(current, folder=folder), open_job, version, needs_trial=changes)
             return Change(desired=(after,), jobs=(moved,), releases=(replace(stored, failed=""),))

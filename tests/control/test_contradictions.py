@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,17 @@ async def test_what_is_being_removed_stays_when_it_shall_run_again(rig: Rig, com
     assert job.state is JobState.DONE
     assert rig.room.ledger.jobs[removal.job].state is JobState.SUPERSEDED
     assert rig.serving() == ["pump:2" if more else "pump:1"]
+
+
+async def test_of_two_that_claim_the_same_points_at_once_one_is_refused(rig: Rig) -> None:
+    claim = "  permissions: {points: {publish: ['shared/#']}}\n"
+    text = manifest("1").replace("  parameters:\n", claim + "  parameters:\n")
+    replies = await asyncio.gather(*(rig.send("app.install", instance=f"pump-{n}", manifest=text) for n in range(3)))
+    jobs = [await rig.ended(reply.job) for reply in replies]
+    assert sorted(job.state for job in jobs) == [JobState.DONE, JobState.FAILED, JobState.FAILED]
+    refused = next(job for job in jobs if job.state is JobState.FAILED)
+    assert "'shared/#' overlaps 'shared/#', which instance pump-" in refused.message
+    assert len(rig.room.ledger.desired) == 1
 
 
 async def test_jobs_that_wait_for_a_dead_registry_do_not_keep_others_waiting(rig: Rig) -> None:
