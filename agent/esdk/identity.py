@@ -115,12 +115,12 @@ def _vanished(pid: int) -> GatewayError:
 
 
 def _foreign(instance: str, peer: Peer, *, in_container: bool) -> GatewayError:
-    what = "in a container that is not" if in_container else "that is not in a container"
+    what = "runs in a container that is not the APP's" if in_container else "runs in no container"
     # Just after a start the gateway may not have listed its containers yet: that passes, and the client may know.
     more = {"retry_after_s": 1.0} if in_container else {}
     return Unauthorised(
         "esdk.foreign_process",
-        f"this socket belongs to the APP '{instance}', and process {peer.pid} runs {what} the APP's",
+        f"this socket belongs to the APP '{instance}', and process {peer.pid} {what}",
         hint="each APP uses the socket in its own /run/ec",
         **more,
     )

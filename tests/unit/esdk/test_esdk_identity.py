@@ -75,6 +75,22 @@ async def test_a_container_that_is_not_the_gateways_is_refused(proc: Proc) -> No
     assert await refusal(verifier(proc), "guard", 10) == "esdk.foreign_process"
 
 
+@pytest.mark.parametrize(
+    ("cgroup", "said"),
+    [
+        ("0::/user.slice\n", "process 10 runs in no container"),
+        (f"0::/docker/{OTHER}\n", "process 10 runs in a container that is not the APP's"),
+    ],
+)
+async def test_a_refusal_says_whose_the_socket_is_and_where_the_caller_runs(proc: Proc, cgroup: str, said: str) -> None:
+    proc.add(10, cgroup)
+    subject = verifier(proc)
+    with pytest.raises(Unauthorised) as caught:
+        await subject.verify("guard", peer(10))
+    subject.close()
+    assert caught.value.message == f"this socket belongs to the APP 'guard', and {said}"
+
+
 async def test_a_container_cannot_name_a_cgroup_below_its_own_after_another(proc: Proc) -> None:
     proc.add(10, f"0::/system.slice/docker-{OURS}.scope/docker-{OTHER}.scope\n")
     assert await refusal(verifier(proc), "modbus-1", 10) == "esdk.foreign_process"
