@@ -14,6 +14,9 @@ def main(words: list[str]) -> int:
     if words not in ([], ["run"], ["stop"]):
         print("usage: python -m deploy.demo [run | stop]", file=sys.stderr)
         return 2
+    if os.geteuid() != 0:
+        print("demo: the plant's network namespace needs root; run it as root", file=sys.stderr)
+        return 2
     try:
         return stop() if words == ["stop"] else run(stay=os.environ.get("KEEP", "") not in ("", "0"))
     except LabError as error:

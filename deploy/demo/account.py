@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -37,7 +38,7 @@ class Account:
 
     def __init__(self, outcome: Outcome) -> None:
         self._outcome = outcome
-        self._colour = sys.stdout.isatty()
+        self._colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
     def title(self, number: int, count: int) -> None:
         """The step's headline."""

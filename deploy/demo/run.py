@@ -14,13 +14,13 @@ from pathlib import Path
 from deploy.demo import keep
 from deploy.demo.account import Account, ClaimFailed, Outcome
 from deploy.demo.stage import Stage
-from deploy.demo.steps import broker_away, bytes_up, deploy, kills, online, rules, upgrades
+from deploy.demo.steps import broker_away, bytes_up, deployments, kills, online, rules, upgrades
 from deploy.lab import LabError, end_on_sigterm
 
 BUILD = Path("build")
 STEPS: Sequence[tuple[str, Callable[[Stage, Account], None]]] = (
     ("The cloud sees the gateway come online", online.show),
-    ("APPs: built, pushed to a registry, pushed to the gateway over MQTT", deploy.show),
+    ("APPs: built, pushed to a registry, pushed to the gateway over MQTT", deployments.show),
     ("Local control: sample, rule, write, APP, register", rules.show),
     ("Aggregates, alarms and high-value events reach the cloud", bytes_up.show),
     ("The broker is away: everything goes on, nothing is lost", broker_away.show),
@@ -105,7 +105,7 @@ def _leave_running(stage: Stage) -> list[str]:
     """Put the APPs back, which the last step has removed, and let go of everything."""
     print("\nKEEP=1: the APPs are put back")
     try:
-        deploy.put_back(stage)
+        deployments.put_back(stage)
     except (ClaimFailed, LabError) as error:
         return [str(error), *stage.close()]
     stage.remember()

@@ -38,6 +38,13 @@ def test_the_broker_keeps_gateways_apart(broker: Broker) -> None:
         assert {message.topic for message in neighbour.messages()} == {"ec/1/gw-b/event"}
 
 
+def test_a_witness_with_a_session_gets_what_came_while_it_was_away(own_broker: Broker) -> None:
+    with own_broker.subscribe("ec/1/gw-a/event", client_id="patient") as witness:
+        own_broker.restart()
+        own_broker.publish("ec/1/gw-a/event", b"early")  # mosquitto_sub comes back a second later
+        assert witness.wait_for(lambda message: message.payload == b"early", "what came early").qos == 1
+
+
 def test_the_broker_refuses_a_client_without_a_certificate(broker: Broker) -> None:
     command = [
         "mosquitto_pub",

@@ -98,7 +98,11 @@ def _kill_when(stage: Stage, account: Account, job: Future[list[dict[str, Any]]]
         account.check(False, f"the upgrade is {state}", job.result())
     stage.agent.kill()
     here = len(containers(stage.gateway, "pump-guard"))
-    account.check(True, f"killed while {state}", f"docker ps -a shows {here} of pump-guard's containers")
+    account.check(
+        True,
+        f"killed as soon as mosquitto_sub had seen '{state}'",
+        f"docker ps -a shows {here} of pump-guard's containers",
+    )
     stage.start_agent()
 
 
