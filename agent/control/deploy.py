@@ -12,7 +12,7 @@ from agent.control.catalog import Catalog, layered, merged, read
 from agent.control.ledger import Ledger
 from agent.control.runner import Told
 from agent.domain import transition
-from agent.domain.admission import admit, admit_images, allowed_registry
+from agent.domain.admission import HUB, admit, admit_images, allowed_registry, full_name
 from agent.domain.app import Desired, Layer, Version
 from agent.domain.command import Job, JobState, Origin
 from agent.domain.container import ImageInfo
@@ -49,18 +49,19 @@ class Deployer:
         self._images = images
         self._engine_info = engine_info
         self.site_layers: Mapping[str, Layer] = {}
-        self._here: set[str] = set()
+        self._here: dict[str, str] = {}
 
     async def learn(self, params: Deploy) -> None:
-        """Find out which images of a manifest are here already and so need no registry."""
+        """Find out which images of a manifest were built or loaded here, so that no registry is asked for them."""
         for image in read(params.manifest, params.instance).images:
-            self._here.discard(image)
-            with contextlib.suppress(GatewayError):
-                if (
-                    not allowed_registry(image, self._catalog.premises.policy)
-                    and await self._images.find(image) is not None
-                ):
-                    self._here.add(image)
+            found = None
+            if full_name(image).startswith(f"{HUB}/") and not allowed_registry(image, self._catalog.premises.policy):
+                with contextlib.suppress(GatewayError):
+                    found = await self._images.find(image)
+            if found is not None and not found.digests:
+                self._here[image] = found.id
+            else:
+                self._here.pop(image, None)
 
     def layers(self, job: Job, desired: Desired | None) -> tuple[Layer, Layer]:
         """The cloud's and the site's layer after this job: its own values go to the layer of where it came from."""
@@ -84,7 +85,8 @@ class Deployer:
         policy = self._catalog.premises.policy
         refuse(admit_images(manifest, policy, self._here))
         files = dict(job.params.get("files") or {})
-        release = make_release(manifest, {image: image for image in manifest.images} | dict(pins or {}), files)
+        known = {image: self._here.get(image) or (pins or {}).get(image, image) for image in manifest.images}
+        release = make_release(manifest, known, files)
         effective = layered(manifest, *self.layers(job, desired), files)
         folder = str(job.params.get("folder") or (desired.folder if desired else ""))
         spec = self._catalog.design(job.instance, release, effective, folder)

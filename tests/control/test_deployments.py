@@ -11,7 +11,7 @@ import pytest
 from agent.domain.command import JobState, Origin
 from agent.domain.container import Health, RunState
 from agent.errors import Failed, NoSpace, Unreachable
-from tests.control.rig import Rig, manifest, running
+from tests.control.rig import REGISTRY, Rig, manifest, running
 
 
 @pytest.fixture
@@ -92,6 +92,16 @@ async def test_a_registry_that_refuses_ends_the_job_and_leaves_no_instance(rig: 
     reply = await rig.send("app.install", instance="pump", manifest=manifest("9"))
     assert (await rig.job(reply)).state is JobState.FAILED
     assert rig.room.ledger.desired == {}
+
+
+async def test_an_image_that_was_built_here_needs_no_registry_on_the_allow_list(rig: Rig) -> None:
+    text = manifest("1").replace(f"{REGISTRY}/pump:1", "workshop/pump:1")
+    refused = await rig.send("app.install", instance="pump", manifest=text)
+    assert (refused.code, "registry docker.io of image workshop/pump:1 is not allowed" in refused.msg) == (403, True)
+    built = rig.images.add("workshop/pump:1")
+    assert (await rig.send("app.plan", instance="pump", manifest=text)).code == 200
+    assert (await rig.job(await rig.send("app.install", instance="pump", manifest=text))).state is JobState.DONE
+    assert [rig.engine.spec_of(c.id).image for c in rig.engine.find("pump", "main")] == [built.id]
 
 
 async def test_a_full_disk_during_a_pull_is_waited_out_while_the_old_version_serves(rig: Rig) -> None:
