@@ -116,7 +116,16 @@ class Deployer:
 
     async def deploy(self, job: Job, told: Told) -> None:
         """Pin, fetch, check again with what is now known, adopt."""
-        await self._ledger.move_job(job.id, JobState.DOWNLOADING, "asking for the images")
+        # Written while the engine is asked: the ledger keeps it in order before whatever comes of that.
+        telling = asyncio.create_task(self._ledger.move_job(job.id, JobState.DOWNLOADING, "asking for the images"))
+        try:
+            release, found = await self._fetch(job, told)
+        finally:
+            await telling
+        await self._adopt(job, release, {pinned: image.architecture for pinned, image in found.items()})
+
+    async def _fetch(self, job: Job, told: Told) -> tuple[Release, dict[str, ImageInfo]]:
+        """The release with its images pinned, and those images, which are here now."""
         manifest = read(str(job.params["manifest"]), str(job.params.get("source", job.instance)))
         found: dict[str, ImageInfo] = {}
         digests: dict[str, str] = {}
@@ -127,8 +136,7 @@ class Deployer:
             found[pinned] = here or await self._images.pull(
                 pinned, PullProgress(told, number, len(manifest.images), ref)
             )
-        release = make_release(manifest, digests, dict(job.params.get("files") or {}))
-        await self._adopt(job, release, {pinned: image.architecture for pinned, image in found.items()})
+        return make_release(manifest, digests, dict(job.params.get("files") or {})), found
 
     async def configure(self, job: Job, told: Told) -> None:
         """New values for the release that runs."""

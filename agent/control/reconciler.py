@@ -181,18 +181,17 @@ class Reconciler:
         leaving = desired is not None and desired.wanted in (Wanted.ABSENT, Wanted.PURGED)
         if desired is not None and desired.current is None and not leaving:
             return None  # its job has not brought a version yet, and would wait for our questions to the engine
-        observed = await self._observe(instance)
         if desired is None:
-            await self._remove_orphans(instance, observed)
+            await self._remove_orphans(instance, await self._observe(instance))
             return None
         if leaving:
-            return await self._remove(desired, observed)
+            return await self._remove(desired, await self._observe(instance))
+        observed, _ = await asyncio.gather(self._observe(instance), self._catalog.prepare(desired))
         spec = self._catalog.spec(desired)
         if desired.trial is Trial.VERIFYING or desired.wanted is Wanted.STOPPED:
             self._supervisor.forget(instance)
         else:
             self._supervisor.adopt(instance, spec, observed.containers)
-        await self._catalog.prepare(desired)
         looping = self._supervisor.looping(instance)
         observed = Observed(observed.containers, observed.networks, observed.volumes, looping)
         steps = list(plan(desired, spec, observed))

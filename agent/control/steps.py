@@ -52,10 +52,13 @@ class StepRunner:
     async def run(self, instance: str, steps: Sequence[planner.Step], *, still: Callable[[], bool]) -> bool:
         """Run `steps` in order while `still()` holds; True when all ran. The first failure ends it and is raised."""
         run = _Run(instance)
+        number: int | None = None
+        complete = True
         for step in steps:
-            if not still():
-                return False
-            number = await self._journal.begin_step(instance, describe(step), self._clock.now_ms())
+            complete = still()
+            if not complete:
+                break
+            number = await self._begin(instance, step, after=number)
             try:
                 await self._table[type(step)](run, step)
             except GatewayError as error:
@@ -64,8 +67,18 @@ class StepRunner:
                     "step_failed instance=%s step=%r code=%s reason=%s", instance, describe(step), error.code, error
                 )
                 raise
+        await self._end(number)
+        return complete
+
+    async def _begin(self, instance: str, step: planner.Step, *, after: int | None) -> int:
+        """Write that a step begins and, in the same commit, that the one before it is done."""
+        begun = self._journal.begin_step(instance, describe(step), self._clock.now_ms())
+        _, number = await asyncio.gather(self._end(after), begun)
+        return number
+
+    async def _end(self, number: int | None) -> None:
+        if number is not None:
             await self._journal.end_step(number, "done")
-        return True
 
     async def _create(self, run: _Run, step: planner.CreateContainer) -> None:
         run.made[step.container.service, step.container.spec_hash] = await self._engine.create(step.container)
