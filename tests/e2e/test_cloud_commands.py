@@ -61,7 +61,8 @@ class CloudSide:
 
 @pytest.fixture
 def cloud(short_dir: Path, gateway_id: str, own_broker: Broker) -> Iterator[CloudSide]:
-    witness = own_broker.subscribe(f"ec/1/{gateway_id}/#")
+    # A session of its own: what the gateway says before the witness is back after a restart of the broker is kept for it.
+    witness = own_broker.subscribe(f"ec/1/{gateway_id}/#", client_id="witness")
     with gateway(short_dir, gateway_id, own_broker) as gw:
         side = CloudSide(own_broker, witness, gw)
         witness.wait_for(lambda m: m.topic.endswith("/presence") and m.json()["state"] == "online", "presence")
