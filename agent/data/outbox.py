@@ -27,7 +27,7 @@ MAX_RECORD_BYTES = 1024 * 1024
 RETRY_S = 1.0
 CLOSE_TIMEOUT_S = 5.0
 # Under load, commits keep this distance: the next one takes more along, and flash and processor have less to do.
-GATHER_S = 0.002
+GATHER_S = 0.01
 RATE_TAU_S = 600.0
 
 _Waiting = tuple[OutRecord, "asyncio.Future[None] | None"]
