@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from deploy.lab import Child
 from deploy.lab.engine import LABEL, docker
 
 
@@ -52,12 +54,17 @@ def runs(gateway: str) -> dict[str, tuple[str, str]]:
     return {seen.name: seen.run for seen in containers(gateway) if seen.running}
 
 
-def starts_and_deaths(container_id: str, since_s: float, until_s: float) -> list[tuple[str, float]]:
-    """`docker events` of one container: ("start" or "die", epoch seconds), in order."""
-    span = ["--since", f"{since_s:.3f}", "--until", f"{until_s:.3f}"]
-    wanted = ["--filter", f"container={container_id}", "--filter", "event=start", "--filter", "event=die"]
-    lines = docker("events", *span, *wanted, "--format", "{{.Action}} {{.TimeNano}}").splitlines()
-    return [(action, int(nanos) / 1e9) for action, nanos in (line.split() for line in lines)]
+def watch_starts(gateway: str, instance: str, log: Path) -> Child:
+    """`docker events` of an instance into a file, from now on: asked later, the engine remembers its last 256 events only."""
+    wanted = [f"label={LABEL}={gateway}", f"label=ec.app={instance}", "event=start", "event=die"]
+    filters = [word for one in wanted for word in ("--filter", one)]
+    return Child("docker events", ["docker", "events", *filters, "--format", "{{.Action}} {{.TimeNano}}"], log)
+
+
+def starts_and_deaths(log: Path) -> list[tuple[str, float]]:
+    """What `watch_starts` wrote: ("start" or "die", epoch seconds), in order."""
+    lines = [line.split() for line in log.read_text(encoding="utf-8").splitlines()]
+    return [(words[0], int(words[1]) / 1e9) for words in lines if len(words) == 2]
 
 
 def _seen(body: dict[str, Any]) -> Seen:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 from deploy.demo.account import Account
-from deploy.demo.containers import Seen, containers, starts_and_deaths
+from deploy.demo.containers import containers, starts_and_deaths, watch_starts
 from deploy.demo.manifests import DEMO_APPS
 from deploy.demo.site import FIRST_DELAY_S
 from deploy.demo.stage import Stage
@@ -22,32 +23,31 @@ def show(stage: Stage, account: Account) -> None:
     stage.agent.ask("image", "build", str(folder), "-t", image)
     stage.agent.ask("image", "push", image)
     account.note("looper: runs well for some seconds, then crashes at every start")
-    begun_s = time.time()
-    job = stage.agent.ask("app", "install", str(stage.manifests.write(folder)))
-    account.check(job["state"] == "done", "ecgw app install looper", job["state"])
-    account.wait(lambda: crash_alarms(stage) or None, "mosquitto_sub saw its alarm", 60)
-    (seen,) = containers(stage.gateway, "looper")
-    account.wait(
-        lambda: _policy(stage) == "no" or None, "docker inspect: the engine's restart policy is taken away", 10
-    )
-    account.check(True, "docker inspect: the agent owns the restarts now, RestartPolicy", _policy(stage))
-    taken_s = time.time()
-    engine, own = account.wait(
-        lambda: _pauses(seen, begun_s, taken_s), "docker events tells of the agent's own restarts", 60, every_s=1.0
-    )
+    log = stage.directory / "looper-events.log"
+    with watch_starts(stage.gateway, "looper", log):
+        job = stage.agent.ask("app", "install", str(stage.manifests.write(folder)))
+        account.check(job["state"] == "done", "ecgw app install looper", job["state"])
+        account.wait(lambda: crash_alarms(stage) or None, "mosquitto_sub saw its alarm", 60)
+        account.wait(lambda: _policy(stage) == "no", "docker inspect: the engine's restart policy is taken away", 10)
+        account.check(True, "docker inspect: the agent owns the restarts now, RestartPolicy", _policy(stage))
+        taken_s = time.time()
+        engine, own = account.wait(lambda: _pauses(log, taken_s), "docker events tells of the agent's own restarts", 60)
     account.check(
-        own[-1] > own[-2] > max(engine), "docker events, from each death to the next start",
+        engine and own[-1] > own[-2] > max(engine), "docker events, from each death to the next start",
         f"{_seconds(engine)} by the engine, then {_seconds(own)} by the agent",
     )  # fmt: skip
+    account.figure("crash_loop_pauses_s", [round(pause, 1) for pause in [*engine, *own]])
+    _check_alarm(stage, account)
+
+
+def _check_alarm(stage: Stage, account: Account) -> None:
     alarms = crash_alarms(stage)
-    account.check(
-        [alarm["state"] for alarm in alarms] == ["raise"], "mosquitto_sub saw exactly one alarm", alarms[0]["message"]
-    )
+    states = [alarm["state"] for alarm in alarms]
+    account.check(states == ["raise"], "mosquitto_sub saw exactly one alarm", alarms[0]["message"])
     listed = [row for row in stage.agent.ask("alarm", "list") if "looper" in row["key"]]
     account.check(len(listed) == 1, "ecgw alarm list: one", listed[0]["key"])
     phase = next(row["phase"] for row in stage.agent.ask("app", "list") if row["instance"] == "looper")
     account.check(phase == "crash_loop", "ecgw app list", phase)
-    account.figure("crash_loop_pauses_s", [round(pause, 1) for pause in [*engine, *own]])
     account.figure("crash_loop_alarms", len(alarms))
 
 
@@ -62,12 +62,12 @@ def _policy(stage: Stage) -> str:
     return str(seen.body["HostConfig"]["RestartPolicy"]["Name"])
 
 
-def _pauses(seen: Seen, begun_s: float, taken_s: float) -> tuple[list[float], list[float]] | None:
+def _pauses(log: Path, taken_s: float) -> tuple[list[float], list[float]] | None:
     """Seconds from each death to the next start: by the engine, and by the agent once it has started it often enough."""
     died_s = 0.0
     engine: list[float] = []
     own: list[float] = []
-    for action, at_s in starts_and_deaths(seen.id, begun_s, time.time()):
+    for action, at_s in starts_and_deaths(log):
         if action == "die":
             died_s = at_s
         elif died_s:
