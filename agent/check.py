@@ -9,7 +9,7 @@ from pathlib import Path
 from agent.domain.document import Document, Mark, Mistakes, Problem, did_you_mean
 from agent.domain.policy import Policy
 from agent.files.admit import refusals
-from agent.files.apps import MANIFEST_KEYS, VALUES_KEYS, AppFile
+from agent.files.apps import MANIFEST_KEYS, VALUES_KEYS, AppFile, read_app
 from agent.files.effect import Effect
 from agent.files.folder import list_strangers
 from agent.files.kinds import KINDS, Kind
@@ -150,7 +150,12 @@ def _kind_of(document: Document) -> str:
 def _check_alone(path: Path, kind: Kind) -> Report:
     """A file away from its place: what it leans on is taken for granted."""
     try:
-        effect = kind.read(path, kind.fetch(path))
+        content = kind.fetch(path)
+        if kind.name == "apps" and path.is_file():
+            # Outside apps.d a file's name says nothing; whoever installs it gives the instance its name.
+            effect = read_app(read_document(content.raw, str(path)), "check", path.parent)
+        else:
+            effect = kind.read(path, content)
     except Mistakes as mistakes:
         return Report(mistakes.problems, ())
     refused = _refusals(effect.items, Policy(registries=Registries().allow))

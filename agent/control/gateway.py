@@ -29,6 +29,7 @@ class Box:
     `link` is how the session with the broker is, empty without a cloud.
     """
 
+    gateway: str
     host: Host
     clock: Clock
     log: RecentLines
@@ -55,7 +56,7 @@ class GatewayWork:
 
     async def learn(self) -> None:
         """Find out what machine this is, once."""
-        self._facts = await self._box.host.facts()
+        self._facts = {"id": self._box.gateway, **await self._box.host.facts()}
 
     def index(self) -> dict[str, Any]:
         """What is so on the whole gateway, latest only."""

@@ -100,7 +100,15 @@ class ControlRoom:
         self.inbox = Inbox(ledger, outside.clock)
         self.wishes = Wishes(ledger, self.inbox)
         self.site = SiteFiles(site, ledger, self.inbox, self.deployer, plane, plane.alarms)
-        box = Box(outside.host, outside.clock, outside.log, plane.alarms.active, plane.outbox.status, outside.link)
+        box = Box(
+            premises.gateway,
+            outside.host,
+            outside.clock,
+            outside.log,
+            plane.alarms.active,
+            plane.outbox.status,
+            outside.link,
+        )
         self.gateway = GatewayWork(ledger, self.engine, self.views, self.wishes, box)
         rules = RuleWork(plane.rules.status, self.site.parse)
         plant = PlantWork(ledger, plane.table, plane.writes, plane.devices, plane.alarms, rules)

@@ -57,6 +57,7 @@ class SiteFiles:
         self._alarms = alarms
         self._lock = asyncio.Lock()
         self.site = Site()
+        self._tasks: set[asyncio.Task[None]] = set()
         ledger.listen(self._on_change)
 
     async def apply(self, unsettled: Collection[Path] = ()) -> None:
@@ -107,6 +108,11 @@ class SiteFiles:
     def _on_change(self, change: Change) -> None:
         if change.rules or change.rules_gone:
             self.configure_plane()
+        waiting = {a.instance for a in self.site.apps if self._ledger.meta.get(SEEN + a.instance) != seal(a)}
+        if any(job.state.final and job.instance in waiting for job in change.jobs):
+            task = asyncio.create_task(self.apply(), name="site-values")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _apply_apps(self) -> None:
         wanted = {a.instance: a for a in self.site.apps}
@@ -135,7 +141,8 @@ class SiteFiles:
             params: dict[str, Any] = {"instance": app.instance, "manifest": app.text, "files": dict(app.files)}
             params["folder"] = str(app.folder or "")
             await self._submit(kind, params, app.instance, seal(app))
-        elif exists and exists.current is not None:
+        elif exists and exists.current is not None and self._ledger.open_job(app.instance) is None:
+            # A deployment under way is not disturbed: the values follow when it has ended.
             if exists.current.site == layer_of(app):
                 mark = seal(app)  # its installation took them along
                 await self._ledger.decide(lambda: Change(meta=((SEEN + app.instance, mark),)))

@@ -126,6 +126,18 @@ async def test_the_sites_values_lie_over_the_clouds_also_when_the_file_was_there
     assert rig.room.ledger.get("pump").owner is Origin.CLOUD
 
 
+async def test_values_that_come_during_an_installation_wait_for_its_end(rig: Rig) -> None:
+    text = manifest(health="within: 5s, stable_for: 1s")
+    reply = await rig.send("app.install", instance="pump", manifest=text)
+    await rig.until(lambda: rig.serving() == ["pump:1"], "its start")
+    write(rig, "apps.d/pump.yaml", "app: pump\nvalues: {LIMIT: 4}\n")
+    await rig.room.site.apply()
+    assert (await rig.job(reply)).state.value == "done"
+    await rig.until(
+        lambda: rig.room.views.detail("pump")["values"]["values"]["LIMIT"]["value"] == 4, "the site's value"
+    )
+
+
 async def test_a_file_for_an_instance_of_the_cloud_is_refused_with_an_alarm_that_names_the_owner(rig: Rig) -> None:
     await rig.job(await rig.send("app.install", instance="pump", manifest=manifest()))
     write(rig, "apps.d/pump.yaml", manifest("2"))

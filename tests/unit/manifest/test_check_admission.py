@@ -40,3 +40,12 @@ def test_a_manifest_without_a_value_that_only_a_site_can_give_is_not_refused_for
         text.replace("services:", "x-ec: {parameters: {X: {type: string}}}\nservices:", 1)
     )
     assert check(tmp_path / "pump.yaml").problems == ()
+
+
+def test_away_from_apps_d_a_files_name_says_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "Pump_1.4.0.yaml"
+    path.write_text(MANIFEST.replace("    privileged: true\n", ""))
+    assert check(path).problems == ()
+    (tmp_path / "apps.d").mkdir()
+    path.rename(tmp_path / "apps.d" / path.name)
+    assert [p.code for p in check(tmp_path / "apps.d" / path.name).problems] == ["apps.instance"]
