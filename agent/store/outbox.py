@@ -7,10 +7,13 @@ with the exact numbers. A session is the life of one file: a new or restored fil
 
 from __future__ import annotations
 
+import itertools
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +50,25 @@ MIGRATIONS = (
                       samples INTEGER NOT NULL, at_ms INTEGER NOT NULL);
     """,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    """A record as it lies on the disk: the payload compressed where that pays; outside nobody sees it."""
+
+    record: OutRecord
+    stream: str
+    rank: int
+    payload: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes it counts against the cap."""
+        return len(self.payload) + OVERHEAD_BYTES
+
+
+def _pack(record: OutRecord, stream: str) -> _Packed:
+    return _Packed(record, stream, record.priority.rank, compress(record.payload))
 
 
 class SqliteOutbox:
@@ -110,37 +132,52 @@ class SqliteOutbox:
 
     def _append(self, c: sqlite3.Connection, records: Sequence[OutRecord], stream: str, now_ms: int) -> int:
         held = sum(row[0] for row in c.execute("SELECT bytes FROM held"))
-        taken = 0
-        for record in records:
-            own = record.kind if record.kind in ("job", "reply") else stream
-            row, size = self._insert(c, record, own, now_ms)
-            taken += size
-            held += size
+        packed = [_pack(r, r.kind if r.kind in ("job", "reply") else stream) for r in records]
+        taken = sum(each.size for each in packed)
+        if held + taken <= self._cap_bytes:
+            self._insert(c, packed, now_ms)
+            return taken
+        for each in packed:
+            self._insert(c, [each], now_ms)
+            held += each.size
             if held > self._cap_bytes:
-                held -= self._make_room(c, held - self._cap_bytes, record.priority, row, now_ms)
+                row = c.execute("SELECT last_insert_rowid()").fetchone()[0]
+                held -= self._make_room(c, held - self._cap_bytes, each.record.priority, row, now_ms)
         return taken
 
-    def _insert(self, c: sqlite3.Connection, record: OutRecord, stream: str, now_ms: int) -> tuple[int, int]:
-        """The record's row and size. On disk the payload is compressed where that pays; outside nobody sees it."""
-        rank = record.priority.rank
-        payload = compress(record.payload)
-        size = len(payload) + OVERHEAD_BYTES
-        seq = c.execute(
-            "INSERT INTO streams VALUES(?,?,?,1) ON CONFLICT DO UPDATE SET last_seq=last_seq+1 RETURNING last_seq",
-            (self._session, rank, stream),
-        ).fetchone()[0]
-        values = (rank, self._session, stream, seq, record.kind, payload, record.count, now_ms, size)
+    def _insert(self, c: sqlite3.Connection, packed: Sequence[_Packed], now_ms: int) -> None:
+        """Number and write records. What is counted is written once for all: few statements leave the loop its turns."""
+        numbers: dict[tuple[int, str], Iterator[int]] = {}
+        for (rank, stream), count in Counter((each.rank, each.stream) for each in packed).items():
+            last = c.execute(
+                "INSERT INTO streams VALUES(?,?,?,?)"
+                " ON CONFLICT DO UPDATE SET last_seq=last_seq+excluded.last_seq RETURNING last_seq",
+                (self._session, rank, stream, count),
+            ).fetchone()[0]
+            numbers[rank, stream] = itertools.count(last - count + 1)
         columns = "priority, session, stream, seq, kind, payload, count, created_ms, bytes"
-        row = c.execute(f"INSERT INTO records({columns}) VALUES(?,?,?,?,?,?,?,?,?)", values).lastrowid
-        c.execute(
-            "INSERT INTO totals(priority, stream, kind, added_records, added_samples, added_bytes) VALUES(?,?,?,1,?,?)"
-            " ON CONFLICT DO UPDATE SET added_records=added_records+1, added_samples=added_samples+excluded.added_samples,"
-            " added_bytes=added_bytes+excluded.added_bytes",
-            (rank, stream, record.kind, record.count, size),
-        )
-        c.execute("UPDATE held SET records=records+1, bytes=bytes+? WHERE priority=?", (size, rank))
-        assert row is not None
-        return row, size
+        c.executemany(
+            f"INSERT INTO records({columns}) VALUES(?,?,?,?,?,?,?,?,?)",
+            [
+                (
+                    each.rank, self._session, each.stream, next(numbers[each.rank, each.stream]), each.record.kind,
+                    each.payload, each.record.count, now_ms, each.size,
+                )
+                for each in packed
+            ],
+        )  # fmt: skip
+        totals: dict[tuple[int, str, str], list[_Packed]] = {}
+        for each in packed:
+            totals.setdefault((each.rank, each.stream, each.record.kind), []).append(each)
+        for (rank, stream, kind), group in totals.items():
+            size = sum(each.size for each in group)
+            c.execute(
+                "INSERT INTO totals(priority, stream, kind, added_records, added_samples, added_bytes)"
+                " VALUES(?,?,?,?,?,?) ON CONFLICT DO UPDATE SET added_records=added_records+excluded.added_records,"
+                " added_samples=added_samples+excluded.added_samples, added_bytes=added_bytes+excluded.added_bytes",
+                (rank, stream, kind, len(group), sum(each.record.count for each in group), size),
+            )
+            c.execute("UPDATE held SET records=records+?, bytes=bytes+? WHERE priority=?", (len(group), size, rank))
 
     def _make_room(self, c: sqlite3.Connection, wanted: int, newcomer: Priority, own: int, now_ms: int) -> int:
         """Drop the oldest bulk, then normal, until `wanted` bytes are free; returns how many are.
@@ -187,7 +224,7 @@ class SqliteOutbox:
                 "to": last, "records": records, "samples": samples, "t": at_ms,
             }  # fmt: skip
             record = OutRecord(Priority.CRITICAL, "event", msgspec.json.encode(body))
-            self._insert(c, record, "hist", at_ms)
+            self._insert(c, [_pack(record, "hist")], at_ms)
         c.execute("DELETE FROM gaps")
         return self._select(c, limit)
 
