@@ -12,7 +12,7 @@ from agent.control.inbox import Act, Decide, Read
 from agent.control.ledger import Ledger
 from agent.control.runner import Told, Work, accepted, begin
 from agent.domain.admission import allowed_registry
-from agent.domain.command import Command, Job, JobState, Reply
+from agent.domain.command import Command, Job, JobState, Origin, Reply
 from agent.domain.journal import Change
 from agent.domain.params import Build, Image, Load, Nothing, Params, Save
 from agent.errors import Conflict, NotFound, Refused
@@ -42,17 +42,19 @@ class ImageWork:
 
     def begin(self, command: Command, params: Params) -> tuple[Change, Reply]:
         """A job for one of the long commands."""
-        if isinstance(params, Image) and command.type == "image.pull":
-            self._may_pull(params.image)
+        leaves = command.type == "image.push" and command.origin is not Origin.LOCAL
+        if isinstance(params, Image) and (command.type == "image.pull" or leaves):
+            self._must_be_allowed(params.image)
         job = begin(command, command.type, "", params.model_dump(), self._clock.now_ms())
         return Change(jobs=(job,)), accepted(command, job)
 
-    def _may_pull(self, image: str) -> None:
+    def _must_be_allowed(self, image: str) -> None:
+        """Images come only from, and at the cloud's word go only to, the policy's registries."""
         policy = self._catalog.premises.policy
         if not allowed_registry(image, policy):
             allowed = ", ".join(policy.registries) or "none"
             hint = f"allowed registries: {allowed}; a technician adds one in gateway.yaml"
-            raise Refused("admission.registry", f"{image} comes from a registry off the allow-list", hint=hint)
+            raise Refused("admission.registry", f"{image}: its registry is off the allow-list", hint=hint)
 
     async def pull(self, job: Job, told: Told) -> None:
         """Fetch an image by the digest its registry gives now."""

@@ -77,6 +77,7 @@ async def test_a_refusal_is_remembered_under_its_id_too(rig: Rig) -> None:
         ("app.install", {"instance": "a", "manifest": "a: &x [1]\nb: {<<: *x}"}, 400, "a:"),
         ("image.build", {"folder": "/etc", "tag": "x:1"}, 403, "names a path of the gateway's disk"),
         ("image.pull", {"image": "evil.example/x:1"}, 403, "off the allow-list"),
+        ("image.push", {"image": "evil.example/x:1"}, 403, "off the allow-list"),
     ],
 )
 async def test_a_bad_command_is_refused_with_its_words_and_changes_nothing(
