@@ -185,9 +185,8 @@ class Daemon:
 
     async def _follow_files(self) -> None:
         async for changes in self._watcher.changes():
-            if changes.first:
-                continue
-            if SETTINGS in changes.kinds:
+            # The first report is applied too: what was written while the agent started stands in it.
+            if SETTINGS in changes.kinds and not changes.first:
                 message = "gateway.yaml, conf.d or boards changed: restart the agent to have it hold (APPs go on)"
                 self.plane.alarms.raise_alarm(*SETTINGS_CHANGED, Severity.WARNING, message)
             await self.room.site.apply(changes.unsettled)
