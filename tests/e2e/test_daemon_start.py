@@ -29,8 +29,8 @@ async def test_a_file_written_after_the_first_look_and_before_the_watch_is_seen(
     daemon = Daemon(load(root, state=short_dir / "var"), Recent())
     look = daemon.room.site.apply
 
-    async def look_then_write(_unsettled: Collection[Path] = ()) -> None:
-        await look()
+    async def look_then_write(unsettled: Collection[Path] = ()) -> None:
+        await look(unsettled)
         (root / "rules.d").mkdir(exist_ok=True)
         (root / "rules.d/a.yaml").write_text(RULES)
 
