@@ -5,6 +5,7 @@ for that lists who must *not*, so that a new room would be free to.
 `imports_only`: a room may import what is listed and nothing else, the standard library included.
 """
 
+import abc
 import sys
 
 import grimp
@@ -28,9 +29,9 @@ class _Direct(Contract):
 
     granted = fields.SetField(subfield=fields.StringField(), required=False)
 
+    @abc.abstractmethod
     def judge(self, graph: grimp.ImportGraph) -> list[tuple[str, str]]:
         """The imports (importer, imported) that break the rule."""
-        raise NotImplementedError
 
     def check(self, graph: grimp.ImportGraph, verbose: bool) -> ContractCheck:
         """Called by import-linter."""
