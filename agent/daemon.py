@@ -28,6 +28,7 @@ from agent.control.room import ControlRoom, Outside
 from agent.data.plane import make_plane
 from agent.data.reduction import ReductionSettings
 from agent.domain.alarm import Severity
+from agent.domain.document import Mistakes
 from agent.domain.journal import Change
 from agent.engine.docker import DockerEngine
 from agent.engine.images import DockerImages
@@ -45,7 +46,7 @@ from agent.host.probe import ContainerProber
 from agent.host.routes import read_routes
 from agent.logs import Recent, start_logging
 from agent.promptness import set_heap_aside, take_short_turns
-from agent.settings import Settings
+from agent.settings import Settings, load
 from agent.store.outbox import SqliteOutbox
 from agent.store.state import StateStore
 
@@ -185,11 +186,24 @@ class Daemon:
 
     async def _follow_files(self) -> None:
         async for changes in self._watcher.changes():
-            # The first report is applied too: what was written while the agent started stands in it.
-            if SETTINGS in changes.kinds and not changes.first:
-                message = "gateway.yaml, conf.d or boards changed: restart the agent to have it hold (APPs go on)"
-                self.plane.alarms.raise_alarm(*SETTINGS_CHANGED, Severity.WARNING, message)
+            # The first report is taken too: what was written while the agent started stands in it.
+            if SETTINGS in changes.kinds:
+                await self._compare_settings()
             await self.room.site.apply(changes.unsettled)
+
+    async def _compare_settings(self) -> None:
+        """Say while the settings on disk are not those the agent runs by."""
+        paths = self._settings.paths
+        try:
+            written = await asyncio.to_thread(load, paths.root, state=paths.state)
+        except Mistakes as mistakes:
+            message = f"{mistakes}; the agent goes on as it was started"
+        else:
+            if written == self._settings:
+                self.plane.alarms.clear_alarm(*SETTINGS_CHANGED)
+                return
+            message = "gateway.yaml, conf.d or boards changed: restart the agent to have it hold (APPs go on)"
+        self.plane.alarms.raise_alarm(*SETTINGS_CHANGED, Severity.WARNING, message)
 
     async def _keep_time(self) -> None:
         while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -38,9 +38,39 @@ async def test_a_file_written_after_the_first_look_and_before_the_watch_is_seen(
     await daemon.start()
     daemon.room.site.apply = look  # type: ignore[method-assign]
     try:
-        deadline = time.monotonic() + 10
-        while [rule["name"] for rule in daemon.plane.rules.status()] != ["guard"]:
-            assert time.monotonic() < deadline, "the rule was never seen"
-            await asyncio.sleep(0.05)
+        await until(lambda: [rule["name"] for rule in daemon.plane.rules.status()] == ["guard"], "the rule")
     finally:
         await daemon.stop()
+
+
+@pytest.mark.may_block  # the daemon is built before its loop serves anybody
+async def test_settings_that_changed_during_the_start_are_said_to_wait_and_not_when_they_are_back(
+    short_dir: Path, gateway_id: str
+) -> None:
+    root = short_dir / "etc"
+    root.mkdir()
+    text = f"identity: {{id: {gateway_id}}}\n"
+    (root / "gateway.yaml").write_text(text)
+    daemon = Daemon(load(root, state=short_dir / "var"), Recent())
+    (root / "gateway.yaml").write_text(text + "log: {level: debug}\n")
+    await daemon.start()
+    try:
+        await until(lambda: codes(daemon) == ["settings_changed"], "the alarm")
+        (root / "gateway.yaml").write_text(text + "# a comment\n")
+        await until(lambda: codes(daemon) == [], "its end")
+        (root / "gateway.yaml").write_text("identitty: {}\n")
+        await until(lambda: codes(daemon) == ["settings_changed"], "the alarm about the mistake")
+        assert "gateway.yaml:1:1: unknown key 'identitty'" in daemon.plane.alarms.active()[0].message
+    finally:
+        await daemon.stop()
+
+
+def codes(daemon: Daemon) -> list[str]:
+    return [alarm.code for alarm in daemon.plane.alarms.active()]
+
+
+async def until(holds: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline, f"waited 10 s for {what}"
+        await asyncio.sleep(0.05)
