@@ -6,7 +6,7 @@ Every coroutine here has a deadline of its own inside the adapter and raises onl
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from agent.domain.command import Command
@@ -76,15 +76,26 @@ class Engine(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Who asks at a registry, this once: from a command, in memory only, in no log and no text."""
+
+    username: str
+    password: str = field(repr=False)
+
+
 class Images(Protocol):
     """Images, apart from containers because another part of the agent owns them (the job runner)."""
 
     async def find(self, ref: str) -> ImageInfo | None: ...
-    async def pin(self, ref: str) -> str:
-        """`ref` as ``repo@sha256:...`` by asking its registry, or the image id of a local image."""
+    async def pin(self, ref: str, login: Login | None = None) -> str:
+        """`ref` as ``repo@sha256:...`` by asking its registry, or the image id of a local image.
+
+        `login` is for that registry, in place of what the gateway itself has for it. Unauthorised: it is not enough.
+        """
         ...
 
-    async def pull(self, pinned: str, progress: Progress) -> ImageInfo: ...
+    async def pull(self, pinned: str, progress: Progress, login: Login | None = None) -> ImageInfo: ...
     async def push(self, ref: str, progress: Progress) -> str: ...
     async def build(self, folder: str, tag: str, progress: Progress) -> ImageInfo: ...
     async def load(self, path: str) -> list[str]: ...

@@ -6,7 +6,6 @@ import asyncio
 import builtins
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -25,20 +24,12 @@ from agent.engine.refs import Ref, is_id, is_marked, mark_tag, read_ref
 from agent.engine.transfer import RETRY_WAITS_S, LayerProgress, Line, transfer, with_retries
 from agent.engine.translate import as_transfer
 from agent.errors import Conflict, Failed, NotFound, TimedOut, Unauthorised, Unreachable
-from agent.ports import Progress
+from agent.ports import Login, Progress
 
 LABEL_BUILT: Final = "ec.built"
 _PIN_WITHIN_S: Final = 30.0
 _BUILD_STALL_S: Final = 900.0
 _BUILD_MEM_BYTES: Final = 1024**3
-
-
-@dataclass(frozen=True, slots=True)
-class Credential:
-    """Who the gateway is at one registry."""
-
-    username: str
-    password: str = field(repr=False)
 
 
 class DockerImages:
@@ -52,7 +43,7 @@ class DockerImages:
         self,
         socket_path: str,
         *,
-        credentials: Mapping[str, Credential] | None = None,
+        credentials: Mapping[str, Login] | None = None,
         mark: str = "ec",
         stall_s: float = 60.0,
         retry_waits_s: Sequence[float] = RETRY_WAITS_S,
@@ -78,7 +69,7 @@ class DockerImages:
 
         return await self._client.call(f"looking for image {ref}", find)
 
-    async def pin(self, ref: str) -> str:
+    async def pin(self, ref: str, login: Login | None = None) -> str:
         """`ref` as ``repo@sha256:...`` by asking its registry; where that cannot tell, the local image if there is one.
 
         A name without a registry that was built or loaded here is taken as it is, without asking the Docker Hub.
@@ -92,13 +83,13 @@ class DockerImages:
         if local is not None and not name.registry and not _digests_in(local, name.repository):
             return local.id
         try:
-            return f"{name.repository}@{await self._ask_registry(name)}"
+            return f"{name.repository}@{await self._ask_registry(name, login)}"
         except (NotFound, Unauthorised, Unreachable, TimedOut):
             if local is None:
                 raise
             return next(iter(_digests_in(local, name.repository)), local.id)
 
-    async def pull(self, pinned: str, progress: Progress) -> ImageInfo:
+    async def pull(self, pinned: str, progress: Progress, login: Login | None = None) -> ImageInfo:
         """Bring ``repo@sha256:...`` here unless it is; progress in bytes. What arrives is verified and tagged.
 
         Raises NotFound, Unauthorised, Unreachable and TimedOut (after several tries), NoSpace, Failed.
@@ -114,7 +105,7 @@ class DockerImages:
 
             def request(api: docker.APIClient) -> requests.Response:
                 params = {"fromImage": name.repository, "tag": name.digest}
-                return self._post(api, "/images/create", params, headers=self._auth_header(name))
+                return self._post(api, "/images/create", params, headers=self._auth_header(name, login))
 
             async def attempt() -> None:
                 layers = LayerProgress(progress, "downloading")
@@ -241,8 +232,8 @@ class DockerImages:
             raise NotFound("image.not_found", f"no image {ref} on the engine", hint="pull, load or build it first")
         return found
 
-    async def _ask_registry(self, name: Ref) -> str:
-        credential = self._credentials.get(name.registry)
+    async def _ask_registry(self, name: Ref, login: Login | None) -> str:
+        credential = login or self._credentials.get(name.registry)
         config = _auth_config(name.registry, credential) if credential else None
 
         def ask(client: docker.APIClient) -> str:
@@ -264,8 +255,8 @@ class DockerImages:
         document = await self._client.call(f"inspecting image {image.id}", partial(_inspect, ref=image.id))
         return LABEL_BUILT in labels_of(document)
 
-    def _auth_header(self, name: Ref) -> dict[str, str]:
-        credential = self._credentials.get(name.registry)
+    def _auth_header(self, name: Ref, login: Login | None = None) -> dict[str, str]:
+        credential = login or self._credentials.get(name.registry)
         # An empty one is not left out: a push without the header is refused by older engines.
         config = _auth_config(name.registry, credential) if credential else {}
         return {"X-Registry-Auth": auth.encode_header(config).decode()}
@@ -285,7 +276,7 @@ class DockerImages:
         return api.post(url, params=dict(params), headers=dict(headers or {}), data=data, stream=True, timeout=timeout)
 
 
-def _auth_config(registry: str, credential: Credential) -> dict[str, str]:
+def _auth_config(registry: str, credential: Login) -> dict[str, str]:
     return {"username": credential.username, "password": credential.password, "serveraddress": registry}
 
 

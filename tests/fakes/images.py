@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from agent.domain.container import ImageInfo
-from agent.errors import Conflict, GatewayError, NotFound
-from agent.ports import Progress
+from agent.errors import Conflict, GatewayError, NotFound, Unauthorised
+from agent.ports import Login, Progress
 from tests.fakes.faults import Faults
 
 _SIZE_BYTES = 2_000_000
@@ -24,13 +24,15 @@ class FakeImages:
     """`agent.ports.Images` in memory.
 
     `publish(ref)` puts a tag on the registry (again with another `content`: the tag moves); `add(ref)` puts an image
-    on the gateway without a registry. `in_use` holds image ids that containers use.
+    on the gateway without a registry. `in_use` holds image ids that containers use. `lock(registry, login)`: that
+    registry answers nobody else from now on.
     """
 
     def __init__(self, *refs: str) -> None:
         self.faults = Faults()
         self.log: list[tuple[str, str]] = []
         self.in_use: set[str] = set()
+        self._locks: dict[str, Login] = {}
         self._registry: dict[str, str] = {}
         self._shelf: set[str] = set()
         self._local: dict[str, ImageInfo] = {}
@@ -53,6 +55,10 @@ class FakeImages:
         self._local[image.id] = image
         return image
 
+    def lock(self, registry: str, login: Login) -> None:
+        """The registry wants this login."""
+        self._locks[registry] = login
+
     def fail_next(self, op: str, error: GatewayError, times: int = 1) -> None:
         """The next `times` calls of `op` raise `error`."""
         self.faults.fail_next(op, error, times)
@@ -71,18 +77,20 @@ class FakeImages:
         await self._call("find", ref)
         return self._find(ref)
 
-    async def pin(self, ref: str) -> str:
+    async def pin(self, ref: str, login: Login | None = None) -> str:
         """The registry's digest, or the local image's id."""
         await self._call("pin", ref)
         if "@sha256:" in ref:
             return ref
+        self._admit(ref, login)
         return self._registry.get(ref) or self.require(ref).id
 
-    async def pull(self, pinned: str, progress: Progress) -> ImageInfo:
+    async def pull(self, pinned: str, progress: Progress, login: Login | None = None) -> ImageInfo:
         """Bring the image here."""
         await self._call("pull", pinned)
         if (found := self._find(pinned)) is not None:
             return found
+        self._admit(pinned, login)
         if pinned not in self._shelf:
             raise NotFound("image.not_found", f"the registry does not have {pinned}")
         progress(0, _SIZE_BYTES, "downloading")
@@ -145,6 +153,11 @@ class FakeImages:
         return sum(image.size_bytes for image in gone)
 
     # -- inside -------------------------------------------------------------------------------------------------
+
+    def _admit(self, ref: str, login: Login | None) -> None:
+        wanted = self._locks.get(ref.partition("/")[0])
+        if wanted is not None and login != wanted:
+            raise Unauthorised("image.unauthorised", f"the registry refuses {ref}", hint="give credentials for it")
 
     async def _call(self, op: str, subject: str) -> None:
         await asyncio.sleep(0)
