@@ -10,7 +10,7 @@ from typing import Any
 
 from agent.control.ledger import Journal
 from agent.domain import planner
-from agent.domain.container import ContainerState, Health, RunState
+from agent.domain.container import ContainerState, Health, Restart, RunState
 from agent.errors import Failed, GatewayError, NotFound, TimedOut
 from agent.ports import Clock, Engine
 
@@ -104,14 +104,24 @@ class StepRunner:
             container = await self._find(instance, step.service, step.spec)
             if container.health is Health.UNHEALTHY:
                 raise Failed("app.dependency_unhealthy", f"{instance}: {step.service} is unhealthy; others wait for it")
-            if container.state is RunState.RUNNING and (
-                step.condition != "healthy" or container.health is Health.HEALTHY
-            ):
+            if _holds(step.condition, container):
                 return
+            gave_up = container.state is RunState.EXITED and container.live.restart is Restart.NO
+            if step.condition == "completed" and gave_up:
+                words = f"{instance}: {step.service} ended with exit code {container.exit_code}"
+                raise Failed("app.dependency_failed", f"{words}; others wait for it to succeed")
             await asyncio.sleep(POLL_S)
         raise TimedOut(
             "app.dependency_late", f"{instance}: {step.service} is not {step.condition} after {AWAIT_SERVICE_S:g} s"
         )
+
+
+def _holds(condition: str, container: ContainerState) -> bool:
+    """Whether what others wait for is so; what shall end and has ended well was started too."""
+    if container.ended_well:
+        return condition != "healthy"
+    running = container.state is RunState.RUNNING and condition != "completed"
+    return running and (condition != "healthy" or container.health is Health.HEALTHY)
 
 
 def describe(step: planner.Step) -> str:

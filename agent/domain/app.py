@@ -97,13 +97,14 @@ def phase(desired: Desired, job: Job | None, containers: tuple[ContainerState, .
     if desired.trial is Trial.VERIFYING and desired.wanted is Wanted.RUNNING:
         return Phase.VERIFYING
     serving = [c for c in containers if c.serving]
+    ended = [c for c in containers if c.ended_well]
     if desired.wanted is Wanted.STOPPED:
         if serving:
             return Phase.STOPPING
         return Phase.HELD if desired.hold else Phase.STOPPED
     if looping:
         return Phase.CRASH_LOOP
-    if not serving or any(c.state is not RunState.RUNNING for c in serving):
+    if not (serving or ended) or any(c.state is not RunState.RUNNING for c in serving):
         return Phase.STARTING
     if any(c.health is Health.UNHEALTHY for c in serving):
         return Phase.UNHEALTHY

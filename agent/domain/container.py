@@ -202,6 +202,12 @@ class ContainerState:
         """True while the engine runs it or is about to run it again."""
         return self.state in (RunState.RUNNING, RunState.RESTARTING, RunState.PAUSED)
 
+    @property
+    def ended_well(self) -> bool:
+        """True when it came to its end without an error and, by its restart policy, shall stay there."""
+        ended = self.state is RunState.EXITED and self.exit_code == 0 and not self.oom_killed
+        return ended and self.live.restart in (Restart.NO, Restart.ON_FAILURE)
+
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:

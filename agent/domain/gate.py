@@ -76,6 +76,8 @@ def _trouble(expected: Sequence[str], seen: Sequence[ContainerState], probe: str
         container = by_service.get(service)
         if container is None:
             return f"{service} has no container", False
+        if container.ended_well:
+            continue
         if container.health is Health.UNHEALTHY:
             return f"{service} is unhealthy", True
         if container.restart_count >= FAST_FAIL_RESTARTS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agent.domain.appview import AppView
@@ -40,7 +40,7 @@ class AppSpec:
     app_dir: str = ""
 
     def depends_on(self, service: str) -> tuple[tuple[str, str], ...]:
-        """Pairs (service, ``started`` or ``healthy``) that must hold before `service` starts."""
+        """Pairs (service, ``started``, ``healthy`` or ``completed``) that must hold before `service` starts."""
         return dict(self.dependencies).get(service, ())
 
     def bind_sources(self) -> tuple[str, ...]:
@@ -113,7 +113,10 @@ def instantiate(release: Release, site: Site, place: Place) -> tuple[AppSpec | N
         networks=networks,
         volumes=tuple(VolumeSpec(maker.volume(name), site.instance, place.gateway) for name in sorted(used)),
         grants=body.grants,
-        update=body.update,
+        update=replace(
+            body.update,
+            rollback_volumes=tuple(maker.volume(n) for n in body.update.rollback_volumes if n in used),
+        ),
         config=site.effective.config,
         ports=tuple((role, str(each.value)) for role, each in sorted(site.effective.ports.items())),
         asks=body.asks,

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Protocol
 
-from agent.domain.container import ContainerSpec, Live, Mount
+from agent.domain.container import ContainerSpec, Live, Mount, Restart
 from agent.domain.document import Problem
+from agent.domain.manifest import must_end
 from agent.domain.manifest_model import Limits, NetworkAccess, Service, Tmpfs
 from agent.domain.manifest_mounts import leads_out
 from agent.domain.policy import Policy
@@ -34,7 +35,7 @@ DEFAULTS: Mapping[str, str] = {
     "mem_limit": "policy.limits.memory (64 MiB), no swap on top",
     "pids_limit": "policy.limits.pids (64)",
     "logging": "json-file, 3 files of 1 MiB",
-    "restart": "unless-stopped",
+    "restart": "unless-stopped; on-failure for a service that another waits for to complete",
     "network": "none: no network at all; several services get a bridge of their own that leads nowhere else",
     "/run/ec": "the eSDK's directory, read-only, with the socket esdk.sock",
     "EC_APP": "the instance's name",
@@ -80,6 +81,7 @@ class ContainerMaker:
     def make(self, service: Service) -> ContainerSpec:
         """The container of `service`."""
         manifest = self._release.manifest
+        restart = Restart.ON_FAILURE if service.name in must_end(manifest.body.services) else Restart.UNLESS_STOPPED
         policy = self._place.policy
         spec = ContainerSpec(
             name="",
@@ -112,7 +114,7 @@ class ContainerMaker:
             log_options=_log_options(service),
             ulimits=service.ulimits,
             shm_bytes=service.shm_bytes,
-            live=_live(service.limits, service, policy),
+            live=_live(service.limits, service, policy, restart),
         )
         return replace(spec, name=f"{self._place.prefix}-{self._instance}-{service.name}-{spec.spec_hash[:8]}")
 
@@ -158,10 +160,10 @@ def _log_options(service: Service) -> tuple[tuple[str, str], ...]:
     return tuple(sorted({**bounds, **dict(service.log_options)}.items()))
 
 
-def _live(limits: Limits, service: Service, policy: Policy) -> Live:
+def _live(limits: Limits, service: Service, policy: Policy, restart: Restart) -> Live:
     return Live(
         limits.nano_cpus if limits.nano_cpus is not None else policy.default_nano_cpus,
         limits.mem_bytes if limits.mem_bytes is not None else policy.default_mem_bytes,
         limits.pids if limits.pids is not None else policy.default_pids,
-        service.restart,
+        service.restart or restart,
     )

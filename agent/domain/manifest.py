@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from agent.domain.container import Restart
 from agent.domain.document import Document, Path, Problem, did_you_mean
 from agent.domain.manifest_extension import read_extension, read_permissions, read_update
 from agent.domain.manifest_findings import Findings, describe
@@ -84,7 +85,8 @@ def read_body(
     _check_references(findings, services, volumes)
     extension = data.get("x-ec") if isinstance(data.get("x-ec"), dict) else {}
     grants = read_permissions(findings, extension.get("permissions"))
-    update = read_update(findings, extension.get("update"), frozenset(service.name for service in services))
+    names_ = frozenset(service.name for service in services)
+    update = read_update(findings, extension.get("update"), names_, volumes)
     body = Body(services, grants, update, tuple(findings.asks))
     return body, (*before.problems, *findings.problems)
 
@@ -162,11 +164,29 @@ def _check_references(findings: Findings, services: tuple[Service, ...], volumes
                 path: Path = ("services", service.name, "depends_on", needed)
                 words = f"{service.name} depends on '{needed}', which is none"
                 findings.say(path, "manifest.undeclared", words, did_you_mean(needed, names), at_key=True)
+    _check_ends(findings, services)
     cycle = find_cycle({service.name: [name for name, _ in service.depends_on] for service in services})
     if cycle:
         path = ("services", cycle[0], "depends_on")
         words = "services wait for each other: " + " -> ".join(cycle)
         findings.say(path, "manifest.cycle", words, "remove one depends_on", at_key=True)
+
+
+def _check_ends(findings: Findings, services: tuple[Service, ...]) -> None:
+    """What others wait for to end must be allowed to."""
+    ending = must_end(services)
+    for service in services:
+        if service.name in ending and service.restart not in (None, Restart.NO, Restart.ON_FAILURE):
+            words = f"{service.name} is restarted for ever, and others wait for it to complete"
+            path: Path = ("services", service.name, "restart")
+            findings.say(path, "manifest.conflict", words, 'write restart: on-failure, or "no"')
+
+
+def must_end(services: Iterable[Service]) -> frozenset[str]:
+    """The services that others wait for to complete."""
+    return frozenset(
+        needed for service in services for needed, condition in service.depends_on if condition == "completed"
+    )
 
 
 def find_cycle(needs: Mapping[str, list[str]]) -> list[str]:

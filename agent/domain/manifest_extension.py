@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agent.domain.document import Path
+from agent.domain.document import Path, did_you_mean
 from agent.domain.grants import Grants, check_filter
 from agent.domain.manifest_findings import Findings, describe
 from agent.domain.manifest_keys import LATER_EXTENSION
-from agent.domain.manifest_model import NetworkAccess, PortRole, Probe, Update
+from agent.domain.manifest_model import NetworkAccess, PortRole, Probe, Strategy, Update
 from agent.domain.manifest_schema import check_schema
 from agent.domain.priority import Priority
 
@@ -148,15 +148,13 @@ def _filters(findings: Findings, path: Path, value: Any) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def read_update(findings: Findings, value: Any, services: frozenset[str]) -> Update:
-    """`x-ec.update`."""
+def read_update(findings: Findings, value: Any, services: frozenset[str], volumes: tuple[str, ...] = ()) -> Update:
+    """`x-ec.update`; only `volumes` can be rolled back."""
     path = (*ROOT, "update")
     fields = findings.fields(path, value if value is not None else {}, {"strategy", "health", "rollback"})
-    strategy = fields.get("strategy")
-    if strategy == "start-first":
-        findings.say((*path, "strategy"), "manifest.unsupported", "start-first is not offered yet", "write stop-first")
-    elif strategy is not None:
-        findings.choice((*path, "strategy"), strategy, ("stop-first", "start-first"))
+    strategy = None
+    if fields.get("strategy") is not None:
+        strategy = findings.choice((*path, "strategy"), fields["strategy"], [each.value for each in Strategy])
     within, stable, probe = 60.0, 10.0, None
     if fields.get("health") is not None:
         here = (*path, "health")
@@ -168,14 +166,29 @@ def read_update(findings: Findings, value: Any, services: frozenset[str]) -> Upd
             stable = stable if read is None else read
         probe = _probe(findings, here, health, services)
     automatic = True
+    back: tuple[str, ...] = ()
     if fields.get("rollback") is not None:
         here = (*path, "rollback")
         rollback = findings.fields(here, fields["rollback"], {"automatic", "volumes"})
-        if rollback.get("volumes"):
-            findings.unsupported((*here, "volumes"), "leave it out: volumes stay as the new version left them")
+        if rollback.get("volumes") is not None:
+            back = _rollback_volumes(findings, (*here, "volumes"), rollback["volumes"], volumes)
         if "automatic" in rollback:
             automatic = findings.flag((*here, "automatic"), rollback["automatic"]) is not False
-    return Update(within, stable, probe, automatic)
+    return Update(within, stable, probe, automatic, Strategy(strategy or Strategy.STOP_FIRST), back)
+
+
+def _rollback_volumes(findings: Findings, path: Path, value: Any, volumes: tuple[str, ...]) -> tuple[str, ...]:
+    found = set()
+    for below, item in findings.items(path, value, "a list of volumes"):
+        name = findings.text(below, item, "a volume's name")
+        if name is None:
+            continue
+        if name in volumes:
+            found.add(name)
+        else:
+            hint = did_you_mean(name, volumes) if volumes else f"write volumes: {{{name}: {{}}}} at the top"
+            findings.say(below, "manifest.undeclared", f"volume '{name}' is not declared", hint)
+    return tuple(sorted(found))
 
 
 def _probe(findings: Findings, path: Path, health: Mapping[str, Any], services: frozenset[str]) -> Probe | None:

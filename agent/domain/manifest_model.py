@@ -63,14 +63,27 @@ class Probe:
     path: str = "/"
 
 
+class Strategy(StrEnum):
+    """Whether the old containers stop before the new ones start, or serve until those have proved themselves."""
+
+    STOP_FIRST = "stop-first"
+    START_FIRST = "start-first"
+
+
 @dataclass(frozen=True, slots=True)
 class Update:
-    """How a new release replaces the old one and what it has to prove."""
+    """How a new release replaces the old one and what it has to prove.
+
+    `rollback_volumes` are the volumes whose data goes back with a roll-back: names of the manifest in a `Body`,
+    names on the engine in an `AppSpec`.
+    """
 
     within_s: float = 60.0
     stable_s: float = 10.0
     probe: Probe | None = None
     automatic_rollback: bool = True
+    strategy: Strategy = Strategy.STOP_FIRST
+    rollback_volumes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +146,7 @@ class Service:
     expose: tuple[str, ...] = ()
     depends_on: tuple[tuple[str, str], ...] = ()
     healthcheck: Healthcheck | None = None
-    restart: Restart = Restart.UNLESS_STOPPED
+    restart: Restart | None = None
     stop_signal: str = ""
     stop_grace_s: float = 10.0
     limits: Limits = field(default_factory=Limits)

@@ -30,7 +30,11 @@ _CAPABILITY = re.compile(r"(?:CAP_)?[A-Z][A-Z_]{1,40}", re.IGNORECASE)
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*")
 _SIGNAL = re.compile(r"(SIG)?[A-Z]{2,8}[0-9]?([+-][0-9]{1,2})?|[0-9]{1,2}")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?")
-_CONDITIONS = {"service_started": "started", "service_healthy": "healthy"}
+_CONDITIONS = {
+    "service_started": "started",
+    "service_healthy": "healthy",
+    "service_completed_successfully": "completed",
+}
 RESERVED_ENVIRONMENT = ("EC_APP", "EC_SERVICE", "EC_ESDK")
 RESERVED_LABEL = "ec."
 
@@ -156,9 +160,7 @@ def _depends_on(findings: Findings, path: Path, value: Any) -> Fields:
             if key in fields and fields[key] is not harmless:
                 findings.unsupported((*below, key), "leave it out")
         condition = fields.get("condition", "service_started")
-        if condition == "service_completed_successfully":
-            findings.unsupported((*below, "condition"), "use service_started or service_healthy")
-        elif findings.choice((*below, "condition"), condition, _CONDITIONS):
+        if findings.choice((*below, "condition"), condition, _CONDITIONS):
             found.append((name, _CONDITIONS[condition]))
     return {"depends_on": tuple(sorted(found))}
 

@@ -60,7 +60,7 @@ class StartContainer:
 
 @dataclass(frozen=True, slots=True)
 class AwaitService:
-    """Wait until `service` is running (`condition` started) or healthy before what depends on it starts."""
+    """Wait until `service` runs (`condition` started), is healthy or has ended well (completed)."""
 
     service: str
     spec: str
@@ -118,6 +118,8 @@ class Observed:
 
 
 DEFAULT_GRACE_S = 10
+ENDING = (Restart.NO, Restart.ON_FAILURE)
+"""Restart policies with which a service that ended without an error is as it shall be."""
 
 
 def plan(desired: Desired, spec: AppSpec | None, observed: Observed) -> tuple[Step, ...]:
@@ -128,7 +130,7 @@ def plan(desired: Desired, spec: AppSpec | None, observed: Observed) -> tuple[St
         return ()
     if desired.wanted is Wanted.STOPPED:
         stops = _stop(_in_stop_order(spec, [c for c in observed.containers if c.serving]), spec)
-        return (*stops, *_remove(_outdated(spec, observed)))
+        return (*stops, *_remove(_outdated(spec, observed)), *_remove(_to_run_again(spec, observed)))
     return _plan_running(spec, observed, keep_old=desired.trial is Trial.VERIFYING)
 
 
@@ -169,6 +171,8 @@ def _bring_up(
     """Start what does not run and mend what can be mended live. The supervisor's loops are its own affair."""
     if container.service in looping:
         return
+    if current is not None and current.ended_well and container.live.restart in ENDING:
+        return
     if current is not None and current.serving:
         if current.state is RunState.PAUSED:
             yield StartContainer(container.service, container.spec_hash)
@@ -197,6 +201,12 @@ def _current(spec: AppSpec, observed: Observed) -> dict[str, ContainerState]:
 def _outdated(spec: AppSpec, observed: Observed) -> list[ContainerState]:
     right = {c.id for c in _current(spec, observed).values()}
     return [c for c in observed.containers if c.id not in right]
+
+
+def _to_run_again(spec: AppSpec, observed: Observed) -> list[ContainerState]:
+    """Containers that may come to an end: stopped ones would look as if they had, so each start makes them anew."""
+    ending = {c.service for c in spec.containers if c.live.restart in ENDING}
+    return [c for service, c in _current(spec, observed).items() if service in ending]
 
 
 def _in_stop_order(spec: AppSpec, containers: Iterable[ContainerState]) -> list[ContainerState]:

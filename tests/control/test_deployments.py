@@ -255,3 +255,34 @@ async def test_what_was_done_for_a_job_can_be_read_step_by_step(rig: Rig) -> Non
     shown = (await rig.send("job.status", job=job.id)).data["steps"]
     assert [step["step"].split()[0] for step in shown] == ["create", "stop", "start", "remove"]
     assert {step["ended"] for step in shown} == {"done"}
+
+
+AFTER = """\
+name: pump
+x-ec: {update: {health: {within: 5s, stable_for: 0s}}}
+services:
+  main: {image: "127.0.0.1:5000/pump:1", depends_on: {prepare: {condition: service_completed_successfully}}}
+  prepare: {image: "127.0.0.1:5000/other:1", restart: "no"}
+"""
+
+
+async def test_a_service_starts_once_what_it_waits_for_has_completed(rig: Rig) -> None:
+    reply = await rig.send("app.install", instance="pump", manifest=AFTER)
+    await rig.until(lambda: any(c.serving for c in rig.engine.find("pump", "prepare")), "the first service")
+    assert not any(c.serving for c in rig.engine.find("pump", "main"))
+    rig.engine.crash("pump", "prepare", exit_code=0)
+    assert (await rig.job(reply)).state is JobState.DONE
+    assert rig.serving() == ["pump:1"]
+    assert rig.room.views.summary("pump")["phase"] == "running"
+    await rig.restart()
+    await rig.until(lambda: rig.room.reconciler.observed.get("pump") is not None, "a look after the restart")
+    assert not any(c.serving for c in rig.engine.find("pump", "prepare")), "it had ended well and was run again"
+
+
+async def test_a_service_that_fails_what_others_wait_for_fails_the_deployment(rig: Rig) -> None:
+    reply = await rig.send("app.install", instance="pump", manifest=AFTER)
+    await rig.until(lambda: any(c.serving for c in rig.engine.find("pump", "prepare")), "the first service")
+    rig.engine.crash("pump", "prepare", exit_code=3)
+    job = await rig.job(reply)
+    assert job.state is JobState.FAILED
+    assert "prepare ended with exit code 3; others wait for it to succeed" in job.message

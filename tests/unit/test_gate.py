@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.domain.container import ContainerState, Health, RunState
+from agent.domain.container import ContainerState, Health, Live, Restart, RunState
 from agent.domain.gate import Gate, Verdict, observe
 
 UP = ContainerState("1", "n", "app", "a", "r", "s", "i", RunState.RUNNING, started_at="t0")
@@ -71,3 +71,15 @@ def test_a_missing_container_is_waited_for_then_fails(gate: Gate) -> None:
 def test_a_verdict_is_never_changed_again(gate: Gate) -> None:
     failed = look(gate, 2, replace(UP, health=Health.UNHEALTHY))
     assert look(failed, 3, UP) == failed
+
+
+def test_what_ended_without_an_error_and_shall_stay_so_is_content(gate: Gate) -> None:
+    done = replace(UP, state=RunState.EXITED, restart_count=3, live=Live(restart=Restart.ON_FAILURE))
+    assert look(look(gate, 1, done), 11, done).verdict is Verdict.PASSED
+
+
+def test_what_ended_with_an_error_or_shall_run_for_ever_is_not(gate: Gate) -> None:
+    ended = replace(UP, state=RunState.EXITED)
+    assert look(gate, 1, ended).reason == "a is exited (exit code 0)"
+    failed = replace(ended, exit_code=2, live=Live(restart=Restart.NO))
+    assert look(gate, 1, failed).reason == "a is exited (exit code 2)"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from agent.domain import planner
 from agent.domain.app import Desired, Trial, Wanted
 from agent.domain.command import Origin
-from agent.domain.container import ContainerSpec, ContainerState, Live, NetworkSpec, RunState, VolumeSpec
+from agent.domain.container import ContainerSpec, ContainerState, Live, NetworkSpec, Restart, RunState, VolumeSpec
 from agent.domain.instantiate import AppSpec
 from agent.domain.planner import Observed, plan
 
@@ -222,3 +222,20 @@ def test_stopped_means_that_nothing_serves(machine: Machine, target: AppSpec) ->
     machine.run(desired(Wanted.STOPPED), target)
     assert not [c for c in machine.containers.values() if c.serving]
     assert machine.run(desired(Wanted.STOPPED), target) == []
+
+
+def test_what_may_end_and_ended_well_is_left_alone_and_made_anew_when_the_app_is_started_again() -> None:
+    machine, ends = Machine(), replace(LIVE, restart=Restart.ON_FAILURE)
+    target = spec("x:1", "y:1")
+    target = replace(target, containers=(replace(target.containers[0], live=ends), target.containers[1]))
+    machine.run(desired(), target)
+    first = next(c for c in machine.containers.values() if c.service == "a")
+    machine.containers[first.id] = replace(first, state=RunState.EXITED, live=ends)
+    assert machine.run(desired(), target) == []
+    machine.containers[first.id] = replace(first, state=RunState.EXITED, exit_code=1, live=ends)
+    assert names(machine.run(desired(), target)) == ["StartContainer"]
+    machine.run(desired(Wanted.STOPPED), target)
+    assert [c.service for c in machine.containers.values()] == ["b"]
+    assert machine.run(desired(Wanted.STOPPED), target) == []
+    machine.run(desired(), target)
+    assert [c.service for c in machine.containers.values() if c.serving] == ["b", "a"]

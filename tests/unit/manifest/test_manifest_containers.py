@@ -18,6 +18,7 @@ from tests.unit.manifest.kit import (
     effective_of,
     manifest_of,
     place_of,
+    problems_of,
     release_of,
     service,
     shown,
@@ -206,3 +207,29 @@ def test_specs_are_values_that_compare_and_hash() -> None:
     assert hash(one) == hash(dataclasses.replace(two, release=one.release))
     assert POLICY.registries
     assert effective_of(release_of(text)).values == {}
+
+
+MIGRATE = """\
+name: shop
+services:
+  web: {image: registry.example/x, depends_on: {migrate: {condition: service_completed_successfully}}}
+  migrate: {image: registry.example/x}
+"""
+
+
+def test_what_others_wait_for_to_complete_ends_without_being_told_to() -> None:
+    spec = spec_of(MIGRATE)
+    assert [(c.service, c.live.restart) for c in spec.containers] == [
+        ("migrate", Restart.ON_FAILURE),
+        ("web", Restart.UNLESS_STOPPED),
+    ]
+    assert spec.depends_on("web") == (("migrate", "completed"),)
+
+
+def test_what_is_restarted_for_ever_cannot_be_waited_for_to_complete() -> None:
+    text = MIGRATE.replace(
+        "migrate: {image: registry.example/x", "migrate: {image: registry.example/x, restart: always"
+    )
+    (problem,) = problems_of(text)
+    assert (problem.mark.line, problem.code) == (4, "manifest.conflict")
+    assert "others wait for it to complete" in problem.message

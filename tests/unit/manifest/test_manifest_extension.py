@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agent.domain.manifest_model import Probe
-from tests.unit.manifest.kit import SMALL, manifest_of, problems_of
+from agent.domain.manifest_model import Probe, Strategy, Update
+from tests.unit.manifest.kit import SMALL, manifest_of, problems_of, spec_of
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,9 @@ from tests.unit.manifest.kit import SMALL, manifest_of, problems_of
         ("update: {health: {http: {port: 80, path: 'x y'}}}", "it must be a path such as /healthy"),
         ("update: {health: {http: {port: 80}, tcp: {port: 80}}}", "an update has one probe"),
         ("update: {rollback: {automatic: 'sure'}}", "it must be true or false"),
+        ("update: {rollback: {volumes: [data]}}", "volume 'data' is not declared; write volumes: {data: {}}"),
+        ("update: {rollback: {volumes: data}}", "it must be a list of volumes"),
+        ("update: {strategy: blue-green}", "allowed: start-first, stop-first"),
         ("config: {schema: ../x.json}", "is no schema file"),
         ("config: {schema: {type: array}}", "must have type: object"),
     ],
@@ -40,3 +43,13 @@ def test_a_probe_names_its_only_service_by_itself() -> None:
     update = manifest_of(SMALL + "x-ec: {update: {health: {tcp: {port: 502}, stable_for: 0s}}}\n").body.update
     assert update.probe == Probe("tcp", "guard", 502)
     assert (update.within_s, update.stable_s) == (60.0, 0.0)
+
+
+def test_the_hand_over_and_the_volumes_of_a_roll_back_are_known() -> None:
+    assert manifest_of(SMALL).body.update == Update(strategy=Strategy.STOP_FIRST)
+    text = SMALL + "    volumes: ['data:/d']\nvolumes: {data: {}, spare: {}}\n"
+    text += "x-ec: {update: {strategy: start-first, rollback: {volumes: [spare, data]}}}\n"
+    update = manifest_of(text).body.update
+    assert (update.strategy, update.rollback_volumes) == (Strategy.START_FIRST, ("data", "spare"))
+    # On the engine there are only the volumes that a service uses.
+    assert spec_of(text).update.rollback_volumes == ("ec-guard_data",)
