@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agent.cli.appview import show_app, show_plan
+from agent.cli.appview import show_app, show_plan, show_versions
 from agent.cli.pairs import read_json, read_text, scalar, split_pairs
 from agent.cli.rows import listing
 from agent.cli.screen import Column, Screen
@@ -146,7 +146,18 @@ VERBS = (
     Verb("start", "Start an instance that was stopped.", (INSTANCE,), "app.start", job=True),
     Verb("stop", "Stop an instance until it is started again, also over reboots.", (INSTANCE,), "app.stop", job=True),
     Verb("restart", "Stop and start an instance's containers.", (INSTANCE,), "app.restart", job=True),
-    Verb("rollback", "Go back to the release before.", (INSTANCE,), "app.rollback", job=True),
+    Verb("versions", "The version that runs and those to go back to.", (INSTANCE,), "app.status", show_versions),
+    Verb(
+        "rollback",
+        "Go back to the version before, with its values.",
+        (
+            INSTANCE,
+            arg("--to", help="another kept one (see versions): its version, or the start of its release", metavar="V"),
+            FORCE,
+        ),
+        "app.rollback",
+        job=True,
+    ),
     Verb(
         "remove",
         "Remove an instance's containers and networks.",

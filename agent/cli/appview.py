@@ -19,8 +19,9 @@ SERVICES = (
     Column("started_at", "started"),
     Column("id", "container", short_id),
 )
+VERSIONS = (Column("version"), Column("state"), Column("release", show=short_id), Column("failed", "failed its gate"))
 VALUES = (Column("name", "value of"), Column("value"), Column("source", "from"))
-PARTS = ("services", "values", "grants", "limits", "images", "steps", "warnings")
+PARTS = ("services", "versions", "values", "grants", "limits", "images", "steps", "warnings")
 
 
 def show_app(screen: Screen, data: Any) -> None:
@@ -38,9 +39,17 @@ def show_app(screen: Screen, data: Any) -> None:
         row["exit_code"] = row.get("exit_code") or None
         row["health"] = None if row.get("health") == "none" else row.get("health")
     _part(screen, services, SERVICES)
+    versions = [{**row, "failed": row.get("failed") or None} for row in data.get("versions") or ()]
+    _part(screen, versions, VERSIONS)
     _part(screen, list(value_rows(data.get("values"))), VALUES)
     may = list(grant_rows(data.get("grants")))
     _part(screen, may, (Column("name", "may"), Column("value", "what")))
+
+
+def show_versions(screen: Screen, data: Any) -> None:
+    """The versions of one instance: the one that runs, and those that it can go back to."""
+    rows = data.get("versions") if isinstance(data, Mapping) else None
+    screen.table([{**row, "failed": row.get("failed") or None} for row in rows or ()], VERSIONS, empty="no version yet")
 
 
 def show_plan(screen: Screen, data: Any) -> None:

@@ -9,16 +9,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from agent.control.catalog import read
+from agent.control.catalog import Catalog, read
 from agent.control.deploy import Deployer
 from agent.control.inbox import Decide
 from agent.control.ledger import Ledger
 from agent.control.runner import accepted, begin
+from agent.control.versions import choose_version
 from agent.domain import transition
 from agent.domain.app import Desired, Trial, Wanted
 from agent.domain.command import Command, Job, JobState, Origin, Reply
 from agent.domain.journal import Change
-from agent.domain.params import Configure, Deploy, Instance, JobId, Remove
+from agent.domain.params import Configure, Deploy, Instance, JobId, Remove, RollBack
 from agent.errors import Conflict, NotFound, Refused
 from agent.ports import Clock
 
@@ -26,8 +27,9 @@ from agent.ports import Clock
 class AppDecisions:
     """One method per command type; `table` is what the inbox takes."""
 
-    def __init__(self, ledger: Ledger, deployer: Deployer, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, catalog: Catalog, deployer: Deployer, clock: Clock) -> None:
         self._ledger = ledger
+        self._catalog = catalog
         self._deployer = deployer
         self._clock = clock
         self.table: dict[str, Decide] = {
@@ -98,17 +100,18 @@ class AppDecisions:
         stopped = replace(desired, wanted=Wanted.STOPPED, hold=transition.RESTARTING)
         return self._settle(command, stopped, "restart")
 
-    def roll_back(self, command: Command, params: Instance) -> tuple[Change, Reply]:
-        """Back to the version before, with its values, by the same gate; from a version on trial to the proven one."""
+    def roll_back(self, command: Command, params: RollBack) -> tuple[Change, Reply]:
+        """Back to a kept version, with its values, by the same gate; from a version on trial to the proven one."""
         desired = self._staying(params.instance)
-        if desired.previous is None:
-            raise Conflict(
-                "app.no_previous", f"{params.instance} has no version to go back to", hint="upgrade it instead"
-            )
+        version = choose_version(desired, self._catalog, params.to, forced=params.force)
         job = self._job(command, "rollback", params.instance, {})
         base = replace(desired, wanted=Wanted.RUNNING, hold="")
-        after, moved = transition.adopt(base, job, desired.previous, needs_trial=True)
-        return Change(desired=(after,), jobs=(moved, *self._superseded(desired, job))), accepted(command, job)
+        keep = self._catalog.premises.policy.keep_versions
+        after, moved = transition.adopt(base, job, version, needs_trial=True, keep=keep)
+        stored = self._ledger.releases[version.release]
+        forgiven = (replace(stored, failed=""),) if stored.failed else ()
+        jobs = (moved, *self._superseded(desired, job))
+        return Change(desired=(after,), jobs=jobs, releases=forgiven), accepted(command, job)
 
     def remove(self, command: Command, params: Remove) -> tuple[Change, Reply]:
         """Take it away; its volumes only when asked."""

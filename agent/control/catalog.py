@@ -87,6 +87,11 @@ class Catalog:
             return known
         return StoredRelease(release.hash, release.text, source, dict(release.digests), dict(release.files))
 
+    def failure(self, hash_: str) -> str:
+        """Why a release is known bad; "" when nothing speaks against it."""
+        stored = self._ledger.releases.get(hash_)
+        return stored.failed if stored else ""
+
     def effective(self, version: Version) -> Effective:
         """The values of a version with where each came from; Mistakes when a layer does not fit the release."""
         release = self.release(version.release)

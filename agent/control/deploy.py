@@ -170,7 +170,13 @@ class Deployer:
             facts = self.facts(job.instance, spec, architectures, real_paths)
             refuse(admit(release.manifest, spec, self._catalog.premises.policy, facts))
             changes = current.current is None or self._catalog.spec(current).containers != spec.containers
-            after, moved = transition.adopt(replace(current, folder=folder), open_job, version, needs_trial=changes)
+            after, moved = transition.adopt(
+                replace(current, folder=folder),
+                open_job,
+                version,
+                needs_trial=changes,
+                keep=self._catalog.premises.policy.keep_versions,
+            )
             return Change(desired=(after,), jobs=(moved,), releases=(replace(stored, failed=""),))
 
         await self._ledger.decide(decision)

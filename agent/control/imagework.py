@@ -118,8 +118,8 @@ class ImageWork:
         ]
 
     def _needed(self) -> set[str]:
-        """Pinned images of every wanted version and of the one before it."""
-        versions = [v for d in self._ledger.desired.values() for v in (d.current, d.previous) if v is not None]
+        """Pinned images of every wanted version and of those to go back to."""
+        versions = [version for desired in self._ledger.desired.values() for version in desired.versions]
         stored: list[Mapping[str, str]] = [self._ledger.releases[v.release].digests for v in versions]
         return {pinned for digests in stored for pinned in digests.values()}
 

@@ -112,7 +112,7 @@ class ControlRoom:
         self.gateway = GatewayWork(ledger, self.engine, self.views, self.wishes, box)
         rules = RuleWork(plane.rules.status, self.site.parse)
         plant = PlantWork(ledger, plane.table, plane.writes, plane.devices, plane.alarms, rules)
-        apps = AppDecisions(ledger, self.deployer, outside.clock)
+        apps = AppDecisions(ledger, catalog, self.deployer, outside.clock)
         learn = dict.fromkeys(("app.install", "app.upgrade", "app.plan"), self.deployer.learn)
         self.inbox.offer(reads=self.views.table, decisions=apps.table, prepares=learn)
         self.inbox.offer(reads=images.reads, acts=images.acts, decisions=images.decisions)

@@ -12,6 +12,7 @@ from agent.control.inbox import Read
 from agent.control.ledger import Ledger
 from agent.control.reconciler import Reconciler
 from agent.control.steps import describe
+from agent.control.versions import list_versions
 from agent.domain.app import Desired, Wanted, phase
 from agent.domain.command import Job, JobState, Origin
 from agent.domain.container import as_json
@@ -65,7 +66,7 @@ class AppViews:
         }
 
     def detail(self, instance: str) -> dict[str, Any]:
-        """Everything about one instance: services, values with their source, grants, limits, roll-back version."""
+        """Everything about one instance: services, values with their source, grants, limits, versions."""
         desired = self._ledger.get(instance)
         body = self.summary(instance)
         observed = self._reconciler.observed.get(instance, Observed())
@@ -76,9 +77,7 @@ class AppViews:
             body["grants"] = as_json(spec.grants)
             body["limits"] = {c.service: as_json(c.live) for c in spec.containers}
             body["images"] = {c.service: c.image for c in spec.containers}
-        if desired.previous is not None:
-            previous = self._catalog.release(desired.previous.release)
-            body["previous"] = {"version": previous.version, "release": previous.hash}
+            body["versions"] = list_versions(desired, self._catalog)
         return body
 
     async def list_apps(self, params: Nothing) -> Any:

@@ -47,8 +47,9 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """One instance as it shall be. `current` is None until its images are here; `previous` is the one to go back to.
+    """One instance as it shall be. `current` is None until its images are here; `history` is what to go back to.
 
+    `history` holds versions that ran before, newest first; while `trial` is verifying, its first is the proven one.
     `hold` says in words why it is stopped although nobody removed it; `job` is the deployment under way.
     """
 
@@ -56,11 +57,21 @@ class Desired:
     owner: Origin
     wanted: Wanted
     current: Version | None = None
-    previous: Version | None = None
+    history: tuple[Version, ...] = ()
     trial: Trial = Trial.PROVEN
     hold: str = ""
     job: str = ""
     folder: str = ""
+
+    @property
+    def previous(self) -> Version | None:
+        """The version to go back to."""
+        return self.history[0] if self.history else None
+
+    @property
+    def versions(self) -> tuple[Version, ...]:
+        """All versions it has: the wanted one first, then those to go back to. Their images stay."""
+        return (*((self.current,) if self.current else ()), *self.history)
 
 
 class Phase(StrEnum):

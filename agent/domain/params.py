@@ -50,6 +50,13 @@ class Deploy(Instance):
     force: bool = False
 
 
+class RollBack(Instance):
+    """`app.rollback`: to the version before, or to the kept one that `to` names by version or start of its hash."""
+
+    to: str = Field(default="", max_length=64)
+    force: bool = False
+
+
 class Remove(Instance):
     """`app.remove`: volumes stay unless asked."""
 
@@ -155,7 +162,7 @@ PARAMS: dict[str, type[Params]] = {
     "app.start": Instance,
     "app.stop": Instance,
     "app.restart": Instance,
-    "app.rollback": Instance,
+    "app.rollback": RollBack,
     "app.remove": Remove,
     "app.configure": Configure,
     "app.list": Nothing,

@@ -17,7 +17,8 @@ class Policy:
     """The gateway's rules for APPs.
 
     Limits are per service; 0 as a maximum means: what the machine has. `registries` are hosts, or hosts with a path
-    prefix (``registry.example:5000/team``). `subnets` is the range bridges are cut from. `grants` holds what a local
+    prefix (``registry.example:5000/team``). `subnets` is the range bridges are cut from.
+    `keep_versions` is how many versions before the wanted one stay to go back to. `grants` holds what a local
     technician allows, per instance: ``capability:NET_ADMIN``, ``bind_writable``, ``writable_root``.
     """
 
@@ -32,6 +33,7 @@ class Policy:
     registries: tuple[str, ...] = ()
     capabilities: frozenset[str] = HARMLESS_CAPABILITIES
     subnets: str = "10.213.0.0/16"
+    keep_versions: int = 2
     grants: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def allows(self, instance: str, grant: str) -> bool:

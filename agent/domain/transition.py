@@ -5,6 +5,7 @@ Each returns the new `Desired` and the new `Job` together, because they are writ
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from agent.domain.app import Desired, Trial, Version, Wanted
@@ -15,23 +16,32 @@ REASON = "reason"
 PAST_FETCHING = (JobState.INSTALLING, JobState.VERIFYING)
 
 
-def adopt(desired: Desired, job: Job, version: Version, *, needs_trial: bool) -> tuple[Desired, Job]:
-    """Its images are here: `version` becomes the wanted one.
+def adopt(desired: Desired, job: Job, version: Version, *, needs_trial: bool, keep: int) -> tuple[Desired, Job]:
+    """Its images are here: `version` becomes the wanted one; `keep` others are kept to go back to.
 
-    The proven version before it is kept to go back to, also when an unproven one is replaced half-way. What has proven
+    The proven version before it is kept first, also when an unproven one is replaced half-way. What has proven
     itself needs no other trial; what comes while the instance is stopped has its trial when it is started.
     """
     on_trial = desired.trial is Trial.VERIFYING
     proven = desired.previous if on_trial else desired.current
-    before = None if on_trial else desired.previous
+    older = desired.history[1:] if on_trial else desired.history
     after = replace(
         desired,
         current=version,
-        previous=proven if proven != version else before,
+        history=_kept(version, proven, older)[:keep],
         trial=Trial.VERIFYING if needs_trial and proven != version else Trial.PROVEN,
         job=job.id,
     )
     return after, replace(job, state=JobState.INSTALLING, message="", progress=0)
+
+
+def _kept(current: Version, proven: Version | None, older: Sequence[Version]) -> tuple[Version, ...]:
+    """What to go back to from `current`, newest first: of an older release only its last values."""
+    kept = [proven] if proven is not None and proven != current else []
+    for version in older:
+        if version != current and version.release not in {each.release for each in kept}:
+            kept.append(version)
+    return tuple(kept)
 
 
 def prove(desired: Desired) -> Desired:
@@ -46,7 +56,7 @@ def fall_back(desired: Desired, job: Job | None, reason: str, *, automatic: bool
     """
     job = job if job is not None and job.state in PAST_FETCHING else None
     if desired.previous is not None and automatic:
-        after = replace(desired, current=desired.previous, previous=None, trial=Trial.PROVEN)
+        after = replace(desired, current=desired.previous, history=desired.history[1:], trial=Trial.PROVEN)
         if job is None:
             return after, None
         return after, replace(job, message=f"going back: {reason}", params={**job.params, REASON: reason})

@@ -139,6 +139,7 @@ class Settings:
             max_log_bytes=self.policy.log_bytes,
             registries=self.registries.allow,
             subnets=self.policy.subnets,
+            keep_versions=self.policy.keep_versions,
             grants={instance: frozenset(given) for instance, given in self.policy.grants.items()},
         )
 

@@ -133,6 +133,9 @@ class Policy(Shape):
         Field(alias="log", description="most log that one container keeps on disk, 1M to 1G"),
     ] = 10 * MIB
     subnets: Annotated[Cidr, Field(description="range that APP networks take their /28 from")] = "10.213.0.0/16"
+    keep_versions: Annotated[
+        int, Field(ge=1, le=10, description="versions before the one that runs that an APP can go back to, with images")
+    ] = 2
     grants: Annotated[
         Mapping[InstanceName, tuple[Grant, ...]],
         Field(description="instance: [grants] that a technician on site gives it, as a refusal names them"),

@@ -34,6 +34,13 @@ MIGRATIONS = (
     CREATE TABLE site(path TEXT PRIMARY KEY, content BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     """,
+    # One version to go back to (`previous`) became several (`history`).
+    """
+    UPDATE desired SET body = CAST(json_remove(json_set(CAST(body AS TEXT), '$.history',
+        CASE WHEN json_type(CAST(body AS TEXT), '$.previous') = 'object'
+             THEN json_array(json(json_extract(CAST(body AS TEXT), '$.previous'))) ELSE json_array() END),
+        '$.previous') AS BLOB)
+    """,
 )
 
 T = TypeVar("T")

@@ -38,7 +38,7 @@ async def test_an_upgrade_replaces_the_container_and_keeps_the_version_before(ri
     assert job.state is JobState.DONE
     assert rig.serving() == ["pump:2"]
     assert len(rig.engine.find("pump", "main")) == 1
-    assert rig.room.views.detail("pump")["previous"]["version"] == "1"
+    assert [v["version"] for v in rig.room.views.detail("pump")["versions"]] == ["2", "1"]
 
 
 async def test_an_upgrade_that_turns_unhealthy_goes_back_by_itself_and_is_remembered(rig: Rig) -> None:

@@ -33,6 +33,8 @@ SENT = [
     (["app", "stop", "a"], "app.stop", {"instance": "a"}),
     (["app", "restart", "a"], "app.restart", {"instance": "a"}),
     (["app", "rollback", "a"], "app.rollback", {"instance": "a"}),
+    (["app", "rollback", "a", "--to", "1.4"], "app.rollback", {"instance": "a", "to": "1.4"}),
+    (["app", "versions", "a"], "app.status", {"instance": "a"}),
     (["app", "remove", "a", "--volumes", "--take-over"], "app.remove", {"instance": "a", "volumes": True, "take_over": True}),
     (["app", "configure", "a", "--value", "K=0.5"], "app.configure", {"instance": "a", "values": {"K": 0.5}}),
     (["app", "logs", "a", "--service", "main", "--tail", "5"], "app.logs", {"instance": "a", "service": "main", "tail": 5}),
