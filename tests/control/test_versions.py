@@ -24,7 +24,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
 async def install(rig: Rig, *versions: str) -> None:
     """Install the first of `versions`, then upgrade through the others, each with its number as LIMIT."""
     for n, version in enumerate(versions):
-        params = {"instance": "pump", "manifest": manifest(version), "values": {"LIMIT": int(version)}}
+        params: dict[str, Any] = {"instance": "pump", "manifest": manifest(version), "values": {"LIMIT": int(version)}}
         job = await rig.job(await rig.send("app.upgrade" if n else "app.install", **params))
         assert job.state is JobState.DONE, job
 

@@ -34,7 +34,7 @@ async def load(path: Path, *rows: dict[str, object]) -> dict[str, Desired]:
 
 
 async def test_the_version_to_go_back_to_of_an_older_agent_becomes_the_newest_of_the_history(tmp_path: Path) -> None:
-    rows = [
+    rows: list[dict[str, object]] = [
         {**OLD, "current": version("b" * 64), "previous": version("a" * 64)},
         {**OLD, "name": "first", "current": version("b" * 64), "previous": None},
         {**OLD, "name": "fetching", "current": None},
