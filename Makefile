@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup images vendor test check demo demo-stop bench lock lock-check format clean stop-engine
 PY := .venv/bin/python
+# Test files side by side; WORKERS=0 runs them one after another, in one process.
+WORKERS ?= 3
 
 help:
 	@echo "make demo          set up, then show the gateway's main job on real parts (KEEP=1 leaves it running)"
@@ -26,7 +28,7 @@ vendor: setup
 	@$(PY) -m deploy.images.vendor
 
 test: setup images vendor
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: setup
 	@sh deploy/setup/check.sh
