@@ -15,7 +15,7 @@ SERVICES = (
     Column("cpus"),
     Column("memory"),
     Column("restart_count", "restarts"),
-    Column("exit_code", "exit"),
+    Column("ended", "last end"),
     Column("started_at", "started"),
     Column("id", "container", short_id),
 )
@@ -36,7 +36,7 @@ def show_app(screen: Screen, data: Any) -> None:
         if isinstance(live, Mapping):
             row["cpus"] = live["nano_cpus"] / 1e9 if live.get("nano_cpus") else None
             row["memory"] = size(live["mem_bytes"]) if live.get("mem_bytes") else None
-        row["exit_code"] = row.get("exit_code") or None
+        row["ended"] = row.get("ended") or None
         row["health"] = None if row.get("health") == "none" else row.get("health")
     _part(screen, services, SERVICES)
     versions = [{**row, "failed": row.get("failed") or None} for row in data.get("versions") or ()]

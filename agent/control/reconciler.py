@@ -96,6 +96,10 @@ class Reconciler:
         if instance not in self._tasks:
             self._tasks[instance] = asyncio.create_task(self._converge(instance), name=f"converge-{instance}")
 
+    def endings(self, observed: Observed) -> dict[str, str]:
+        """Why services last ended, in words."""
+        return self._supervisor.endings(observed.containers)
+
     async def remove_volume(self, instance: str, name: str) -> None:
         """Remove a volume whose instance is gone; the caller has made sure of that."""
         await self._steps.run(instance, [RemoveVolume(name)], still=lambda: instance not in self._ledger.desired)
@@ -195,8 +199,10 @@ class Reconciler:
         looping = self._supervisor.looping(instance)
         observed = Observed(observed.containers, observed.networks, observed.volumes, looping)
         steps = list(plan(desired, spec, observed))
-        own, wake_s = self._supervisor.steps(instance, observed.containers)
-        steps += own
+        wake_s: float | None = None
+        if desired.trial is not Trial.VERIFYING and desired.wanted is Wanted.RUNNING:
+            own, wake_s = self._supervisor.steps(spec, observed.containers)
+            steps += own
         if steps:
             complete = await self._steps.run(
                 instance, steps, still=lambda: self._ledger.desired.get(instance) == desired

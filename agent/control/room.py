@@ -22,7 +22,7 @@ from agent.control.reconciler import Reconciler
 from agent.control.runner import JobRunner
 from agent.control.site import Plane, SiteFiles
 from agent.control.steps import StepRunner
-from agent.control.supervisor import Alarms, Supervisor
+from agent.control.supervisor import Alarms, Heartbeats, Supervisor
 from agent.control.trial import Prober, TrialRunner
 from agent.control.views import AppViews
 from agent.control.wishes import Wishes
@@ -63,6 +63,10 @@ class DataSide(Plane, Protocol):
     def outbox(self) -> Uplink: ...
 
 
+class Doors(AppDoors, Heartbeats, Protocol):
+    """The eSDK's sockets, and what came in by them that supervision must know."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outside:
     """Everything the control room needs from outside, by port."""
@@ -70,7 +74,7 @@ class Outside:
     journal: Journal
     engine: Engine
     images: Images
-    doors: AppDoors
+    doors: Doors
     host: Host
     clock: Clock
     prober: Prober
@@ -86,7 +90,7 @@ class ControlRoom:
     ) -> None:
         self.ledger = ledger = Ledger(outside.journal, outside.clock)
         self.catalog = catalog = Catalog(ledger, premises, outside.doors)
-        self.supervisor = Supervisor(plane.alarms, outside.clock, restarts)
+        self.supervisor = Supervisor(plane.alarms, outside.clock, restarts, outside.doors)
         steps = StepRunner(outside.engine, outside.journal, outside.clock, self.supervisor.expect_stop)
         trials = TrialRunner(ledger, catalog, outside.clock, outside.prober)
         self.reconciler = Reconciler(ledger, outside.engine, catalog, steps, self.supervisor, trials)

@@ -70,7 +70,8 @@ class AppViews:
         desired = self._ledger.get(instance)
         body = self.summary(instance)
         observed = self._reconciler.observed.get(instance, Observed())
-        body["services"] = [_service(c) for c in (as_json(c) for c in observed.containers)]
+        ended = self._reconciler.endings(observed)
+        body["services"] = [{**_service(as_json(c)), "ended": ended.get(c.service, "")} for c in observed.containers]
         if desired.current is not None:
             spec = self._catalog.spec(desired)
             body["values"] = self._catalog.effective(desired.current).as_dict()

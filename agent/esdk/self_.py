@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -64,9 +64,11 @@ class SelfBody(msgspec.Struct, frozen=True):
 
 
 class Heartbeat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`service` may be left out by an APP of one service."""
+    """`service` may be left out by an APP of one service. `next_within_s` is a promise: when no other heartbeat comes
+    within so many seconds, the gateway restarts the service. 0 or left out: no promise."""
 
     service: str = ""
+    next_within_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 0.0
 
 
 class HeartbeatBody(msgspec.Struct, frozen=True):
@@ -86,7 +88,7 @@ class SelfCategory:
         return [
             Endpoint("GET", "/v1/self", "What this APP is, may do and uses", self.show, answer=SelfBody),
             Endpoint(
-                "POST", "/v1/self/heartbeat", "Say that a service is alive", self.beat,
+                "POST", "/v1/self/heartbeat", "Say that a service is alive, and when it will say so again", self.beat,
                 body=Heartbeat, answer=HeartbeatBody,
             ),
         ]  # fmt: skip
@@ -120,7 +122,7 @@ class SelfCategory:
                 hint="one of: " + ", ".join(services),
                 field="service",
             )
-        call.session.beat(service)
+        call.session.beat(service, call.body.next_within_s)
         return json_response(HeartbeatBody(service))
 
 

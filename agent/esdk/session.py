@@ -19,6 +19,7 @@ class Session:
         self.view = view
         self.meter = Meter(quota, now)
         self.heartbeats_s: dict[str, float] = {}
+        self._due_s: dict[str, float] = {}
         self.config_version = 1
         self._now = now
         self._config_changed: set[asyncio.Event] = set()
@@ -52,9 +53,23 @@ class Session:
         """Nobody waits for it any more."""
         self._config_changed.discard(event)
 
-    def beat(self, service: str) -> None:
-        """A heartbeat of one service."""
-        self.heartbeats_s[service] = self._now()
+    def beat(self, service: str, next_within_s: float = 0.0) -> None:
+        """A heartbeat of one service. It promises the next one within `next_within_s` seconds; 0: it promises nothing."""
+        now_s = self._now()
+        self.heartbeats_s[service] = now_s
+        if next_within_s > 0:
+            self._due_s[service] = now_s + next_within_s
+        else:
+            self._due_s.pop(service, None)
+
+    def late_s(self) -> dict[str, float]:
+        """By how many seconds each promised heartbeat is late; those in time are left out."""
+        now_s = self._now()
+        return {service: now_s - due_s for service, due_s in self._due_s.items() if now_s > due_s}
+
+    def restarted(self, service: str) -> None:
+        """The service starts anew: its promise is void."""
+        self._due_s.pop(service, None)
 
     def heartbeat_ages_s(self) -> dict[str, float]:
         """Seconds since each service's last heartbeat; a service that never sent one is not in it."""

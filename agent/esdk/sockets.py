@@ -110,6 +110,17 @@ class Sockets:
         found = self._open.get(instance)
         return found[0] if found is not None else None
 
+    def late(self, instance: str) -> Mapping[str, float]:
+        """By how many seconds each service of the instance is late with a heartbeat it promised."""
+        found = self._open.get(instance)
+        return found[0].late_s() if found is not None else {}
+
+    def restarted(self, instance: str, service: str) -> None:
+        """The service starts anew: what it promised is void."""
+        found = self._open.get(instance)
+        if found is not None:
+            found[0].restarted(service)
+
     def stats(self) -> Mapping[str, Mapping[str, Any]]:
         """What happened on each open socket, for `ecgw` and the support bundle."""
         return {

@@ -148,7 +148,7 @@ class Supervision(Shape):
 
     deaths: Annotated[int, Field(ge=2, le=100, description="this many ends within `window` make a crash loop")] = 4
     window_s: Annotated[PositiveS, Field(alias="window", description="see `deaths`")] = 60.0
-    first_delay_s: Annotated[PositiveS, Field(alias="first_delay", description="first wait before a restart")] = 5.0
+    first_delay_s: Annotated[PositiveS, Field(alias="first_delay", description="first wait before a restart")] = 1.0
     last_delay_s: Annotated[
         PositiveS, Field(alias="last_delay", description="longest wait; waits double up to here, and never give up")
     ] = 300.0

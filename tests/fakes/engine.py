@@ -258,6 +258,10 @@ class FakeEngine:
         else:
             self._run(box)
 
+    def kill_child_for_memory(self, instance: str, service: str) -> None:
+        """The kernel kills one process of the service for memory; the first one lives on, and no mark is left."""
+        self._emit("oom", self._serving(instance, service).state)
+
     def become(self, instance: str, service: str, health: Health) -> None:
         """The service's health probe changes its mind."""
         box = self._serving(instance, service)
@@ -327,7 +331,6 @@ class FakeEngine:
             started_at=f"2026-01-01T00:00:00.{self._count:09d}Z",
             pid=10_000 + self._count,
             exit_code=0,
-            oom_killed=False,
             address="" if box.spec.network == "none" else f"10.213.0.{self._count % 250 + 2}",
         )
         self._emit("start", box.state)

@@ -96,9 +96,16 @@ class FakeDoors:
     def __init__(self, root: Path) -> None:
         self._root = root
         self.open_now: dict[str, AppView] = {}
+        self.overdue: dict[tuple[str, str], float] = {}
 
     def folder(self, instance: str) -> Path:
         return self._root / instance
+
+    def late(self, instance: str) -> Mapping[str, float]:
+        return {service: late_s for (name, service), late_s in self.overdue.items() if name == instance}
+
+    def restarted(self, instance: str, service: str) -> None:
+        self.overdue.pop((instance, service), None)
 
     async def open(self, view: AppView) -> None:
         self.open_now[view.instance] = view

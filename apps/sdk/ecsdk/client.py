@@ -56,9 +56,12 @@ class Client:
         body: dict[str, Any] = self._wire.request("GET", "/v1/self")
         return body
 
-    def heartbeat(self, service: str = "") -> None:
+    def heartbeat(self, service: str = "", *, next_within_s: float = 0.0) -> None:
         """Say that this service is alive."""
-        self._wire.request("POST", "/v1/self/heartbeat", {"service": service} if service else {})
+        body: dict[str, object] = {"service": service} if service else {}
+        if next_within_s:
+            body["next_within_s"] = next_within_s
+        self._wire.request("POST", "/v1/self/heartbeat", body)
 
     def gateway(self) -> dict[str, Any]:
         """The machine: facts, usage, thresholds. Needs ``gateway: true``."""
