@@ -5,10 +5,12 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field
 
 from agent.domain.params import INSTANCE_PATTERN
+from agent.domain.schedule import HINT, parse_window
 from agent.files.quantities import mistake, shown
 
 ID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,62}[A-Za-z0-9])?")
@@ -47,6 +49,28 @@ def _cidr(text: str) -> str:
     if network.prefixlen > 28 - SMALLEST_NETWORKS.bit_length() + 1:
         raise mistake(f"{shown(text)}, too small for {SMALLEST_NETWORKS} networks of size /28", hint)
     return text
+
+
+def _window(text: str) -> str:
+    try:
+        parse_window(text)
+    except ValueError as error:
+        raise mistake(str(error), HINT) from None
+    return text
+
+
+def _zone(text: str) -> str:
+    if text and (text.startswith(("/", ".")) or not _is_zone(text)):
+        raise mistake(f"{shown(text)}, not a time zone of this machine", "write Asia/Shanghai, Europe/Berlin or UTC")
+    return text
+
+
+def _is_zone(text: str) -> bool:
+    try:
+        ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
 
 
 def _str(max_length: int, **extra: Any) -> Any:
@@ -89,3 +113,5 @@ PortName = Annotated[
 DevicePath = Annotated[
     str, _str(255, min_length=1), _fits(DEVICE_PATH, "a device", "write a path below /dev or /sys, such as /dev/ttyS1")
 ]
+UpdateWindow = Annotated[str, _str(64), AfterValidator(_window)]
+Zone = Annotated[str, _str(64), AfterValidator(_zone)]

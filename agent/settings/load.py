@@ -164,6 +164,7 @@ def _finish(file: GatewayFile, board: Board, paths: Paths) -> Settings:
         registries=file.registries,
         policy=file.policy,
         supervision=file.supervision,
+        updates=file.updates,
         uplink=file.uplink,
         points=file.points,
         thresholds=file.thresholds,

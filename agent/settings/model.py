@@ -23,6 +23,7 @@ from agent.settings.sections import (
     Storage,
     Supervision,
     Thresholds,
+    Updates,
     Uplink,
     Watch,
 )
@@ -42,6 +43,7 @@ class GatewayFile(Shape):
     supervision: Annotated[Supervision, Field(description="crash loops and back-off")] = field(
         default_factory=Supervision
     )
+    updates: Annotated[Updates, Field(description="when the cloud may deploy")] = field(default_factory=Updates)
     uplink: Annotated[Uplink, Field(description="store-and-forward buffer and link budget")] = field(
         default_factory=Uplink
     )
@@ -117,6 +119,7 @@ class Settings:
     registries: Registries
     policy: Policy
     supervision: Supervision
+    updates: Updates
     uplink: Uplink
     points: Points
     thresholds: Thresholds

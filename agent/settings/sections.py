@@ -9,14 +9,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
+from pathlib import Path
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
 from agent.domain.restart import RestartPolicy
+from agent.domain.schedule import UpdateTimes, parse_window
 from agent.files.quantities import PositiveS, SizeBytes, between
 from agent.files.shape import Shape
-from agent.files.words import Cidr, EnginePrefix, FilePath, GatewayId, Grant, HostName, InstanceName, Registry
+from agent.files.words import (
+    Cidr,
+    EnginePrefix,
+    FilePath,
+    GatewayId,
+    Grant,
+    HostName,
+    InstanceName,
+    Registry,
+    UpdateWindow,
+    Zone,
+)
 
 MIB = 1024**2
 TIB = 1024**4
@@ -140,6 +155,35 @@ class Policy(Shape):
         Mapping[InstanceName, tuple[Grant, ...]],
         Field(description="instance: [grants] that a technician on site gives it, as a refusal names them"),
     ] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Updates(Shape):
+    """When installations and upgrades that the cloud asks for may run. What is done at the box is never held up."""
+
+    windows: Annotated[
+        tuple[UpdateWindow, ...],
+        Field(
+            max_length=32,
+            description='times such as "02:00-04:00", "sat 10:00-12:00" or "mon-fri 22:00-05:30"; none: always',
+        ),
+    ] = ()
+    zone: Annotated[Zone, Field(description="time zone of the windows; default: the machine's")] = ""
+
+    def times(self) -> UpdateTimes:
+        """The windows as the control room takes them. Reads the machine's time zone files."""
+        return UpdateTimes(tuple(parse_window(text) for text in self.windows), read_zone(self.zone))
+
+
+def read_zone(name: str) -> tzinfo:
+    """The time zone of that name; "" is the machine's own, with its summer time."""
+    if name:
+        return ZoneInfo(name)
+    try:
+        with Path("/etc/localtime").open("rb") as file:
+            return ZoneInfo.from_file(file, key="localtime")
+    except (OSError, ValueError):
+        return UTC
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ from tests.unit.files.parts import write
 PROJECT = Path(__file__).resolve().parents[3]
 CONFIG = PROJECT / "config"
 EXAMPLES = {"identity.id", "identity.model", "identity.serial", "identity.site", "cloud.host", "cloud.port"} | {
-    f"cloud.tls.{name}" for name in ("ca", "cert", "key")
+    "updates.windows",
+    *(f"cloud.tls.{name}" for name in ("ca", "cert", "key")),
 }
 """Keys without a default, or whose default is the machine's: the commented file shows an example."""
 

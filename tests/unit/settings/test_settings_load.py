@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import FrozenInstanceError
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from agent.domain.policy import Policy
 from agent.domain.restart import RestartPolicy
+from agent.domain.schedule import UpdateTimes, Window
 from agent.settings import load
 from tests.unit.files.parts import write
 
@@ -105,6 +107,13 @@ def test_supervision_reaches_the_restart_policy(tmp_path: Path) -> None:
     text = "supervision: {deaths: 3, window: 30s, first_delay: 1s, last_delay: 8s, healthy: 20s}"
     settings = load(write(tmp_path, {"gateway.yaml": text}))
     assert settings.supervision.restart_policy == RestartPolicy(3, 30.0, 20.0, 1.0, 8.0)
+
+
+def test_update_windows_are_read_with_the_zone_they_stand_in(tmp_path: Path) -> None:
+    assert load(tmp_path).updates.times().windows == ()
+    text = 'updates: {windows: ["02:00-04:00", "sat 10:00-12:00"], zone: Asia/Shanghai}'
+    times = load(write(tmp_path, {"gateway.yaml": text})).updates.times()
+    assert times == UpdateTimes((Window(120, 240), Window(600, 720, frozenset({5}))), ZoneInfo("Asia/Shanghai"))
 
 
 def test_the_models_board_file_names_the_ports(tmp_path: Path) -> None:

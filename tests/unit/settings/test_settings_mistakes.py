@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.domain.document import Mistakes, Problem
+from agent.domain.schedule import HINT
 from agent.settings import load
 from tests.unit.files.parts import write
 
@@ -34,6 +35,17 @@ def one(tmp_path: Path, text: str) -> str:
         (
             "cloud:\n  keepalive: 30s",
             "gateway.yaml:2:3: unknown key 'keepalive' in 'cloud'; did you mean 'keep_alive'?",
+        ),
+        (
+            'updates: {windows: ["02:00-25:00"]}',
+            "gateway.yaml:1:21: 'updates.windows[1]' is '25:00', not a time of day; " + HINT,
+        ),
+        (
+            "updates: {zone: Middle/Earth}",
+            (
+                "gateway.yaml:1:17: 'updates.zone' is 'Middle/Earth', not a time zone of this machine; "
+                "write Asia/Shanghai, Europe/Berlin or UTC"
+            ),
         ),
         ("clowd: {host: x}", "gateway.yaml:1:1: unknown key 'clowd' in the file; did you mean 'cloud'?"),
         (
