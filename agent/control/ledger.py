@@ -44,6 +44,7 @@ class Ledger:
         self.journal = journal
         self._clock = clock
         self._lock = asyncio.Lock()
+        self._deciding: set[asyncio.Future[Change]] = set()
         self._listeners: list[Listener] = []
         self.desired: dict[str, Desired] = {}
         self.releases: dict[str, StoredRelease] = {}
@@ -88,8 +89,15 @@ class Ledger:
     async def decide(self, decision: Decision, *, answered: tuple[Command, Reply] | None = None) -> Change:
         """Compute a change from the state as it is now, write it, then let everybody see it.
 
-        `decision` must not await; two decisions never overlap. What it raises leaves everything as it was.
+        `decision` must not await; two decisions never overlap. What it raises leaves everything as it was. Who asked may
+        be cancelled (a job that another replaces): what goes to the disk still comes to the memory.
         """
+        deciding = asyncio.ensure_future(self._decide(decision, answered))
+        self._deciding.add(deciding)
+        deciding.add_done_callback(self._deciding.discard)
+        return await asyncio.shield(deciding)
+
+    async def _decide(self, decision: Decision, answered: tuple[Command, Reply] | None) -> Change:
         async with self._lock:
             change = decision()
             if answered is not None:
