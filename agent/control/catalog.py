@@ -105,7 +105,7 @@ class Catalog:
         remembered = self._specs.get(desired.name)
         if remembered is not None and remembered[0] == version:
             return remembered[1]
-        spec = self.design(desired.name, self.release(version.release), self.effective(version), desired.folder)
+        spec = self.design(desired.name, self.release(version.release), self.effective(version), version.folder)
         self._specs[desired.name] = (version, spec)
         return spec
 

@@ -88,7 +88,7 @@ class Deployer:
         known = {image: self._here.get(image) or (pins or {}).get(image, image) for image in manifest.images}
         release = make_release(manifest, known, files)
         effective = layered(manifest, *self.layers(job, desired), files)
-        folder = str(job.params.get("folder") or (desired.folder if desired else ""))
+        folder = _folder(job, desired)
         spec = self._catalog.design(job.instance, release, effective, folder)
         refuse(admit(manifest, spec, policy, self.facts(job.instance, spec, {}, {})))
         return release, effective, spec
@@ -149,7 +149,7 @@ class Deployer:
         desired = self._ledger.get(job.instance)
         cloud, site = self.layers(job, desired)
         effective = layered(release.manifest, cloud, site, release.files)
-        folder = str(job.params.get("folder") or desired.folder)
+        folder = _folder(job, desired)
         spec = self._catalog.design(job.instance, release, effective, folder)
         real_paths = await asyncio.to_thread(_resolve, spec.bind_sources())
         stored = self._catalog.keep(release, str(job.params.get("source", job.instance)))
@@ -160,7 +160,7 @@ class Deployer:
                 f"release {release.hash[:12]} of {job.instance} failed before: {stored.failed}",
                 hint="deploy a corrected version, or force this one",
             )
-        version = Version(release.hash, cloud, site)
+        version = Version(release.hash, cloud, site, folder)
 
         def decision() -> Change:
             current, open_job = self._ledger.desired.get(job.instance), self._ledger.jobs[job.id]
@@ -171,7 +171,7 @@ class Deployer:
             refuse(admit(release.manifest, spec, self._catalog.premises.policy, facts))
             changes = current.current is None or self._catalog.spec(current).containers != spec.containers
             after, moved = transition.adopt(
-                replace(current, folder=folder),
+                current,
                 open_job,
                 version,
                 needs_trial=changes,
@@ -180,6 +180,12 @@ class Deployer:
             return Change(desired=(after,), jobs=(moved,), releases=(replace(stored, failed=""),))
 
         await self._ledger.decide(decision)
+
+
+def _folder(job: Job, desired: Desired | None) -> str:
+    """Where the APP's own files are: where this job brought them, else where the version before has them."""
+    base = desired.current if desired else None
+    return str(job.params.get("folder") or (base.folder if base else ""))
 
 
 def _resolve(sources: Sequence[str]) -> dict[str, str]:

@@ -38,11 +38,15 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A release with the values it ran with: what an upgrade replaces and a roll-back restores, as a whole."""
+    """A release with the values it ran with: what an upgrade replaces and a roll-back restores, as a whole.
+
+    `folder` holds the release's own files on the gateway's disk; "" where it came without any.
+    """
 
     release: str
     cloud: Layer = field(default_factory=Layer)
     site: Layer = field(default_factory=Layer)
+    folder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,6 @@ class Desired:
     trial: Trial = Trial.PROVEN
     hold: str = ""
     job: str = ""
-    folder: str = ""
 
     @property
     def previous(self) -> Version | None:

@@ -41,6 +41,16 @@ MIGRATIONS = (
              THEN json_array(json(json_extract(CAST(body AS TEXT), '$.previous'))) ELSE json_array() END),
         '$.previous') AS BLOB)
     """,
+    # The folder of an APP's own files belongs to the version, no longer to the instance.
+    """
+    UPDATE desired SET body = CAST(json_replace(CAST(body AS TEXT),
+        '$.current', CASE json_type(CAST(body AS TEXT), '$.current') WHEN 'object'
+            THEN json_set(json_extract(CAST(body AS TEXT), '$.current'), '$.folder',
+                          json_extract(CAST(body AS TEXT), '$.folder')) END,
+        '$.history[0]', json_set(json_extract(CAST(body AS TEXT), '$.history[0]'), '$.folder',
+                                 json_extract(CAST(body AS TEXT), '$.folder'))) AS BLOB)
+        WHERE json_extract(CAST(body AS TEXT), '$.folder') != ''
+    """,
 )
 
 T = TypeVar("T")

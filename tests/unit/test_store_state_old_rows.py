@@ -44,3 +44,17 @@ async def test_the_version_to_go_back_to_of_an_older_agent_becomes_the_newest_of
     assert found["pump"].history == (Version("a" * 64, *layers),)
     assert found["pump"].current == Version("b" * 64, *layers)
     assert (found["first"].history, found["fetching"].versions) == ((), ())
+
+
+async def test_the_folder_of_an_older_agents_instance_becomes_its_versions(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {**OLD, "folder": "/apps/a", "current": version("b" * 64), "previous": version("a" * 64)},
+        {**OLD, "folder": "/apps/b", "name": "first", "current": version("b" * 64), "previous": None},
+        {**OLD, "folder": "/apps/c", "name": "fetching", "current": None},
+        {**OLD, "name": "none", "current": version("b" * 64), "previous": version("a" * 64)},
+    ]
+    found = await load(tmp_path / "state.db", *rows)
+    assert [each.folder for each in found["pump"].versions] == ["/apps/a", "/apps/a"]
+    assert [each.folder for each in found["first"].versions] == ["/apps/b"]
+    assert found["fetching"].versions == ()
+    assert [each.folder for each in found["none"].versions] == ["", ""]
