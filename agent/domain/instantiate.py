@@ -38,6 +38,7 @@ class AppSpec:
     ports: tuple[tuple[str, str], ...] = ()
     asks: tuple[Ask, ...] = ()
     app_dir: str = ""
+    esdk_dir: str = ""
 
     def depends_on(self, service: str) -> tuple[tuple[str, str], ...]:
         """Pairs (service, ``started``, ``healthy`` or ``completed``) that must hold before `service` starts."""
@@ -121,6 +122,7 @@ def instantiate(release: Release, site: Site, place: Place) -> tuple[AppSpec | N
         ports=tuple((role, str(each.value)) for role, each in sorted(site.effective.ports.items())),
         asks=body.asks,
         app_dir=place.app_dir,
+        esdk_dir=place.esdk_dir,
     )
     return spec, ()
 

@@ -19,7 +19,7 @@ class Policy:
     Limits are per service; 0 as a maximum means: what the machine has. `registries` are hosts, or hosts with a path
     prefix (``registry.example:5000/team``). `subnets` is the range bridges are cut from.
     `keep_versions` is how many versions before the wanted one stay to go back to. `grants` holds what a local
-    technician allows, per instance: ``capability:NET_ADMIN``, ``bind_writable``, ``writable_root``.
+    technician allows, per instance, in the words of `GRANTS`; nothing that comes from the cloud can add to it.
     """
 
     default_nano_cpus: int = 500_000_000
@@ -34,11 +34,31 @@ class Policy:
     capabilities: frozenset[str] = HARMLESS_CAPABILITIES
     subnets: str = "10.213.0.0/16"
     keep_versions: int = 2
+    require_digest: bool = False
+    mem_reserve_bytes: int = 128 * MIB
+    mem_overcommit: float = 2.0
+    disk_reserve_bytes: int = 256 * MIB
+    pids_reserve_percent: int = 10
     grants: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def allows(self, instance: str, grant: str) -> bool:
         """True when a technician gave `grant` to `instance`."""
         return bool(grant) and grant in self.grants.get(instance, frozenset())
+
+    def mem_budget_bytes(self, mem_bytes: int) -> int:
+        """The sum of memory limits that a machine with `mem_bytes` may promise: what the reserve leaves, overcommitted."""
+        return int(max(0, mem_bytes - self.mem_reserve_bytes) * self.mem_overcommit)
+
+
+GRANTS: Mapping[str, str] = {
+    "bind_writable": "folders beside the manifest mounted for writing",
+    "bind:/PATH": "that folder of the host, read-only; never the engine's, the kernel's or the gateway's own",
+    "build": "images built on the gateway from the APP's Dockerfile",
+    "capability:NAME": "a capability beyond the harmless ones; never one that is the whole host",
+    "ulimit:NAME": "the ulimit nice, rtprio or rttime",
+    "writable_root": "a root file system that can be written",
+}
+"""What a technician can allow an instance -> what it opens. Nothing else can be allowed by anyone."""
 
 
 def how_to_allow(instance: str, grant: str) -> str:
@@ -47,19 +67,38 @@ def how_to_allow(instance: str, grant: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What the gateway has and what others already hold. Empty and None mean: not known, not checked.
+class Claim:
+    """What an instance's services may take together, by their limits."""
 
-    `host_ports` maps (port, protocol) to its holder in words; `publishers` maps other instances to their publish
-    filters; `image_architectures` maps a pinned image to amd64, arm64 ...; `real_paths` maps a bind's source to the
-    path it leads to after symbolic links; `gateway_ports` maps the gateway's own ports to their kind.
+    mem_bytes: int = 0
+    pids: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the gateway has and what others already hold. Empty, 0 and None mean: not known, not checked.
+
+    `pids` is how many processes the kernel allows; `disk_free_bytes` is free where the engine keeps images and volumes,
+    `image_bytes` what each image still needs there, `volume_bytes` what a volume holds. `claims` maps every instance,
+    this one's present version included, to what it was promised. `host_ports` maps (port, protocol) to its holder in
+    words; `publishers` maps other instances to their publish filters; `image_architectures` maps a pinned image to
+    amd64, arm64 ...; `real_paths` maps a bind's source, and the APP's folder, to the path it leads to after every
+    symbolic link. `gateway_ports` maps the gateway's own ports to their kind, `port_holders` those that others hold to
+    who does; `shared_ports` may be held by several.
     """
 
     architecture: str = ""
     cpus: int = 0
     mem_bytes: int = 0
+    pids: int = 0
+    disk_free_bytes: int | None = None
+    image_bytes: Mapping[str, int] = field(default_factory=dict)
+    volume_bytes: Mapping[str, int] = field(default_factory=dict)
+    claims: Mapping[str, Claim] = field(default_factory=dict)
     host_ports: Mapping[tuple[int, str], str] = field(default_factory=dict)
     publishers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     image_architectures: Mapping[str, str] = field(default_factory=dict)
     real_paths: Mapping[str, str] = field(default_factory=dict)
     gateway_ports: Mapping[str, str] | None = None
+    port_holders: Mapping[str, str] = field(default_factory=dict)
+    shared_ports: frozenset[str] = frozenset()

@@ -19,7 +19,7 @@ HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|[0-9a-fA-F:.]*
 REGISTRY = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[a-z0-9._/-]+)?")
 PORT_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 DEVICE_PATH = re.compile(r"/(dev|sys)/[A-Za-z0-9_./:-]+")
-GRANT = re.compile(r"bind_writable|writable_root|capability:[A-Z_]+|ulimit:[a-z]+")
+GRANT = re.compile(r"bind_writable|writable_root|build|bind:/[^\0]+|capability:[A-Z_]+|ulimit:[a-z]+")
 SMALLEST_NETWORKS = 4
 
 
@@ -103,7 +103,7 @@ InstanceName = Annotated[
 Grant = Annotated[
     str,
     _str(255, min_length=1),
-    _fits(GRANT, "a grant", "allowed: bind_writable, writable_root, capability:NAME, ulimit:name"),
+    _fits(GRANT, "a grant", "allowed: bind_writable, bind:/path, build, capability:NAME, ulimit:name, writable_root"),
 ]
 FilePath = Annotated[str, _str(1024), AfterValidator(_path)]
 Cidr = Annotated[str, _str(32), AfterValidator(_cidr)]

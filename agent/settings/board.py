@@ -20,6 +20,9 @@ class BoardPort(Shape):
     device: Annotated[DevicePath, Field(description="device node, such as /dev/ttyS1 or /dev/gpiochip0")]
     lines: Annotated[tuple[int, ...], Field(max_length=256, description="GPIO lines, in the order of the case")] = ()
     help: Annotated[str, Field(max_length=256, description="where to find it on the case")] = ""
+    shared: Annotated[
+        bool | None, Field(description="whether several APPs may hold it; default: io yes, serial no")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +41,10 @@ class Board(Shape):
     def port_kinds(self) -> Mapping[str, str]:
         """Kind by logical name, as admission takes it."""
         return {name: port.kind for name, port in self.ports.items()}
+
+    @property
+    def shared_ports(self) -> frozenset[str]:
+        """Logical names of the ports that several APPs may hold."""
+        return frozenset(
+            name for name, port in self.ports.items() if (port.kind == "io" if port.shared is None else port.shared)
+        )

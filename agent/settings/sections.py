@@ -130,6 +130,29 @@ class Maximum(Shape):
 
 
 @dataclass(frozen=True, slots=True)
+class Capacity(Shape):
+    """What all APPs together may be promised. Processors are shared by time and have no sum."""
+
+    mem_reserve_bytes: Annotated[
+        SizeBytes, between(0, TIB, "0 to 1T"), Field(alias="memory_reserve", description="memory that is nobody's promise")
+    ] = 128 * MIB
+    mem_overcommit: Annotated[
+        float,
+        Field(
+            alias="memory_overcommit",
+            ge=1,
+            le=100,
+            description="the sum of all limits may be this many times the memory beside the reserve; 1: never more than there is",
+        ),
+    ] = 2.0
+    disk_reserve_bytes: Annotated[
+        SizeBytes,
+        between(0, TIB, "0 to 1T"),
+        Field(alias="disk_reserve", description="disk that stays free when images and volume copies are counted"),
+    ] = 256 * MIB
+
+
+@dataclass(frozen=True, slots=True)
 class Policy(Shape):
     """What APPs may have on this gateway."""
 
@@ -139,6 +162,12 @@ class Policy(Shape):
     maximum: Annotated[Maximum, Field(description="the most that a manifest may ask for")] = field(
         default_factory=Maximum
     )
+    capacity: Annotated[Capacity, Field(description="what all APPs together may be promised")] = field(
+        default_factory=Capacity
+    )
+    require_digest: Annotated[
+        bool, Field(description="true refuses images named by a tag: a registry may move it")
+    ] = False
     tmpfs_bytes: Annotated[
         SizeBytes, between(MIB, 1024 * MIB, "1M to 1G"), Field(alias="tmpfs", description="size of /tmp, 1M to 1G")
     ] = 16 * MIB

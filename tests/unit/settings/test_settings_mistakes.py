@@ -145,7 +145,7 @@ def one(tmp_path: Path, text: str) -> str:
             "policy: {grants: {meter: [bind_writeable]}}",
             (
                 "gateway.yaml:1:27: 'policy.grants.meter[1]' is 'bind_writeable', not a grant; "
-                "allowed: bind_writable, writable_root, capability:NAME, ulimit:name"
+                "allowed: bind_writable, bind:/path, build, capability:NAME, ulimit:name, writable_root"
             ),
         ),
         (
