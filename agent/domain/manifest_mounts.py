@@ -17,7 +17,8 @@ ENGINE_SOCKETS = frozenset(
     {"docker.sock", "containerd.sock", "podman.sock", "crio.sock", "dockershim.sock", "buildkitd.sock"}
 )
 SOCKET_FOLDERS = ("/run", "/var/run", "/var/lib/docker", "/var/lib/containerd")
-_RESERVED_TARGETS = ("/run/ec", "/proc", "/sys", "/dev")
+KERNEL_FOLDERS = ("/proc", "/sys", "/dev")
+_RESERVED_TARGETS = ("/run/ec", *KERNEL_FOLDERS)
 _TMPFS_FLAGS = frozenset({"ro", "rw", "exec", "noexec", "nosuid", "nodev"})
 _LONG_KEYS = frozenset({"type", "source", "target", "read_only", "bind", "volume", "tmpfs"})
 _MOUNT_HINT = "write 'name:/path' for a named volume or './folder:/path:ro' for a folder beside the manifest"
@@ -115,7 +116,9 @@ def _ask_for_bind(findings: Findings, path: Path, source: str, read_only: bool) 
         findings.ask(path, "admission.engine_socket", words, "use the eSDK under /run/ec")
     elif leads_out(clean):
         words = f"'{source}' is outside the APP's folder"
-        findings.ask(path, "admission.bind", words, "name a folder beside the manifest ('./...'), or a named volume")
+        hint = "name a folder beside the manifest ('./...'), or a named volume"
+        grant = f"bind:{clean}" if read_only and may_be_shown(clean) else ""
+        findings.ask(path, "admission.bind", words, hint, grant=grant)
     elif not read_only:
         words = f"'{source}' is mounted for writing, so the APP could change its own manifest and files"
         findings.ask(path, "admission.bind_writable", words, "add ':ro', or use a named volume", grant="bind_writable")
@@ -124,6 +127,12 @@ def _ask_for_bind(findings: Findings, path: Path, source: str, read_only: bool) 
 def leads_out(path: str) -> bool:
     """True when a normalised path leads, or is on its way, out of the folder it is relative to."""
     return path.startswith(("/", "~", "../")) or path == ".." or leads_to_engine(path)
+
+
+def may_be_shown(path: str) -> bool:
+    """True for a normalised path of the host that a technician can show an APP: neither the engine's nor the kernel's."""
+    kernels = any(path == folder or path.startswith(folder + "/") for folder in KERNEL_FOLDERS)
+    return path.startswith("/") and not kernels and not leads_to_engine(path)
 
 
 def leads_to_engine(path: str) -> bool:

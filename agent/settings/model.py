@@ -140,6 +140,7 @@ class Settings:
             max_pids=most.pids,
             tmpfs_bytes=self.policy.tmpfs_bytes,
             max_log_bytes=self.policy.log_bytes,
+            own_folders=(str(self.paths.root), str(self.paths.state)),
             require_digest=self.policy.require_digest,
             mem_reserve_bytes=self.policy.capacity.mem_reserve_bytes,
             mem_overcommit=self.policy.capacity.mem_overcommit,

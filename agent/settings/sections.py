@@ -134,7 +134,9 @@ class Capacity(Shape):
     """What all APPs together may be promised. Processors are shared by time and have no sum."""
 
     mem_reserve_bytes: Annotated[
-        SizeBytes, between(0, TIB, "0 to 1T"), Field(alias="memory_reserve", description="memory that is nobody's promise")
+        SizeBytes,
+        between(0, TIB, "0 to 1T"),
+        Field(alias="memory_reserve", description="memory that is nobody's promise"),
     ] = 128 * MIB
     mem_overcommit: Annotated[
         float,
@@ -165,9 +167,9 @@ class Policy(Shape):
     capacity: Annotated[Capacity, Field(description="what all APPs together may be promised")] = field(
         default_factory=Capacity
     )
-    require_digest: Annotated[
-        bool, Field(description="true refuses images named by a tag: a registry may move it")
-    ] = False
+    require_digest: Annotated[bool, Field(description="true refuses images named by a tag: a registry may move it")] = (
+        False
+    )
     tmpfs_bytes: Annotated[
         SizeBytes, between(MIB, 1024 * MIB, "1M to 1G"), Field(alias="tmpfs", description="size of /tmp, 1M to 1G")
     ] = 16 * MIB

@@ -6,15 +6,12 @@ import posixpath
 from collections.abc import Iterator, Mapping
 
 from agent.domain.admission.case import Case, Found, Rule
-from agent.domain.admission.privileges import KERNEL_FOLDERS, clean, is_within
+from agent.domain.admission.privileges import clean, is_within
 from agent.domain.container import ContainerSpec, Mount
 from agent.domain.instantiate import AppSpec
 from agent.domain.instantiate_container import ESDK_TARGET
-from agent.domain.manifest_mounts import leads_to_engine
+from agent.domain.manifest_mounts import KERNEL_FOLDERS, leads_to_engine, may_be_shown
 from agent.domain.policy import Policy
-
-_HOSTS_OWN = ("/proc", "/sys", "/dev", "/boot", "/etc/ecgw", "/var/lib/ecgw", "/root")
-"""Folders of the host that no grant opens: the kernel's, and those by which the gateway itself is ruled."""
 
 
 def check_binds(spec: AppSpec, policy: Policy, real_paths: Mapping[str, str]) -> str:
@@ -57,11 +54,9 @@ def _is_own(spec: AppSpec, path: str, real_paths: Mapping[str, str]) -> bool:
 
 def _granted(spec: AppSpec, policy: Policy, mount: Mount, path: str) -> bool:
     """A technician may show an APP a folder of the host: read-only, by its real path, and not the gateway's own."""
-    return (
-        mount.read_only
-        and policy.allows(spec.instance, f"bind:{path}")
-        and not any(is_within(path, root) or is_within(root, path) for root in _HOSTS_OWN)
-    )
+    own = any(is_within(path, root) or is_within(root, path) for root in policy.own_folders)
+    shown = mount.read_only and policy.allows(spec.instance, f"bind:{path}")
+    return shown and may_be_shown(path) and not own
 
 
 def _writable_above(spec: AppSpec, mount: Mount, real_paths: Mapping[str, str]) -> str:
@@ -100,7 +95,8 @@ def _outside(case: Case) -> Iterator[Found]:
                 if not own and not _granted(case.spec, case.policy, mount, where):
                     words = f"'{mount.source}' is outside the APP's folder{_through(mount, where)}"
                     hint = "name a folder beside the manifest, or a named volume"
-                    yield Found(path, words, f"{hint}; {case.how_to_allow(f'bind:{where}')}")
+                    allow = f"; {case.how_to_allow(f'bind:{where}')}" if mount.read_only and may_be_shown(where) else ""
+                    yield Found(path, words, hint + allow)
 
 
 def _through(mount: Mount, where: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from agent.domain.admission.case import Case, Found, Rule
 from agent.domain.container import ContainerSpec
 from agent.domain.document import Path
+from agent.domain.manifest_mounts import KERNEL_FOLDERS
 
 NEVER = frozenset(
     {
@@ -30,9 +31,6 @@ NEVER = frozenset(
     }
 )
 """Capabilities that are the host, whoever would grant them."""
-
-KERNEL_FOLDERS = ("/proc", "/sys", "/dev")
-"""Folders of the container that are the kernel's: nothing is mounted over them, nothing starts in them."""
 
 
 def is_within(path: str, folder: str) -> bool:

@@ -11,7 +11,7 @@ from agent.domain.manifest_extension import KEYS
 from agent.domain.manifest_keys import LATER, LATER_EXTENSION, LATER_TOP
 from agent.domain.manifest_schema import KEYWORDS
 from agent.domain.manifest_service import ACCEPTED
-from agent.domain.policy import HARMLESS_CAPABILITIES, MIB, Policy
+from agent.domain.policy import GRANTS, HARMLESS_CAPABILITIES, MIB, Policy
 from tests.unit.manifest.kit import manifest_of
 
 TEXT = (Path(__file__).parents[3] / "docs" / "manifest.md").read_text(encoding="utf-8")
@@ -56,6 +56,10 @@ def test_what_is_not_offered_yet_is_listed_with_the_way_out() -> None:
 
 def test_every_code_of_admission_is_listed() -> None:
     assert table("What admission refuses") == dict(CODES)
+
+
+def test_every_grant_is_listed() -> None:
+    assert table("What a technician can allow") == dict(GRANTS)
 
 
 def test_the_words_of_a_schema_are_listed() -> None:

@@ -1,0 +1,1 @@
+"""Admission: its rules one by one, and the proof that what it lets through is safe."""
