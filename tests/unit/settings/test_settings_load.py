@@ -82,7 +82,8 @@ def test_durations_and_sizes_are_read_with_their_units(tmp_path: Path) -> None:
 
 def test_the_default_policy_is_the_domains_own_but_for_the_registries(tmp_path: Path) -> None:
     policy = load(tmp_path).admission_policy()
-    assert policy == Policy(registries=("docker.io", "127.0.0.1:5000", "localhost:5000"))
+    own = (str(tmp_path), "/var/lib/ecgw")
+    assert policy == Policy(registries=("docker.io", "127.0.0.1:5000", "localhost:5000"), own_folders=own)
 
 
 def test_a_sites_policy_reaches_admission_in_its_own_units(tmp_path: Path) -> None:
