@@ -74,16 +74,20 @@ else
     say "$root/etc/ecgw is there and stays as it is"
 fi
 
-mkdir -p "$root/etc/systemd/system"
-if ! cmp -s deploy/systemd/ecgw.service "$root/etc/systemd/system/ecgw.service"; then
-    cp deploy/systemd/ecgw.service "$root/etc/systemd/system/ecgw.service"
-    say "wrote $root/etc/systemd/system/ecgw.service"
-fi
+mkdir -p "$root/etc/systemd/system" "$target/lib"
+cp deploy/systemd/isolate.sh "$target/lib/isolate.sh"
+for unit in ecgw ecgw-isolation; do
+    if ! cmp -s "deploy/systemd/$unit.service" "$root/etc/systemd/system/$unit.service"; then
+        cp "deploy/systemd/$unit.service" "$root/etc/systemd/system/$unit.service"
+        say "wrote $root/etc/systemd/system/$unit.service"
+    fi
+done
 
 if [ -n "$root" ]; then
-    say "done; on the gateway: systemctl enable --now ecgw"
+    say "done; on the gateway: systemctl enable --now ecgw-isolation ecgw"
 elif [ -d /run/systemd/system ]; then
     run systemctl daemon-reload
+    run systemctl enable --now ecgw-isolation
     run systemctl enable ecgw
     run systemctl restart ecgw
     say "done; ecgw runs. Look at it with: ecgw status; journalctl -u ecgw"

@@ -32,6 +32,7 @@ class EngineWatch:
         self._alarms = alarms
         self._errors = errors
         self._standing: set[str] = set()
+        self._exposed: GatewayError | None = None
         self.up = False
         self.info: EngineInfo | None = None
 
@@ -55,10 +56,23 @@ class EngineWatch:
         else:
             self.up = True
             self._alarms.clear_alarm(SOURCE, UNREACHABLE)
+            await self._assure_isolation()
+
+    async def _assure_isolation(self) -> None:
+        """A reloaded firewall takes the host's rules away while containers run on: they are put back, or it is said."""
+        try:
+            await self._engine.assure_isolation()
+        except GatewayError as error:
+            self._exposed = error
+        else:
+            self._exposed = None
+        self.look("")
 
     def look(self, _instance: str) -> None:
         """Raise an alarm for each trouble that some instance meets now, and clear those that none does."""
         met = {error.code: error for error in self._errors().values() if error.code in TROUBLES}
+        if self._exposed is not None and self._exposed.code in TROUBLES:
+            met[self._exposed.code] = self._exposed
         for code, error in met.items():
             self._alarms.raise_alarm(SOURCE, code.removeprefix("engine."), TROUBLES[code], str(error))
         for code in self._standing - met.keys():

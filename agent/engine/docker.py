@@ -24,7 +24,7 @@ from agent.domain.subnets import pick_subnet
 from agent.engine.body import create_body, live_body, network_body
 from agent.engine.client import EngineClient
 from agent.engine.events import follow_events
-from agent.engine.hostrules import HostRules, bridge_name
+from agent.engine.hostrules import HostRules
 from agent.engine.observed import labels_of, read_container, read_info, read_network, read_volume
 from agent.errors import Busy, Conflict, Failed, NotFound, Refused
 from agent.ports import EngineEvent, EngineInfo
@@ -57,7 +57,7 @@ class DockerEngine:
         self._gateway_id = gateway_id
         self._pool = pool
         self._routes = routes
-        self._rules = host_rules or HostRules(gateway_id)
+        self._rules = host_rules or HostRules()
         self._network_lock = asyncio.Lock()
         self._isolated: dict[str, bool] = {}
 
@@ -172,7 +172,7 @@ class DockerEngine:
 
     def events(self) -> AsyncIterator[EngineEvent | None]:
         """Container events, for ever; None at each (re)connect, once the host rules stand again."""
-        return follow_events(self._client, self._gateway_id, self._restore_rules)
+        return follow_events(self._client, self._gateway_id, self._on_connect)
 
     # -- networks -----------------------------------------------------------------------------------------------
 
@@ -194,15 +194,18 @@ class DockerEngine:
         self._isolated[spec.name] = spec.isolated
 
     async def remove_network(self, name: str) -> None:
-        """Remove a network and its host rule; one that is gone is left alone."""
+        """Remove a network; one that is gone is left alone."""
         present = await self._find_network(name)
         if present is not None:
             if not self._is_ours(present):
                 raise _foreign("network", name)
             await self._tolerate_absence(f"removing network {name}", lambda c: c.remove_network(name))
         self._isolated.pop(name, None)
-        async with self._network_lock:
-            await self._rules.unblock(bridge_name(name))
+
+    async def assure_isolation(self) -> None:
+        """Put back what isolated networks need of the host, where one is. Raises Failed when that cannot be done."""
+        if any(self._isolated.values()) and (missing := await self._rules.assure()):
+            _log.warning("host_rules_restored missing=%d", missing)
 
     # -- volumes ------------------------------------------------------------------------------------------------
 
@@ -285,18 +288,11 @@ class DockerEngine:
         return self._isolated.get(network, False)
 
     async def _make_network(self, spec: NetworkSpec, *, exists: bool) -> None:
-        bridge = bridge_name(spec.name)
         if spec.isolated:
-            # Before the bridge is there: at no moment is a container on it without the rule.
-            await self._rules.block(bridge)
-        if exists:
-            return
-        try:
-            await self._make_bridge(spec, bridge)
-        except BaseException:
-            if spec.isolated:
-                await self._rules.unblock(bridge)
-            raise
+            # Before the bridge is there: at no moment is a container on it without the rules.
+            await self._rules.assure()
+        if not exists:
+            await self._make_bridge(spec, self._rules.bridge(spec.name, isolated=spec.isolated))
 
     async def _make_bridge(self, spec: NetworkSpec, bridge: str) -> None:
         labels = {LABEL_GATEWAY: spec.gateway, LABEL_APP: spec.instance}
@@ -325,14 +321,14 @@ class DockerEngine:
         pools = [pool for row in rows for pool in (row.get("IPAM") or {}).get("Config") or ()]
         return [str(pool["Subnet"]) for pool in pools if pool.get("Subnet")]
 
-    async def _restore_rules(self) -> None:
+    async def _on_connect(self) -> None:
         """At each connect: a reboot or a reloaded firewall takes the rules away while the bridges stay."""
-        async with self._network_lock:
-            try:
-                await self._rules.restore(bridge_name(n.name) for n in await self.networks() if n.isolated)
-            except Failed as error:
-                # Said, and not fatal: the supervision of everything goes on.
-                _log.error("engine.host_rule %s", error)
+        await self.networks()
+        try:
+            await self.assure_isolation()
+        except Failed as error:
+            # Said, and not fatal: the supervision of everything goes on.
+            _log.error("engine.host_rule %s", error)
 
 
 def _foreign(kind: str, name: str) -> Conflict:

@@ -1,99 +1,111 @@
-"""One firewall rule per isolated bridge: an `internal` network alone still reaches every host port on 0.0.0.0."""
+"""The host's firewall rules that shut isolated bridges in: an `internal` network alone still reaches the host's ports.
+
+One set of rules stands for every isolated bridge there will ever be, by the beginning of their names. So they need no
+care when APPs come and go, and the service manager can set them up before the engine starts its containers at boot.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import shlex
-from collections.abc import Iterable
+import logging
 
 from agent.errors import Failed, TimedOut
 
+_log = logging.getLogger(__name__)
+
 _DEADLINE_S = 15.0
+_OPEN = "ec-"
+ISOLATED = "eci-"
+"""What the name of an isolated bridge begins with; no other interface of a gateway may."""
+
+COMMENT = "ec-isolated"
+TABLE = "mangle"
+"""It is asked before the table `filter`, so that no ACCEPT there, and no flush of a firewall's own rules, opens a way."""
 
 
-def bridge_name(network: str) -> str:
-    """The host interface of `network`: the same every time, within the kernel's 15 characters."""
-    return "ec-" + hashlib.sha256(network.encode()).hexdigest()[:10]
+def rules(prefix: str = ISOLATED) -> tuple[tuple[str, ...], ...]:
+    """Chain and match of each rule: nothing from those bridges to the host, and nothing in or out of them by way of it.
 
-
-def read_bridges(listing: str, mark: str) -> list[str]:
-    """The bridges of the rules that carry the comment `mark`, from ``iptables -S``; one entry a rule."""
-    bridges = []
-    for line in listing.splitlines():
-        words = shlex.split(line)
-        if mark in words and "-i" in words:
-            bridges.append(words[words.index("-i") + 1])
-    return bridges
+    What goes from a container to another on the same bridge meets neither; the engine keeps two bridges apart.
+    """
+    bridges = f"{prefix}+"
+    return (
+        ("INPUT", "-i", bridges),
+        ("FORWARD", "-i", bridges, "!", "-o", bridges),
+        ("FORWARD", "!", "-i", bridges, "-o", bridges),
+    )
 
 
 class HostRules:
-    """Drops what comes from a bridge for the host itself.
+    """Keeps the rules standing. `programs` are iptables for IPv4 and IPv6, whichever back end they have."""
 
-    `program` is iptables, whichever back end it has. Rules carry `owner` in their comment: no other rule is touched.
-    """
+    def __init__(self, prefix: str = ISOLATED, programs: tuple[str, str] = ("iptables", "ip6tables")) -> None:
+        self._prefix = prefix
+        self._programs = programs
+        self._sixth_failed = False
 
-    def __init__(self, owner: str, program: str = "iptables") -> None:
-        self._mark = f"ec-gateway={owner}"
-        self._program = program
+    def bridge(self, network: str, *, isolated: bool) -> str:
+        """The host interface of `network`: the same every time, within the kernel's 15 characters."""
+        digest = hashlib.sha256(network.encode()).hexdigest()[:10]
+        return f"{self._prefix if isolated else _OPEN}{digest}"
 
-    async def block(self, bridge: str) -> None:
-        """The host answers nothing that arrives on `bridge`. Idempotent. Raises Failed when it cannot be assured."""
-        if (await self._run("-C", bridge))[0] == 0:
-            return
-        status, words = await self._run("-I", bridge)
+    async def assure(self) -> int:
+        """Put back each rule that is missing; how many there were. Raises Failed when it cannot be assured."""
+        ipv4, ipv6 = self._programs
+        missing = 0
+        for rule in rules(self._prefix):
+            missing += await self._assure(ipv4, rule)
+        # The engine gives isolated containers no IPv6 at all: on a host without ip6tables this is no hole.
+        try:
+            for rule in rules(self._prefix):
+                missing += await self._assure(ipv6, rule)
+        except Failed as error:
+            if not self._sixth_failed:
+                _log.warning("host_rule_ipv6 %s", error)
+            self._sixth_failed = True
+        return missing
+
+    async def clear(self) -> None:
+        """Take the rules away, however often they are there."""
+        for program in self._programs:
+            for rule in rules(self._prefix):
+                for _ in range(8):
+                    if (await self._run(program, "-D", rule))[0]:
+                        break
+
+    async def _assure(self, program: str, rule: tuple[str, ...]) -> int:
+        if (await self._run(program, "-C", rule))[0] == 0:
+            return 0
+        status, words = await self._run(program, "-I", rule)
         if status:
-            raise self._failure(f"the host cannot be shut off from bridge {bridge}: {words}")
+            raise Failed(
+                "engine.host_rule",
+                f"isolated networks cannot be shut off from the host: {words}",
+                hint="an APP with `network: none` and several services needs iptables and the right to use it (root)",
+            )
+        return 1
 
-    async def unblock(self, bridge: str) -> None:
-        """Take the rule away, however often it is there."""
-        for _ in range(8):
-            if (await self._run("-D", bridge))[0]:
-                return
-
-    async def restore(self, bridges: Iterable[str]) -> None:
-        """Exactly these bridges are blocked: a reboot takes rules away, a killed agent may leave one without bridge."""
-        wanted = set(bridges)
-        status, listing = await self._call("-S", "INPUT")
-        if status:
-            if not wanted:
-                return
-            raise self._failure(f"the host's rules cannot be read: {listing}")
-        present = read_bridges(listing, self._mark)
-        for bridge in wanted.difference(present):
-            await self.block(bridge)
-        for bridge in set(present) - wanted:
-            await self.unblock(bridge)
-
-    async def _run(self, action: str, bridge: str) -> tuple[int, str]:
-        rule = ("-i", bridge, "-m", "comment", "--comment", self._mark, "-j", "DROP")
-        return await self._call(action, "INPUT", *rule)
-
-    async def _call(self, *arguments: str) -> tuple[int, str]:
+    async def _run(self, program: str, action: str, rule: tuple[str, ...]) -> tuple[int, str]:
         """Exit status, and what was printed."""
+        chain, *match = rule
+        words = ("-w", "5", "-t", TABLE, action, chain, *match, "-m", "comment", "--comment", COMMENT, "-j", "DROP")
         try:
             process = await asyncio.create_subprocess_exec(
-                self._program,
-                *("-w", "5", *arguments),
+                program,
+                *words,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
             )
         except OSError as error:
-            return 127, f"{self._program}: {error.strerror}"
+            return 127, f"{program}: {error.strerror}"
         try:
             async with asyncio.timeout(_DEADLINE_S):
                 output, _ = await process.communicate()
         except TimeoutError:
             process.kill()
             await process.wait()
-            raise TimedOut("engine.host_rule", f"{self._program} did not end within {_DEADLINE_S:g} s") from None
+            raise TimedOut("engine.host_rule", f"{program} did not end within {_DEADLINE_S:g} s") from None
         status = process.returncode if process.returncode is not None else 1
         return status, output.decode(errors="replace").strip()
-
-    def _failure(self, message: str) -> Failed:
-        return Failed(
-            "engine.host_rule",
-            message,
-            hint="an APP with `network: none` and several services needs iptables and the right to use it (root)",
-        )

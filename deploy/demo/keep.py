@@ -70,29 +70,19 @@ def stop(build: Path) -> bool:
 
 
 def sweep_engine(gateway: str, registry: str) -> None:
-    """Containers, networks, volumes and host rules of the gateway, and the images named after the demo's registry."""
+    """Containers, networks and volumes of the gateway, unneeded host rules, and the images named after the demo's registry."""
     remove_leftovers(gateway)
-    _remove_host_rules(gateway)
+    _remove_host_rules()
     listed = docker("image", "ls", "--quiet", "--no-trunc", "--filter", f"reference={registry}/*", check=False)
     for image in dict.fromkeys(listed.split()):
         docker("image", "rm", "--force", image, check=False)
-
-
-def host_rules(gateway: str) -> list[str]:
-    """The host's firewall rules that carry the gateway's name, as `iptables -S` shows them."""
-    if shutil.which("iptables") is None:
-        return []
-    done = subprocess.run(
-        ["iptables", "-w", "5", "-S", "INPUT"], capture_output=True, text=True, check=False, timeout=20
-    )
-    return [line for line in done.stdout.splitlines() if f"ec-gateway={gateway}" in line]
 
 
 def anything_left(gateway: str, registry: str, namespace: str, directory: Path) -> list[str]:
     """What is left of a demo on this host, in words, by `docker`, `iptables` and `ip`; normally nothing."""
     found = leftovers(gateway)
     left = [f"container {one}" for one in found.containers] + [f"network {one}" for one in found.networks]
-    left += [f"volume {one}" for one in found.volumes] + [f"rule {one}" for one in host_rules(gateway)]
+    left += [f"volume {one}" for one in found.volumes]
     left += [f"image {one}" for one in docker("image", "ls", "-q", "--filter", f"reference={registry}/*").split()]
     spaces = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=False, timeout=20).stdout
     left += [f"namespace {line}" for line in spaces.splitlines() if line.split()[0] == namespace]
@@ -120,7 +110,15 @@ def born(pid: int) -> str:
     return "" if fields[0] == "Z" else fields[19]
 
 
-def _remove_host_rules(gateway: str) -> None:
-    for line in host_rules(gateway):
-        words = shlex.split(line)
-        subprocess.run(["iptables", "-w", "5", "-D", *words[1:]], capture_output=True, check=False, timeout=20)
+def _remove_host_rules() -> None:
+    """The rules that shut isolated bridges in are the whole host's: they go when no such bridge is left."""
+    if shutil.which("iptables") is None or any(Path("/sys/class/net").glob("eci-*")):
+        return
+    for program in ("iptables", "ip6tables"):
+        listed = subprocess.run(
+            [program, "-w", "5", "-t", "mangle", "-S"], capture_output=True, text=True, check=False, timeout=20
+        )
+        for words in map(shlex.split, listed.stdout.splitlines()):
+            if "ec-isolated" in words:
+                rule = [program, "-w", "5", "-t", "mangle", "-D", *words[1:]]
+                subprocess.run(rule, capture_output=True, check=False, timeout=20)

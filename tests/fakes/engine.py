@@ -185,6 +185,10 @@ class FakeEngine:
             raise Conflict("engine.network_in_use", f"network {name} has active endpoints")
         self._networks.pop(name, None)
 
+    async def assure_isolation(self) -> None:
+        """Nothing to restore here; fails as it is told."""
+        await self._call("assure_isolation", "")
+
     async def volumes(self, instance: str | None = None) -> list[VolumeSpec]:
         """This gateway's volumes."""
         await self._call("volumes", instance or "")

@@ -9,7 +9,7 @@ import requests
 from docker import errors as docker_errors
 
 from agent.engine.client import choose_api
-from agent.engine.hostrules import bridge_name, read_bridges
+from agent.engine.hostrules import ISOLATED, HostRules
 from agent.engine.observed import read_container, read_event
 from agent.engine.refs import Ref, is_id, is_marked, mark_tag, read_ref
 from agent.engine.translate import as_transfer, translate, translate_transfer, translate_words
@@ -133,16 +133,13 @@ def test_only_our_own_mark_is_recognised() -> None:
     assert not is_marked("r.example/x:ec-stable", "ec")
 
 
-def test_a_bridges_name_fits_the_kernel_and_its_rule_is_found_again() -> None:
-    bridge = bridge_name("ec-pump-guard-default")
-    assert len(bridge) <= 15
-    listing = (
-        "-P INPUT ACCEPT\n"
-        f'-A INPUT -i {bridge} -m comment --comment "ec-gateway=gw 1" -j DROP\n'
-        "-A INPUT -i br-x -m comment --comment other -j DROP\n-A INPUT -i lo -j ACCEPT\n"
-    )
-    assert read_bridges(listing, "ec-gateway=gw 1") == [bridge]
-    assert read_bridges(listing, "ec-gateway=gw 2") == []
+def test_a_bridges_name_fits_the_kernel_and_says_whether_it_is_isolated() -> None:
+    shut = HostRules().bridge("ec-pump-guard-default", isolated=True)
+    opened = HostRules().bridge("ec-pump-guard-default", isolated=False)
+    assert len(shut) <= 15
+    assert len(opened) <= 15
+    assert shut.startswith(ISOLATED)
+    assert not opened.startswith(ISOLATED)
 
 
 def test_answers_with_nulls_and_gaps_are_read() -> None:

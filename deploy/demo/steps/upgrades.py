@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from deploy.demo import keep
 from deploy.demo.account import Account
 from deploy.demo.containers import Seen, containers, serving
 from deploy.demo.manifests import APPS, DEMO_APPS
@@ -128,7 +127,6 @@ def _remove_everything(stage: Stage, account: Account) -> None:
     )
     stage.agent.ask("volume", "remove", beacon)
     account.check(not leftovers(stage.gateway), "docker volume ls after ecgw volume remove: none")
-    account.check(not keep.host_rules(stage.gateway), "iptables -S: no rule of this gateway's")
     sockets = sorted(str(path.relative_to(stage.agent.state)) for path in (stage.agent.state / "s").rglob("*"))
     account.check(not sockets, f"ls {stage.agent.state}/s: no socket, no folder", sockets or "")
     files = sorted(

@@ -84,7 +84,9 @@ class RealRig:
         self.image = image
         self.socket_path = proxy.path
         self._proxy = proxy
-        self.docker = DockerEngine(str(proxy.path), gateway, pool="10.214.0.0/20")
+        # Rules of this rig's own: other tests' bridges are shut in by the host's.
+        self.rules = HostRules(f"e{gateway[-3:]}-")
+        self.docker = DockerEngine(str(proxy.path), gateway, pool="10.214.0.0/20", host_rules=self.rules)
         self.engine: Engine = self.docker
         self._foreign: list[list[str]] = []
 
@@ -115,9 +117,9 @@ class RealRig:
         await self._proxy.start()
 
     async def close(self) -> None:
-        """Remove what `take_name` made, and the host rules of a test that failed half-way."""
+        """Remove what `take_name` made, and the host rules."""
         self.docker.close()
-        await HostRules(self.gateway).restore([])
+        await self.rules.clear()
         for command in self._foreign:
             docker(*command)
 

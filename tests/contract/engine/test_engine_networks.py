@@ -13,7 +13,7 @@ import pytest
 
 from agent.domain.container import NetworkSpec
 from agent.engine.docker import DockerEngine
-from agent.engine.hostrules import HostRules, bridge_name
+from agent.engine.hostrules import HostRules
 from agent.errors import Conflict, Failed, NotFound
 from tests.contract.engine.rig import RealRig, Rig, docker, listening, make_spec, renamed, run
 
@@ -103,10 +103,9 @@ async def inside(container_id: str, command: str) -> bool:
 
 
 def host_addresses(subnet: str) -> list[str]:
-    """Where the host can be met: the bridge's own address, the engine's default bridge, any other of its own."""
-    shown = subprocess.run(["ip", "-4", "-o", "addr", "show"], capture_output=True, text=True, check=True).stdout
-    others = [line.split()[3].partition("/")[0] for line in shown.splitlines() if " lo " not in line]
-    return [str(IPv4Network(subnet)[1]), *others]
+    """Where the host can be met without its link to the outside: the bridge's own address, the default bridge's."""
+    shown = docker("network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", "bridge")
+    return [str(IPv4Network(subnet)[1]), *filter(None, [shown])]
 
 
 async def test_services_of_an_isolated_network_meet_each_other_and_nothing_else(real: RealRig, host_port: int) -> None:
@@ -141,30 +140,50 @@ async def test_services_of_an_isolated_network_meet_each_other_and_nothing_else(
         await real.engine.remove_network(name)
 
 
-def rules_for(bridge: str) -> list[str]:
-    """The host rules that name `bridge`."""
-    shown = subprocess.run(["iptables", "-w", "5", "-S", "INPUT"], capture_output=True, text=True, check=True).stdout
-    return [line for line in shown.splitlines() if f"-i {bridge} " in line]
+def rules_of(rules: HostRules) -> list[str]:
+    """The host's rules for the bridges of `rules`."""
+    prefix = rules.bridge("x", isolated=True).partition("-")[0]
+    shown = subprocess.run(["iptables", "-w", "5", "-t", "mangle", "-S"], capture_output=True, text=True, check=True)
+    return [line for line in shown.stdout.splitlines() if f"{prefix}-+ " in line]
 
 
-async def test_the_host_rule_comes_back_after_a_flush_and_goes_with_the_network(real: RealRig) -> None:
-    network = make_network(real)
-    bridge = bridge_name(network.name)
-    await real.engine.create_network(network)
-    await real.engine.create_network(network)
-    assert len(rules_for(bridge)) == 1
-    await HostRules(real.gateway).unblock(bridge)  # what a reloaded firewall or a reboot does
-    await HostRules(real.gateway).block("ec-orphan")  # what a killed agent may leave
-    assert rules_for(bridge) == []
-    async with listening(real.engine):
-        assert len(rules_for(bridge)) == 1
-        assert rules_for("ec-orphan") == []
-    await real.engine.remove_network(network.name)
-    assert rules_for(bridge) == []
+async def test_the_host_rules_stand_before_the_bridge_once_for_all(real: RealRig) -> None:
+    assert rules_of(real.rules) == []
+    for name in ("net", "net2", "net"):
+        await real.engine.create_network(make_network(real, name))
+    assert len(rules_of(real.rules)) == 3
+    for name in ("net", "net2"):
+        await real.engine.remove_network(make_network(real, name).name)
+    assert len(rules_of(real.rules)) == 3
+
+
+async def test_the_host_rules_come_back_after_a_flush_at_a_look_and_at_a_connect(real: RealRig) -> None:
+    await real.engine.create_network(make_network(real))
+    await real.rules.clear()  # what a reloaded firewall or a reboot does
+    await real.engine.assure_isolation()
+    assert len(rules_of(real.rules)) == 3
+    await real.rules.clear()
+    again = DockerEngine(
+        str(real.socket_path), real.gateway, host_rules=real.rules
+    )  # a new agent knows of no network yet
+    async with listening(again):
+        assert len(rules_of(real.rules)) == 3
+    again.close()
+    await real.engine.remove_network(make_network(real).name)
+
+
+async def test_a_host_without_isolated_networks_is_left_alone(real: RealRig) -> None:
+    open_net = make_network(real, "open", isolated=False)
+    await real.engine.create_network(open_net)
+    await real.engine.assure_isolation()
+    assert rules_of(real.rules) == []
+    await real.engine.remove_network(open_net.name)
 
 
 async def test_where_no_host_rule_can_be_made_there_is_no_isolated_network(real: RealRig) -> None:
-    engine = DockerEngine(str(real.socket_path), real.gateway, host_rules=HostRules("x", "no-such-iptables"))
+    engine = DockerEngine(
+        str(real.socket_path), real.gateway, host_rules=HostRules("ex-", ("no-such-iptables", "ip6tables"))
+    )
     with pytest.raises(Failed) as caught:
         await engine.create_network(make_network(real))
     assert caught.value.code == "engine.host_rule"
