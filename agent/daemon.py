@@ -48,6 +48,7 @@ from agent.logs import Recent, start_logging
 from agent.promptness import set_heap_aside, take_short_turns
 from agent.settings import Settings, load
 from agent.store.outbox import SqliteOutbox
+from agent.store.shelf import DiskShelf
 from agent.store.state import StateStore
 
 log = logging.getLogger("agent.daemon")
@@ -87,13 +88,18 @@ class Daemon:
         )  # fmt: skip
         self._sockets = Sockets(paths.sockets, services, self._verifier)
         premises = Premises(
-            settings.identity.id, settings.engine.prefix, settings.admission_policy(), settings.board.port_kinds
+            settings.identity.id,
+            settings.engine.prefix,
+            settings.admission_policy(),
+            settings.board.port_kinds,
+            settings.board.nodes,
         )
         outside = Outside(
             self._state,
             self._engine,
             images,
             self._sockets,
+            DiskShelf(paths.state / "files"),
             self._host,
             clock,
             ContainerProber(),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from agent.control.ledger import Ledger
-from agent.domain.app import Desired, Layer, Version
+from agent.domain.app import Desired, Layer, Trial, Version
 from agent.domain.appview import AppView
+from agent.domain.container import PlacedFile
 from agent.domain.document import Mistakes
 from agent.domain.instantiate import AppSpec, Place, Site, instantiate
 from agent.domain.journal import StoredRelease
@@ -30,17 +31,30 @@ class AppDoors(Protocol):
     async def close(self, instance: str, *, remove: bool) -> None: ...
 
 
+class FileShelf(Protocol):
+    """The folder where the gateway writes an instance's configs and secrets."""
+
+    def folder(self, instance: str) -> Path: ...
+    async def put(self, instance: str, files: Sequence[PlacedFile], *, tidy: bool) -> None:
+        """Have exactly these files on disk, or, without `tidy`, these too."""
+        ...
+
+    async def clear(self, instance: str) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Premises:
     """What this gateway is to its APPs: its id, the prefix of its objects on the engine, its rules, its own ports.
 
-    `ports` maps each port's logical name to its kind; None: not known.
+    `ports` maps each port's logical name to its kind; None: not known. `devices` maps those that have one to the
+    device node behind them.
     """
 
     gateway: str
     prefix: str
     policy: Policy
     ports: Mapping[str, str] | None = None
+    devices: Mapping[str, str] = field(default_factory=dict)
 
 
 Viewer = Callable[[Mapping[str, AppView]], None]
@@ -49,10 +63,12 @@ Viewer = Callable[[Mapping[str, AppView]], None]
 class Catalog:
     """Releases by hash and specs by instance, remembered while their inputs stay the same."""
 
-    def __init__(self, ledger: Ledger, premises: Premises, doors: AppDoors) -> None:
+    def __init__(self, ledger: Ledger, premises: Premises, doors: AppDoors, shelf: FileShelf) -> None:
         self.premises = premises
         self._ledger = ledger
         self._doors = doors
+        self._shelf = shelf
+        self._shelved: dict[str, tuple[str, ...]] = {}
         self._releases: dict[str, Release] = {}
         self._specs: dict[str, tuple[Version, AppSpec]] = {}
         self._views: dict[str, AppView] = {}
@@ -118,6 +134,8 @@ class Catalog:
             esdk_dir=str(self._doors.folder(instance)),
             subnet="",
             policy=self.premises.policy,
+            files_dir=str(self._shelf.folder(instance)),
+            devices=self.premises.devices,
         )
         spec, problems = instantiate(release, Site(instance, effective), place)
         if spec is None:
@@ -125,8 +143,10 @@ class Catalog:
         return spec
 
     async def prepare(self, desired: Desired) -> None:
-        """Open the eSDK's door for the instance, or tell it what has changed."""
-        view = self.spec(desired).view()
+        """Put its files where its containers mount them, and open the eSDK's door or tell it what has changed."""
+        spec = self.spec(desired)
+        await self._shelve(desired, spec.files)
+        view = spec.view()
         if self._views.get(desired.name) != view:
             await self._doors.open(view)
             self._views[desired.name] = view
@@ -135,9 +155,20 @@ class Catalog:
     async def dismantle(self, desired: Desired) -> None:
         """Close the door and forget the instance."""
         await self._doors.close(desired.name, remove=True)
+        await self._shelf.clear(desired.name)
+        self._shelved.pop(desired.name, None)
         self._specs.pop(desired.name, None)
         if self._views.pop(desired.name, None) is not None:
             self._tell()
+
+    async def _shelve(self, desired: Desired, files: Sequence[PlacedFile]) -> None:
+        """Looked at before every plan, so that a file somebody deleted comes back. On trial the old ones stay too."""
+        tidy = desired.trial is Trial.PROVEN
+        wanted = tuple(each.path for each in files)
+        if files or (tidy and self._shelved.get(desired.name) != wanted):
+            await self._shelf.put(desired.name, files, tidy=tidy)
+        if tidy:
+            self._shelved[desired.name] = wanted
 
     def _tell(self) -> None:
         for viewer in self._viewers:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from agent.control.apps import AppDecisions
 from agent.control.belongings import Belongings
-from agent.control.catalog import AppDoors, Catalog, Premises
+from agent.control.catalog import AppDoors, Catalog, FileShelf, Premises
 from agent.control.deploy import Deployer
 from agent.control.enginewatch import EngineWatch
 from agent.control.gateway import Box, GatewayWork, RecentLines
@@ -75,6 +75,7 @@ class Outside:
     engine: Engine
     images: Images
     doors: Doors
+    shelf: FileShelf
     host: Host
     clock: Clock
     prober: Prober
@@ -89,7 +90,7 @@ class ControlRoom:
         self, outside: Outside, premises: Premises, plane: DataSide, site: Path, restarts: RestartPolicy
     ) -> None:
         self.ledger = ledger = Ledger(outside.journal, outside.clock)
-        self.catalog = catalog = Catalog(ledger, premises, outside.doors)
+        self.catalog = catalog = Catalog(ledger, premises, outside.doors, outside.shelf)
         self.supervisor = Supervisor(plane.alarms, outside.clock, restarts, outside.doors)
         steps = StepRunner(outside.engine, outside.journal, outside.clock, self.supervisor.expect_stop)
         trials = TrialRunner(ledger, catalog, outside.clock, outside.prober)

@@ -13,6 +13,8 @@ LABEL_APP = "ec.app"
 LABEL_SERVICE = "ec.service"
 LABEL_RELEASE = "ec.release"
 LABEL_SPEC = "ec.spec"
+LABEL_NETWORKS = "ec.networks"
+"""Networks that a container is to be connected to after it was made: JSON, a list of [network, alias, ...]."""
 
 
 class Restart(StrEnum):
@@ -45,6 +47,36 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True)
+class Attachment:
+    """A network (`network` is its name on the engine) and the names by which others on it find the container."""
+
+    network: str
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device node: `source` on the host, `target` in the container. To be read and written, never made."""
+
+    source: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedFile:
+    """A file that the gateway writes for a container before it starts; `path` is where, on the host.
+
+    The path is made from all that is in it, so a file never changes under a container.
+    """
+
+    path: str
+    content: str = field(repr=False)
+    mode: int = 0o444
+    uid: int = 0
+    gid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class PublishedPort:
     """A container port offered on the host."""
 
@@ -69,7 +101,7 @@ class Healthcheck:
 class ContainerSpec:
     """All that the create body is built from: an allow-list, so nothing else can reach the engine.
 
-    `image` is what runs: ``repo@sha256:...`` or an image id. `network` is "none" or the engine name of a network.
+    `image` is what runs: ``repo@sha256:...`` or an image id. Without `networks` it has no network at all.
     Mappings are tuples of pairs, sorted, so that specs compare and hash. `expose` is ``8080/tcp`` ...; `log_driver` is
     json-file or local.
     """
@@ -94,8 +126,8 @@ class ContainerSpec:
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ("ALL",)
     no_new_privileges: bool = True
-    network: str = "none"
-    aliases: tuple[str, ...] = ()
+    networks: tuple[Attachment, ...] = ()
+    devices: tuple[Device, ...] = ()
     ports: tuple[PublishedPort, ...] = ()
     expose: tuple[str, ...] = ()
     extra_hosts: tuple[str, ...] = ()
@@ -119,10 +151,17 @@ class ContainerSpec:
             del body[loose]
         return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
 
+    @property
+    def network(self) -> str:
+        """The network it is made on, "none" where it has none."""
+        return self.networks[0].network if self.networks else "none"
+
     def all_labels(self) -> dict[str, str]:
         """The manifest's labels with the gateway's own on top."""
+        more = [[each.network, *each.aliases] for each in self.networks[1:]]
         return {
             **dict(self.labels),
+            **({LABEL_NETWORKS: json.dumps(more)} if more else {}),
             LABEL_GATEWAY: self.gateway,
             LABEL_APP: self.instance,
             LABEL_SERVICE: self.service,

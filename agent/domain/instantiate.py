@@ -7,14 +7,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agent.domain.appview import AppView
-from agent.domain.container import ContainerSpec, NetworkSpec, VolumeSpec
+from agent.domain.container import ContainerSpec, NetworkSpec, PlacedFile, VolumeSpec
 from agent.domain.document import Problem
 from agent.domain.grants import Grants
 from agent.domain.instantiate_container import ContainerMaker
 from agent.domain.manifest import NAME, find_cycle, read_body
 from agent.domain.manifest_findings import as_text
 from agent.domain.manifest_interpolation import Environment
-from agent.domain.manifest_model import Ask, NetworkAccess, Service, Update
+from agent.domain.manifest_model import Ask, Service, Update
+from agent.domain.manifest_networks import used_networks
 from agent.domain.manifest_parameters import BUILT_IN
 from agent.domain.policy import Policy
 from agent.domain.release import Release
@@ -37,6 +38,7 @@ class AppSpec:
     config: Mapping[str, Any] = field(default_factory=dict)
     ports: tuple[tuple[str, str], ...] = ()
     asks: tuple[Ask, ...] = ()
+    files: tuple[PlacedFile, ...] = ()
     app_dir: str = ""
     esdk_dir: str = ""
 
@@ -45,9 +47,12 @@ class AppSpec:
         return dict(self.dependencies).get(service, ())
 
     def bind_sources(self) -> tuple[str, ...]:
-        """Host paths of all binds, and of the APP's folder, for the caller to resolve into `Facts.real_paths`."""
+        """Host paths of all binds, and of the APP's folder, for the caller to resolve into `Facts.real_paths`.
+
+        Files that the gateway itself writes for the APP are not among them.
+        """
         sources = {mount.source for each in self.containers for mount in each.mounts if mount.kind == "bind"}
-        return tuple(sorted(sources | {self.app_dir} - {""}))
+        return tuple(sorted((sources | {self.app_dir} - {""}) - {each.path for each in self.files}))
 
     def view(self) -> AppView:
         """What the eSDK needs to know of it."""
@@ -73,7 +78,8 @@ class Site:
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where on this gateway. `app_dir` is the folder of a site's files ("" when there is none), `esdk_dir` the one
-    with the instance's socket; `subnet` may be "" for the engine adapter to choose.
+    with the instance's socket; `subnet`, for its first network, may be "" for the engine adapter to choose.
+    `files_dir` is where the gateway puts the instance's configs and secrets, `devices` the node of each of its ports.
     """
 
     gateway: str
@@ -82,6 +88,8 @@ class Place:
     esdk_dir: str
     subnet: str
     policy: Policy
+    files_dir: str = ""
+    devices: Mapping[str, str] = field(default_factory=dict)
 
 
 def instantiate(release: Release, site: Site, place: Place) -> tuple[AppSpec | None, tuple[Problem, ...]]:
@@ -95,7 +103,7 @@ def instantiate(release: Release, site: Site, place: Place) -> tuple[AppSpec | N
     environment = Environment({**values, BUILT_IN: site.instance})
     body, problems = read_body(manifest.document, environment, manifest.volumes, manifest.network)
     order = start_order(body.services)
-    maker = ContainerMaker(release, site.instance, place)
+    maker = ContainerMaker(release, body, site, place)
     containers = tuple(maker.make(service) for service in order)
     problems += tuple(maker.problems)
     if problems:
@@ -103,8 +111,8 @@ def instantiate(release: Release, site: Site, place: Place) -> tuple[AppSpec | N
     used = {use.source for service in body.services for use in service.volumes if use.kind == "volume"}
     networks: tuple[NetworkSpec, ...] = ()
     if manifest.needs_network:
-        isolated = manifest.network is NetworkAccess.NONE
-        networks = (NetworkSpec(maker.network, site.instance, place.gateway, place.subnet, isolated=isolated),)
+        made = [maker.network(each) for each in used_networks(body.services, body.networks)]
+        networks = (replace(made[0], subnet=place.subnet), *made[1:])
     spec = AppSpec(
         instance=site.instance,
         release=release.hash,
@@ -121,6 +129,7 @@ def instantiate(release: Release, site: Site, place: Place) -> tuple[AppSpec | N
         config=site.effective.config,
         ports=tuple((role, str(each.value)) for role, each in sorted(site.effective.ports.items())),
         asks=body.asks,
+        files=tuple(maker.files[path] for path in sorted(maker.files)),
         app_dir=place.app_dir,
         esdk_dir=place.esdk_dir,
     )

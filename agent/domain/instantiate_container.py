@@ -5,19 +5,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import posixpath
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Protocol
 
-from agent.domain.container import ContainerSpec, Live, Mount, Restart
+from agent.domain.container import (
+    Attachment,
+    ContainerSpec,
+    Device,
+    Live,
+    Mount,
+    NetworkSpec,
+    PlacedFile,
+    Restart,
+)
 from agent.domain.document import Problem
 from agent.domain.manifest import must_end
-from agent.domain.manifest_model import Limits, NetworkAccess, Service, Tmpfs
+from agent.domain.manifest_files import read_env_text
+from agent.domain.manifest_model import Body, FileUse, Joined, Limits, Network, NetworkAccess, Service, Tmpfs
 from agent.domain.manifest_mounts import leads_out
+from agent.domain.manifest_networks import DEFAULT
 from agent.domain.policy import Policy
 from agent.domain.release import Release
+from agent.domain.values import Effective
 
 ESDK_TARGET = "/run/ec"
 ESDK_SOCKET = "/run/ec/esdk.sock"
@@ -57,22 +70,41 @@ class Where(Protocol):
     @property
     def esdk_dir(self) -> str: ...
     @property
+    def files_dir(self) -> str: ...
+    @property
+    def devices(self) -> Mapping[str, str]: ...
+    @property
     def policy(self) -> Policy: ...
+
+
+class Site(Protocol):
+    """Under which name, and with which values."""
+
+    @property
+    def instance(self) -> str: ...
+    @property
+    def effective(self) -> Effective: ...
 
 
 class ContainerMaker:
     """Makes the containers of one instance; `problems` are those that only this place has."""
 
-    def __init__(self, release: Release, instance: str, place: Where) -> None:
+    def __init__(self, release: Release, body: Body, site: Site, place: Where) -> None:
         self.problems: list[Problem] = []
+        self.files: dict[str, PlacedFile] = {}
         self._release = release
-        self._instance = instance
+        self._body = body
+        self._bound = {role: str(each.value) for role, each in site.effective.ports.items()}
+        self._instance = site.instance
         self._place = place
 
-    @property
-    def network(self) -> str:
-        """The engine's name of the instance's own network."""
-        return f"{self._place.prefix}-{self._instance}"
+    def network(self, network: Network) -> NetworkSpec:
+        """A bridge of the instance's own. Its name tells whether it leads out, so that one never becomes the other."""
+        isolated = network.internal or self._release.manifest.network is NetworkAccess.NONE
+        name = f"{self._place.prefix}-{self._instance}"
+        name += "" if network.name == DEFAULT else f"_{network.name}"
+        name += "" if isolated else ".out"
+        return NetworkSpec(name, self._instance, self._place.gateway, isolated=isolated)
 
     def volume(self, name: str) -> str:
         """The engine's name of a volume."""
@@ -81,7 +113,7 @@ class ContainerMaker:
     def make(self, service: Service) -> ContainerSpec:
         """The container of `service`."""
         manifest = self._release.manifest
-        restart = Restart.ON_FAILURE if service.name in must_end(manifest.body.services) else Restart.UNLESS_STOPPED
+        restart = Restart.ON_FAILURE if service.name in must_end(self._body.services) else Restart.UNLESS_STOPPED
         policy = self._place.policy
         spec = ContainerSpec(
             name="",
@@ -102,8 +134,8 @@ class ContainerMaker:
             read_only=service.read_only,
             init=service.init,
             cap_add=service.cap_add,
-            network=self.network if manifest.needs_network else "none",
-            aliases=(service.name,) if manifest.needs_network else (),
+            networks=self._networks(service) if manifest.needs_network else (),
+            devices=self._devices(service),
             ports=service.ports if manifest.network is NetworkAccess.INBOUND else (),
             expose=service.expose,
             extra_hosts=service.extra_hosts,
@@ -119,8 +151,11 @@ class ContainerMaker:
         return replace(spec, name=f"{self._place.prefix}-{self._instance}-{service.name}-{spec.spec_hash[:8]}")
 
     def _environment(self, service: Service) -> tuple[tuple[str, str], ...]:
+        from_files: dict[str, str] = {}
+        for each in service.env_files:
+            from_files |= read_env_text(self._release.files.get(each.name, ""), each.name)[0]
         given = {"EC_APP": self._instance, "EC_SERVICE": service.name, "EC_ESDK": ESDK_SOCKET}
-        return tuple(sorted({**dict(service.environment), **given}.items()))
+        return tuple(sorted({**from_files, **dict(service.environment), **given}.items()))
 
     def _mounts(self, service: Service) -> tuple[Mount, ...]:
         mounts = [Mount("bind", self._place.esdk_dir, ESDK_TARGET, read_only=True)]
@@ -135,7 +170,42 @@ class ContainerMaker:
             else:
                 source = posixpath.normpath(posixpath.join(self._place.app_dir, use.source))
                 mounts.append(Mount("bind", source, use.target, use.read_only))
+        mounts += [Mount("bind", self._placed(use), use.target, read_only=True) for use in service.files]
         return tuple(sorted(mounts, key=lambda mount: mount.target))
+
+    def _placed(self, use: FileUse) -> str:
+        """The host path of a config or secret, which the agent writes before the container is made."""
+        source = self._body.source(use)
+        content = source.content if source.content is not None else self._release.files.get(source.file, "")
+        seal = hashlib.sha256(f"{use.mode:o} {use.uid} {use.gid} {content}".encode()).hexdigest()[:32]
+        path = posixpath.join(self._place.files_dir, seal, use.source)
+        self.files[path] = PlacedFile(path, content, use.mode, use.uid, use.gid)
+        return path
+
+    def _networks(self, service: Service) -> tuple[Attachment, ...]:
+        known = {each.name: each for each in self._body.networks}
+        joined = service.networks or (Joined(DEFAULT, (), ()),)
+        return tuple(
+            Attachment(
+                self.network(known.get(each.network, Network(each.network))).name,
+                tuple(sorted({service.name, *each.aliases})),
+            )
+            for each in joined
+        )
+
+    def _devices(self, service: Service) -> tuple[Device, ...]:
+        found = []
+        for role in self._release.manifest.ports:
+            if role.device is None or role.device.service != service.name or role.name not in self._bound:
+                continue
+            node = self._place.devices.get(self._bound[role.name], "")
+            if node:
+                found.append(Device(node, role.device.at))
+            else:
+                words = f"port {self._bound[role.name]} of this gateway has no device that a service could drive"
+                document, path = self._release.manifest.document, ("x-ec", "ports", role.name, "device")
+                self.problems.append(document.problem(path, "manifest.no_device", words, "bind another port"))
+        return tuple(sorted(found, key=lambda each: each.target))
 
 
 def _tmpfs(service: Service, policy: Policy) -> tuple[tuple[str, str], ...]:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from agent.domain.container import Restart
 from agent.domain.document import Document, Path, Problem, did_you_mean
-from agent.domain.manifest_extension import read_extension, read_permissions, read_update
+from agent.domain.manifest_extension import check_devices, read_extension, read_permissions, read_update
+from agent.domain.manifest_files import check_uses, read_sources
 from agent.domain.manifest_findings import Findings, describe
 from agent.domain.manifest_interpolation import Environment, fill
 from agent.domain.manifest_keys import LATER_TOP
-from agent.domain.manifest_model import Body, Manifest, NetworkAccess, Service
+from agent.domain.manifest_model import Body, Build, Manifest, NetworkAccess, Service
 from agent.domain.manifest_mounts import VOLUME_NAME
+from agent.domain.manifest_networks import check_networks, read_networks
 from agent.domain.manifest_parameters import default_environment, read_parameters
 from agent.domain.manifest_service import read_service
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 SERVICE = re.compile(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?")
-TOP_KEYS = frozenset({"name", "services", "volumes", "x-ec", "version"})
+TOP_KEYS = frozenset({"name", "services", "volumes", "networks", "configs", "secrets", "x-ec", "version"})
 MAX_SERVICES = 16
 
 
@@ -42,6 +45,7 @@ def read_manifest(document: Document) -> tuple[Manifest | None, tuple[Problem, .
     environment = Environment({**spared, **known.values}, known.open | (spared.keys() - known.values.keys()))
     volumes = _volume_names(top.get("volumes"))
     body, problems = read_body(document, environment, volumes, extension.network)
+    check_devices(findings, extension.ports, frozenset(service.name for service in body.services))
     found = [*findings.problems, *problems]
     if found:
         # What no grant can allow is a mistake too: said with the others, it is corrected in the same go.
@@ -79,15 +83,20 @@ def read_body(
     findings = Findings(document, filled, pending)
     names = data.get("services")
     services = tuple(_services(findings, names, network)) if names is not None else ()
+    networks = read_networks(findings, data.get("networks"))
+    sources = {kind: read_sources(findings, kind, data.get(kind)) for kind in ("configs", "secrets")}
     if names is None:
         findings.say((), "manifest.missing", "the manifest has no services", "write services: {name: {image: ...}}")
     _top_volumes(findings, data.get("volumes"))
     _check_references(findings, services, volumes)
+    check_networks(findings, services, networks, network)
+    check_uses(findings, services, sources)
+    _check_builds(findings, services)
     extension = data.get("x-ec") if isinstance(data.get("x-ec"), dict) else {}
     grants = read_permissions(findings, extension.get("permissions"))
     names_ = frozenset(service.name for service in services)
     update = read_update(findings, extension.get("update"), names_, volumes)
-    body = Body(services, grants, update, tuple(findings.asks))
+    body = Body(services, networks, sources["configs"], sources["secrets"], grants, update, tuple(findings.asks))
     return body, (*before.problems, *findings.problems)
 
 
@@ -113,6 +122,8 @@ def _services(findings: Findings, value: Any, network: NetworkAccess) -> list[Se
             wanted = "1 to 63 of a-z, 0-9, _ and -, not _ or - at an end"
             findings.say(path, "manifest.value", f"{describe(name)} is no service's name", wanted, at_key=True)
         service = read_service(findings, name, item)
+        if service.build is not None and not service.image:
+            service = replace(service, image=f"ec-build/{findings.document.data.get('name')}-{name}")
         if service.ports and network is not NetworkAccess.INBOUND:
             words = f"ports need x-ec.network: inbound, it is {network.value}"
             findings.say((*path, "ports"), "manifest.conflict", words, "write x-ec: {network: inbound}", at_key=True)
@@ -170,6 +181,21 @@ def _check_references(findings: Findings, services: tuple[Service, ...], volumes
         path = ("services", cycle[0], "depends_on")
         words = "services wait for each other: " + " -> ".join(cycle)
         findings.say(path, "manifest.cycle", words, "remove one depends_on", at_key=True)
+
+
+def _check_builds(findings: Findings, services: tuple[Service, ...]) -> None:
+    """One name of an image stands for one way to build it."""
+    ways: dict[str, tuple[str, Build]] = {}
+    for service in services:
+        if service.build is None:
+            continue
+        way = replace(service.build, path=())
+        other, known = ways.setdefault(service.image, (service.name, way))
+        if known != way:
+            words = f"{other} and {service.name} build image {service.image} in two ways"
+            findings.say(
+                ("services", service.name, "build"), "manifest.conflict", words, "name two images", at_key=True
+            )
 
 
 def _check_ends(findings: Findings, services: tuple[Service, ...]) -> None:

@@ -12,7 +12,7 @@ from agent.domain.document import Path, did_you_mean
 from agent.domain.grants import Grants, check_filter
 from agent.domain.manifest_findings import Findings, describe
 from agent.domain.manifest_keys import LATER_EXTENSION
-from agent.domain.manifest_model import NetworkAccess, PortRole, Probe, Strategy, Update
+from agent.domain.manifest_model import DeviceNode, NetworkAccess, PortRole, Probe, Strategy, Update
 from agent.domain.manifest_schema import check_schema
 from agent.domain.priority import Priority
 
@@ -28,6 +28,10 @@ FILTERS: Mapping[str, Mapping[str, str]] = {
 PERMISSIONS = frozenset({*FILTERS, *FLAGS, "uplink", "secrets"})
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 _SECRET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+_NODE = re.compile(
+    r"/dev/(?!(?:null|zero|full|random|urandom|tty|console|ptmx|fd|std(?:in|out|err)|core)$)(?!(?:shm|pts|mqueue)(?:/|$))"
+    r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}(?:/[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}){0,3}"
+)
 _HTTP_PATH = re.compile(r"/[!-~]{0,255}")
 
 
@@ -99,12 +103,35 @@ def _ports(findings: Findings, value: Any) -> tuple[PortRole, ...]:
             findings.say(below, "manifest.value", f"{describe(name)} is no role", "a-z, 0-9 and -", at_key=True)
             continue
         fields = findings.fields(below, item, {"kind", "device"})
-        if "device" in fields:
-            findings.unsupported((*below, "device"), "leave it out: the port is used through the eSDK")
+        device = None
+        if fields.get("device") is not None:
+            device = _device(findings, (*below, "device"), fields["device"])
         kind = findings.choice((*below, "kind"), fields.get("kind"), PORT_KINDS)
         if kind:
-            roles.append(PortRole(name, kind))
+            roles.append(PortRole(name, kind, device))
     return tuple(sorted(roles, key=lambda role: role.name))
+
+
+def _device(findings: Findings, path: Path, value: Any) -> DeviceNode | None:
+    fields = findings.fields(path, value, {"service", "at"})
+    service = findings.text((*path, "service"), fields.get("service"), "the service that drives it itself")
+    wanted = "a path such as /dev/meter, not one of the engine's own"
+    at = findings.matching((*path, "at"), fields.get("at"), _NODE, wanted)
+    return DeviceNode(service, at) if service and at else None
+
+
+def check_devices(findings: Findings, ports: tuple[PortRole, ...], services: frozenset[str]) -> None:
+    """A port's node goes to a service that is there, and two never to one place."""
+    places: dict[tuple[str, str], str] = {}
+    for role in ports:
+        if role.device is None:
+            continue
+        path = (*ROOT, "ports", role.name, "device")
+        findings.choice((*path, "service"), role.device.service, services)
+        other = places.setdefault((role.device.service, role.device.at), role.name)
+        if other != role.name:
+            words = f"{role.device.at} is the node of both {other} and {role.name}"
+            findings.say((*path, "at"), "manifest.conflict", words, "choose another path")
 
 
 def read_permissions(findings: Findings, value: Any) -> Grants:

@@ -18,6 +18,9 @@ _REFERENCE = re.compile(
 FILLED_BRANCHES: tuple[Path, ...] = (
     ("services",),
     ("volumes",),
+    ("networks",),
+    ("configs",),
+    ("secrets",),
     ("x-ec", "permissions"),
     ("x-ec", "ports"),
     ("x-ec", "update"),

@@ -38,8 +38,6 @@ LATER: Mapping[str, str] = {
     "annotations": "use labels",
     "attach": "leave it out: logs are always collected",
     "blkio_config": "leave it out",
-    "build": "build it with 'ecgw image build' and name only the image",
-    "configs": "put the file into the image, or use a relative path under volumes",
     "container_name": "leave it out: the gateway names containers",
     "cpu_count": "use cpus",
     "cpu_percent": "use cpus",
@@ -54,7 +52,6 @@ LATER: Mapping[str, str] = {
     "dns_opt": "leave it out: the gateway's resolver is used",
     "dns_search": "leave it out: the gateway's resolver is used",
     "domainname": "use hostname",
-    "env_file": "write the variables under environment",
     "extends": "use a YAML anchor",
     "label_file": "use labels",
     "mac_address": "leave it out",
@@ -62,7 +59,6 @@ LATER: Mapping[str, str] = {
     "mem_swappiness": "leave it out",
     "memswap_limit": "use mem_limit",
     "models": "leave it out",
-    "networks": "services of one APP find each other by name; what it may reach is x-ec.network",
     "platform": "leave it out: the image must fit the gateway",
     "post_start": "do it in the service's command",
     "pre_stop": "do it in the service's stop signal",
@@ -71,18 +67,14 @@ LATER: Mapping[str, str] = {
     "pull_policy": "leave it out: an image is fetched once, by digest",
     "pull_refresh_after": "leave it out: an image is fetched once, by digest",
     "scale": "install the APP again under another name",
-    "secrets": "leave it out",
     "stdin_open": "leave it out",
     "tty": "leave it out",
 }
 """key of a service that a later version may carry out -> what to do until then."""
 
 LATER_TOP: Mapping[str, str] = {
-    "configs": "put the file into the image, or use a relative path under volumes",
     "include": "write one file for each APP",
     "models": "leave it out",
-    "networks": "services of one APP find each other by name; what it may reach is x-ec.network",
-    "secrets": "leave it out",
 }
 """The same for keys at the top of the file."""
 

@@ -51,6 +51,75 @@ class PortRole:
 
     name: str
     kind: str
+    device: DeviceNode | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceNode:
+    """The node of a bound port in a service that drives it itself: `at` is its path in the container."""
+
+    service: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A bridge of the APP's own. `internal`: nothing leads out of it, whatever `x-ec.network` says."""
+
+    name: str
+    internal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """That a service is on a network, also under the names `aliases`."""
+
+    network: str
+    aliases: tuple[str, ...]
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """A config or secret: what is in it is the release's file `file`, or `content`."""
+
+    name: str
+    file: str = ""
+    content: str | None = field(default=None, repr=False)
+    path: Path = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FileUse:
+    """A config or secret (`kind` is "configs" or "secrets") at `target` in a service's container."""
+
+    kind: str
+    source: str
+    target: str
+    mode: int = 0o444
+    uid: int = 0
+    gid: int = 0
+    path: Path = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EnvFile:
+    """A file of the release with variables for a service."""
+
+    name: str
+    required: bool = True
+    path: Path = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """How an image is made: `context` is a folder relative to the APP's, `dockerfile` a file below it."""
+
+    context: str
+    dockerfile: str = "Dockerfile"
+    args: tuple[tuple[str, str], ...] = ()
+    target: str = ""
+    path: Path = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +201,11 @@ class Service:
 
     name: str
     image: str = ""
+    build: Build | None = None
     command: tuple[str, ...] | None = None
     entrypoint: tuple[str, ...] | None = None
     environment: tuple[tuple[str, str], ...] = ()
+    env_files: tuple[EnvFile, ...] = ()
     user: str = ""
     working_dir: str = ""
     hostname: str = ""
@@ -144,6 +215,9 @@ class Service:
     volumes: tuple[VolumeUse, ...] = ()
     ports: tuple[PublishedPort, ...] = ()
     expose: tuple[str, ...] = ()
+    networks: tuple[Joined, ...] = ()
+    configs: tuple[FileUse, ...] = ()
+    secrets: tuple[FileUse, ...] = ()
     depends_on: tuple[tuple[str, str], ...] = ()
     healthcheck: Healthcheck | None = None
     restart: Restart | None = None
@@ -159,15 +233,28 @@ class Service:
     log_driver: str = ""
     log_options: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def files(self) -> tuple[FileUse, ...]:
+        """Configs and secrets."""
+        return (*self.configs, *self.secrets)
+
 
 @dataclass(frozen=True, slots=True)
 class Body:
     """The parts of a manifest that may hold `${...}`, read with one set of values. Services by name."""
 
     services: tuple[Service, ...] = ()
+    networks: tuple[Network, ...] = ()
+    configs: tuple[FileSource, ...] = ()
+    secrets: tuple[FileSource, ...] = ()
     grants: Grants = field(default_factory=Grants)
     update: Update = field(default_factory=Update)
     asks: tuple[Ask, ...] = ()
+
+    def source(self, use: FileUse) -> FileSource:
+        """The config or secret that is used; KeyError where it is not declared."""
+        known = self.configs if use.kind == "configs" else self.secrets
+        return {each.name: each for each in known}[use.source]
 
     def service(self, name: str) -> Service:
         """The service called `name`; KeyError where there is none."""
@@ -199,9 +286,24 @@ class Manifest:
         return tuple(sorted({service.image for service in self.body.services}))
 
     @property
+    def builds(self) -> Mapping[str, Build]:
+        """Image reference -> how it is made here; these of `images` are in no registry."""
+        return {each.image: each.build for each in self.body.services if each.build is not None}
+
+    @property
     def files(self) -> tuple[str, ...]:
         """Files the manifest refers to, relative to its folder: they belong to the release."""
-        return (self.schema_file,) if self.schema_file else ()
+        named = {each.file for each in (*self.body.configs, *self.body.secrets)}
+        named |= {each.name for service in self.body.services for each in service.env_files}
+        return tuple(sorted({*named, self.schema_file} - {""}))
+
+    @property
+    def optional_files(self) -> frozenset[str]:
+        """Those of `files` that may be missing."""
+        files = [each for service in self.body.services for each in service.env_files]
+        needed = {each.file for each in (*self.body.configs, *self.body.secrets)} | {self.schema_file}
+        needed |= {each.name for each in files if each.required}
+        return frozenset(each.name for each in files) - needed
 
     @property
     def needs_network(self) -> bool:

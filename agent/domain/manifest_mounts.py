@@ -66,7 +66,7 @@ def _long_mount(findings: Findings, path: Path, item: dict[str, Any]) -> VolumeU
         return None
     if kind == "tmpfs":
         size = fields["tmpfs"].get("size", 0) if isinstance(fields.get("tmpfs"), dict) else 0
-        checked = _target(findings, (*path, "target"), target)
+        checked = checked_target(findings, (*path, "target"), target)
         size_bytes = findings.size((*path, "tmpfs", "size"), size)
         return Tmpfs(checked, size_bytes or 0) if checked else None
     source = findings.text((*path, "source"), fields.get("source"), "a volume's name or a path")
@@ -98,7 +98,7 @@ def _mount_options(findings: Findings, path: Path, fields: dict[str, Any], kind:
 
 
 def _use(findings: Findings, path: Path, kind: str, source: str, target: str, read_only: bool) -> VolumeUse | None:
-    checked = _target(findings, path, target)
+    checked = checked_target(findings, path, target)
     if kind == "volume":
         if not VOLUME_NAME.fullmatch(source):
             findings.say(path, "manifest.value", f"{describe(source)} is no volume's name", _MOUNT_HINT)
@@ -152,7 +152,8 @@ def _kind_of(source: str) -> str:
     return "bind" if source.startswith(("/", ".", "~")) or "/" in source or "\\" in source else "volume"
 
 
-def _target(findings: Findings, path: Path, target: str) -> str | None:
+def checked_target(findings: Findings, path: Path, target: str) -> str | None:
+    """`target` cleaned up, when it is a place in the container that is not the gateway's own."""
     clean = posixpath.normpath(target)
     if clean.startswith("//"):
         clean = clean[1:]
@@ -178,7 +179,7 @@ def read_tmpfs(findings: Findings, path: Path, value: Any) -> tuple[Tmpfs, ...]:
         if text is None:
             continue
         target, _, words = text.partition(":")
-        checked = _target(findings, below, target)
+        checked = checked_target(findings, below, target)
         size, options = _tmpfs_options(findings, below, words)
         if checked:
             found.append(Tmpfs(checked, size, options))

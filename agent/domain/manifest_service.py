@@ -9,10 +9,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from agent.domain.document import Path
+from agent.domain.manifest_build import read_build
+from agent.domain.manifest_files import read_env_files, read_uses
 from agent.domain.manifest_findings import Findings, describe, dotted
 from agent.domain.manifest_keys import DANGEROUS, LATER
 from agent.domain.manifest_model import Service
 from agent.domain.manifest_mounts import read_expose, read_mounts, read_ports, read_tmpfs
+from agent.domain.manifest_networks import read_joined
 from agent.domain.manifest_resources import (
     read_healthcheck,
     read_limits,
@@ -73,9 +76,13 @@ def read_service(findings: Findings, name: str, value: Any) -> Service:
 def _check_whole(findings: Findings, path: Path, service: Service) -> None:
     """What only shows when the keys of a service are seen together."""
     targets = [use.target for use in service.volumes] + [each.target for each in service.tmpfs]
+    targets += [use.target for use in service.files]
     for target in sorted({each for each in targets if targets.count(each) > 1}):
         words = f"two things are mounted at '{target}'"
         findings.say((*path, "volumes"), "manifest.conflict", words, "mount one of them elsewhere", at_key=True)
+    if service.build is not None and "@" in service.image:
+        words = f"{service.name} is built here and its image is pinned to a digest"
+        findings.say((*path, "image"), "manifest.conflict", words, "leave the digest out, or the build")
     both = sorted(set(service.cap_add) & set(service.cap_drop))
     if both:
         findings.say(
@@ -237,9 +244,11 @@ def _logging(findings: Findings, path: Path, value: Any) -> Fields:
 
 READERS: Mapping[str, Reader] = {
     "image": _image,
+    "build": _plain("build", read_build),
     "command": _plain("command", _command),
     "entrypoint": _plain("entrypoint", _command),
     "environment": _environment,
+    "env_file": _plain("env_files", read_env_files),
     "user": _user,
     "working_dir": _text("working_dir", r"/[^\0]*", "an absolute path"),
     "hostname": _text("hostname", _HOST, "a host name"),
@@ -249,6 +258,9 @@ READERS: Mapping[str, Reader] = {
     "volumes": _volumes,
     "ports": _plain("ports", read_ports),
     "expose": _plain("expose", read_expose),
+    "networks": _plain("networks", read_joined),
+    "configs": _plain("configs", read_uses("configs")),
+    "secrets": _plain("secrets", read_uses("secrets")),
     "depends_on": _depends_on,
     "healthcheck": _plain("healthcheck", read_healthcheck),
     "restart": _plain("restart", read_restart),

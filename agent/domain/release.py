@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from agent.domain.document import Document, Mark, Mistakes, Problem
+from agent.domain.document import Document, Mark, Mistakes, Path, Problem
+from agent.domain.manifest_files import missing_file, read_env_text
 from agent.domain.manifest_model import Manifest
 from agent.domain.manifest_schema import check_schema
+from agent.domain.manifest_service import RESERVED_ENVIRONMENT
 
 MAX_FILE_CHARS = 262_144
 _KIND = "ec-release/1"
@@ -40,6 +42,7 @@ def make_release(manifest: Manifest, digests: Mapping[str, str], files: Mapping[
     kept = {name: files[name] for name in manifest.files if name in files} if files else {}
     manifest, wrong = with_schema(manifest, kept)
     problems += wrong
+    problems += _file_problems(manifest, kept)
     if problems:
         raise Mistakes(problems)
     used = {image: digests[image] for image in manifest.images}
@@ -52,6 +55,28 @@ def make_release(manifest: Manifest, digests: Mapping[str, str], files: Mapping[
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     return Release(digest, manifest.name, manifest.version, manifest.document.text, manifest, used, kept)
+
+
+def _file_problems(manifest: Manifest, files: Mapping[str, str]) -> Iterator[Problem]:
+    """Referenced files that were not sent or are too long, and lines of env files that mean nothing."""
+    named: dict[str, Path] = {each.file: each.path for each in (*manifest.body.configs, *manifest.body.secrets)}
+    for service in manifest.body.services:
+        named |= {each.name: each.path for each in service.env_files}
+    named.pop("", None)
+    for name, path in sorted(named.items()):
+        if name not in files:
+            if name not in manifest.optional_files:
+                yield missing_file(manifest.document, path, name)
+        elif len(files[name]) > MAX_FILE_CHARS:
+            yield Problem(name, Mark(1, 1), "manifest.too_long", f"{len(files[name])} characters", "make it shorter")
+    for name in sorted({each.name for service in manifest.body.services for each in service.env_files}):
+        if name in files:
+            variables, wrong = read_env_text(files[name], name)
+            yield from wrong
+            for reserved in RESERVED_ENVIRONMENT:
+                if reserved in variables:
+                    words = f"{reserved} is given by the gateway"
+                    yield Problem(name, Mark(1, 1), "manifest.reserved", words, "leave it out")
 
 
 def with_schema(manifest: Manifest, files: Mapping[str, str]) -> tuple[Manifest, tuple[Problem, ...]]:

@@ -46,8 +46,10 @@ def create_body(spec: ContainerSpec, *, isolated: bool = False) -> dict[str, Any
         body["Healthcheck"] = _healthcheck(spec.healthcheck)
     if exposed := {*spec.expose, *(_port_key(port) for port in spec.ports)}:
         body["ExposedPorts"] = {port: {} for port in sorted(exposed)}
-    if spec.network != "none":
-        body["NetworkingConfig"] = {"EndpointsConfig": {spec.network: {"Aliases": list(spec.aliases)}}}
+    if spec.networks:
+        # Engines before 25 take one network here; the others are connected before the start.
+        first = spec.networks[0]
+        body["NetworkingConfig"] = {"EndpointsConfig": {first.network: {"Aliases": list(first.aliases)}}}
     if isolated:
         # A name from outside fails after a second, not after the C library's ten.
         body["HostConfig"] |= {"Dns": [NO_DNS], "DnsOptions": ["timeout:1", "attempts:1"]}
@@ -102,6 +104,11 @@ def _host_config(spec: ContainerSpec) -> dict[str, Any]:
         "ExtraHosts": list(spec.extra_hosts),
         "Ulimits": [{"Name": name, "Soft": soft, "Hard": hard} for name, soft, hard in spec.ulimits],
     }
+    if spec.devices:
+        config["Devices"] = [
+            {"PathOnHost": each.source, "PathInContainer": each.target, "CgroupPermissions": "rw"}
+            for each in spec.devices
+        ]
     if spec.shm_bytes:
         config["ShmSize"] = spec.shm_bytes
     if spec.ports:

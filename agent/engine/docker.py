@@ -21,6 +21,7 @@ from agent.domain.container import (
     VolumeSpec,
 )
 from agent.domain.subnets import pick_subnet
+from agent.engine.attach import Attacher
 from agent.engine.body import create_body, live_body, network_body
 from agent.engine.client import EngineClient
 from agent.engine.events import follow_events
@@ -60,6 +61,7 @@ class DockerEngine:
         self._rules = host_rules or HostRules()
         self._network_lock = asyncio.Lock()
         self._isolated: dict[str, bool] = {}
+        self._attacher = Attacher(self._client)
 
     def close(self) -> None:
         """Let the threads go."""
@@ -93,8 +95,13 @@ class DockerEngine:
 
     async def create(self, spec: ContainerSpec) -> str:
         """Make a container and give its id; one of ours with the same name and spec is returned as it is."""
-        isolated = spec.network != "none" and await self._is_isolated(spec.network)
-        body = create_body(spec, isolated=isolated)
+        isolated = [await self._is_isolated(each.network) for each in spec.networks]
+        body = create_body(spec, isolated=bool(isolated) and all(isolated))
+        container_id = await self._make_container(spec, body)
+        await self._attacher.attach(container_id, spec)
+        return container_id
+
+    async def _make_container(self, spec: ContainerSpec, body: Mapping[str, Any]) -> str:
 
         def create(client: docker.APIClient) -> str:
             return str(client.create_container_from_config(body, spec.name)["Id"])  # type: ignore[no-untyped-call]
@@ -128,6 +135,7 @@ class DockerEngine:
                     raise
                 client.unpause(container_id)
 
+        await self._attacher.complete(container_id)
         await self._client.call(f"starting container {container_id[:12]}", start, within_s=_WORK_WITHIN_S)
 
     async def stop(self, container_id: str, grace_s: int) -> None:
@@ -140,6 +148,7 @@ class DockerEngine:
 
     async def remove(self, container_id: str) -> None:
         """Remove with its anonymous volumes, running or not; one that is gone is left alone."""
+        self._attacher.forget(container_id)
         doing = f"removing container {container_id[:12]}"
         try:
             await self._tolerate_absence(doing, lambda c: c.remove_container(container_id, v=True, force=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agent.domain.admission import admit, admit_images
 from agent.domain.app import Layer
-from agent.domain.document import Problem
+from agent.domain.document import Mistakes, Problem
 from agent.domain.instantiate import Place, Site, instantiate
 from agent.domain.manifest import read_manifest
 from agent.domain.policy import Facts, Policy
@@ -13,6 +13,7 @@ from agent.domain.values import LayerFrom, layer_values
 from agent.files.apps import AppFile
 
 ESDK_FOLDER = "/var/lib/ecgw/s/check"
+FILES_FOLDER = "/var/lib/ecgw/files/check"
 
 
 def refusals(app: AppFile, policy: Policy) -> tuple[Problem, ...]:
@@ -27,8 +28,13 @@ def refusals(app: AppFile, policy: Policy) -> tuple[Problem, ...]:
     effective, missing = layer_values(manifest, (LayerFrom("site", Layer()),), app.files)
     if missing:
         return found
-    release = make_release(manifest, {image: image for image in manifest.images}, app.files)
-    place = Place("check", "check", str(app.folder or ""), ESDK_FOLDER, "", policy)
+    try:
+        release = make_release(manifest, {image: image for image in manifest.images}, app.files)
+    except Mistakes as mistakes:
+        return (*found, *mistakes.problems)
+    # Whether a bound port has a node is the gateway's to say: any will do here.
+    nodes = {str(each.value): "/dev/null" for each in effective.ports.values()}
+    place = Place("check", "check", str(app.folder or ""), ESDK_FOLDER, "", policy, FILES_FOLDER, nodes)
     spec, problems = instantiate(release, Site(app.instance, effective), place)
     if spec is None:
         return (*found, *problems)

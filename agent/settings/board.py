@@ -48,3 +48,8 @@ class Board(Shape):
         return frozenset(
             name for name, port in self.ports.items() if (port.kind == "io" if port.shared is None else port.shared)
         )
+
+    @property
+    def nodes(self) -> Mapping[str, str]:
+        """Device node by logical name."""
+        return {name: port.device for name, port in self.ports.items()}

@@ -17,6 +17,7 @@ from agent.domain.command import Command, Job, Origin, Reply
 from agent.domain.policy import Policy
 from agent.domain.restart import RestartPolicy
 from agent.host.clock import SystemClock
+from agent.store.shelf import DiskShelf
 from agent.store.state import StateStore
 from tests.fakes.engine import FakeEngine
 from tests.fakes.images import FakeImages
@@ -65,7 +66,16 @@ class Rig:
         self.store = StateStore(self.root / "state.db")
         await self.store.open()
         outside = Outside(
-            self.store, self.engine, self.images, self.doors, FakeHost(), SystemClock(0), self.prober, FakeLog(), dict
+            self.store,
+            self.engine,
+            self.images,
+            self.doors,
+            DiskShelf(self.root / "files"),
+            FakeHost(),
+            SystemClock(0),
+            self.prober,
+            FakeLog(),
+            dict,
         )
         premises = Premises("gw", "ec", Policy(registries=(REGISTRY,)))
         self.room = ControlRoom(outside, premises, self.plane, self.root / "etc", FAST)

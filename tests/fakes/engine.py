@@ -125,8 +125,9 @@ class FakeEngine:
             box.state = replace(box.state, state=RunState.RUNNING)
             self._emit("unpause", box.state)
             return
-        if box.spec.network != "none" and box.spec.network not in self._networks:
-            raise NotFound("engine.network_not_found", f"network {box.spec.network} not found")
+        for each in box.spec.networks:
+            if each.network not in self._networks:
+                raise NotFound("engine.network_not_found", f"network {each.network} not found")
         box.stopped_by_hand = False
         box.state = replace(box.state, restart_count=0)
         self._run(box)
@@ -181,7 +182,7 @@ class FakeEngine:
     async def remove_network(self, name: str) -> None:
         """Remove a network that no container uses; one that is gone is left alone."""
         await self._call("remove_network", name)
-        if any(b.spec.network == name and b.state.serving for b in self._boxes.values()):
+        if any(b.state.serving and name in {n.network for n in b.spec.networks} for b in self._boxes.values()):
             raise Conflict("engine.network_in_use", f"network {name} has active endpoints")
         self._networks.pop(name, None)
 

@@ -47,5 +47,6 @@ def admit_images(manifest: Manifest, policy: Policy, local: Container[str] = ())
     return tuple(
         document.problem(found.path, code, found.message, found.hint, at_key=True)
         for service in manifest.body.services
+        if service.image not in manifest.builds
         for code, found in images.check_reference(service.name, service.image, policy, is_here=service.image in local)
     )

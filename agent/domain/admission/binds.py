@@ -32,10 +32,12 @@ def check_binds(spec: AppSpec, policy: Policy, real_paths: Mapping[str, str]) ->
 
 
 def _binds(spec: AppSpec, container: ContainerSpec) -> Iterator[Mount]:
-    """All mounts that are not volumes, without the eSDK's own folder."""
+    """All mounts that are not volumes, without the eSDK's own folder and the files that the gateway itself writes."""
+    placed = {each.path for each in spec.files}
     for mount in container.mounts:
-        if mount.kind != "volume" and not _is_esdk(spec, mount):
-            yield mount
+        if mount.kind == "volume" or _is_esdk(spec, mount) or (mount.read_only and mount.source in placed):
+            continue
+        yield mount
 
 
 def _is_esdk(spec: AppSpec, mount: Mount) -> bool:

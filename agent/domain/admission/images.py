@@ -40,14 +40,15 @@ def check_reference(service: str, image: str, policy: Policy, *, is_here: bool) 
 
 def _registry(case: Case) -> Iterator[Found]:
     for container in case.spec.containers:
-        # An image id came by `ecgw image build` or `load`, so a technician brought it: no registry is asked.
-        if not container.image.startswith(_ID) and not allowed_registry(container.image, case.policy):
+        # An image id came by `ecgw image build` or `load`, or from a build: no registry is asked.
+        built = container.image.startswith(_ID) or container.image in case.manifest.builds
+        if not built and not allowed_registry(container.image, case.policy):
             yield _off_list(container.service, container.image, case.policy)
 
 
 def _digest(case: Case) -> Iterator[Found]:
     for service in case.manifest.body.services:
-        if case.policy.require_digest and not _has_digest(service.image):
+        if case.policy.require_digest and service.build is None and not _has_digest(service.image):
             yield _by_tag(service.name, service.image)
 
 

@@ -16,8 +16,8 @@ def _networks(case: Case) -> Iterator[Found]:
     shut = case.manifest.network is NetworkAccess.NONE
     own = {network.name for network in case.spec.networks if network.isolated or not shut}
     for container in case.spec.containers:
-        if container.network != "none" and container.network not in own:
-            words = f"service {container.service} would join network {container.network}"
+        for strange in [each.network for each in container.networks if each.network not in own]:
+            words = f"service {container.service} would join network {strange}"
             yield Found(("services", container.service), words, "report this: an instance has its own network")
 
 

@@ -62,6 +62,19 @@ def _exclusive(case: Case) -> Iterator[Found]:
         taken.setdefault(port, f"role {role} of this APP")
 
 
+def _devices(case: Case) -> Iterator[Found]:
+    """A node reaches a container only through a role of the manifest that gives it to that service."""
+    bound = dict(case.spec.ports)
+    given = {
+        (role.device.service, role.device.at) for role in case.manifest.ports if role.device and role.name in bound
+    }
+    for container in case.spec.containers:
+        for each in container.devices:
+            if (container.service, each.target) not in given or not each.source.startswith("/dev/"):
+                words = f"service {container.service} would get the device {each.source}"
+                yield Found(("services", container.service), words, "report this: devices come from port roles alone")
+
+
 def _role(name: str) -> Path:
     return ("x-ec", "ports", name)
 
@@ -69,5 +82,6 @@ def _role(name: str) -> Path:
 RULES = (
     Rule("admission.port_taken", "a host port that something else holds", _host_ports),
     Rule("admission.gateway_port", "a port role bound to what this gateway does not have", _exists),
+    Rule("admission.devices", "raw devices are offered as port roles (x-ec.ports)", _devices),
     Rule("admission.port_exclusive", "a port of the gateway's that another APP holds", _exclusive),
 )

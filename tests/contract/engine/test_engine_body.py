@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agent.domain.container import Healthcheck, Live, Mount, NetworkSpec, PublishedPort, Restart
+from agent.domain.container import Attachment, Healthcheck, Live, Mount, NetworkSpec, PublishedPort, Restart
 from agent.errors import Failed
 from deploy.lab import free_port
 from tests.contract.engine.rig import RealRig, docker, make_spec, renamed, run, state_of
@@ -54,8 +54,7 @@ async def test_everything_the_spec_says_reaches_the_container(real: RealRig, tmp
         labels=(("team", "water"),),
         mounts=(Mount("bind", str(tmp_path), "/run/ec", read_only=True),),
         cap_add=("NET_BIND_SERVICE",),
-        network=network,
-        aliases=("pump-main",),
+        networks=(Attachment(network, ("pump-main",)),),
         ports=(PublishedPort(8080, port, "127.0.0.1"),),
         expose=("9100/tcp", "9100/udp"),
         log_driver="local",

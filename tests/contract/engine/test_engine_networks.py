@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from agent.domain.container import NetworkSpec
+from agent.domain.container import Attachment, NetworkSpec
 from agent.engine.docker import DockerEngine
 from agent.engine.hostrules import HostRules
 from agent.errors import Conflict, Failed, NotFound
@@ -60,7 +60,7 @@ async def test_other_peoples_network_of_that_name_is_a_conflict(rig: Rig) -> Non
 async def test_a_network_in_use_is_not_removed(rig: Rig) -> None:
     network = make_network(rig)
     await rig.engine.create_network(network)
-    state = await run(rig, renamed(make_spec(rig), network=network.name))
+    state = await run(rig, renamed(make_spec(rig), networks=(Attachment(network.name),)))
     assert state.address
     assert IPv4Address(state.address) in IPv4Network("10.208.0.0/12")
     with pytest.raises(Conflict) as caught:
@@ -72,7 +72,7 @@ async def test_a_network_in_use_is_not_removed(rig: Rig) -> None:
 
 async def test_a_missing_network_is_named_at_the_latest_at_start(rig: Rig) -> None:
     with pytest.raises(NotFound) as caught:
-        await run(rig, renamed(make_spec(rig), network=f"{rig.gateway}-nowhere"))
+        await run(rig, renamed(make_spec(rig), networks=(Attachment(f"{rig.gateway}-nowhere"),)))
     assert caught.value.code == "engine.network_not_found"
 
 
@@ -112,10 +112,10 @@ async def test_services_of_an_isolated_network_meet_each_other_and_nothing_else(
     isolated, open_net = make_network(real), make_network(real, "open", isolated=False)
     await real.engine.create_network(isolated)
     await real.engine.create_network(open_net)
-    spec = renamed(make_spec(real, "a"), network=isolated.name, aliases=("main",))
+    spec = renamed(make_spec(real, "a"), networks=(Attachment(isolated.name, ("main",)),))
     serve = ("sh", "-c", "echo hello > /tmp/index.html; httpd -f -p 8080 -h /tmp")
-    other = renamed(make_spec(real, "b", service="web"), network=isolated.name, aliases=("web",), command=serve)
-    free = renamed(make_spec(real, "c", instance="out"), network=open_net.name)
+    other = renamed(make_spec(real, "b", service="web"), networks=(Attachment(isolated.name, ("web",)),), command=serve)
+    free = renamed(make_spec(real, "c", instance="out"), networks=(Attachment(open_net.name),))
     shut, _, out = await asyncio.gather(*(run(real, s) for s in (spec, other, free)))
     subnets = {n.name: n.subnet for n in await real.engine.networks()}
     hosts = host_addresses(subnets[isolated.name])

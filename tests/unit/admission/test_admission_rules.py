@@ -9,7 +9,7 @@ import pytest
 
 from agent.domain.admission import CODES, admit, admit_images, full_name
 from agent.domain.app import Layer
-from agent.domain.container import Mount
+from agent.domain.container import Attachment, Mount
 from agent.domain.instantiate import Site, instantiate
 from agent.domain.manifest_keys import DANGEROUS
 from agent.domain.policy import MIB, Facts, Policy
@@ -360,8 +360,8 @@ def test_a_port_role_needs_a_port_of_its_kind() -> None:
         ({"mounts": (Mount("bind", "/run/docker.sock", "/x", read_only=True),)}, "admission.engine_socket"),
         ({"mounts": (Mount("bind", "/etc", "/x", read_only=True),)}, "admission.bind"),
         ({"mounts": (Mount("volume", "ec-other_data", "/x"),)}, "admission.volume_name"),
-        ({"network": "host"}, "admission.network"),
-        ({"network": "container:x"}, "admission.network"),
+        ({"networks": (Attachment("host"),)}, "admission.network"),
+        ({"networks": (Attachment("container:x"),)}, "admission.network"),
         ({"cap_add": ("SYS_ADMIN",)}, "admission.capability"),
         ({"cap_drop": ()}, "admission.new_privileges"),
         ({"no_new_privileges": False}, "admission.new_privileges"),

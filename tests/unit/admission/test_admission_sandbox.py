@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agent.domain.admission import RULES, admit, admit_images, check_binds
-from agent.domain.container import Mount
+from agent.domain.container import Attachment, Mount
 from agent.domain.instantiate import AppSpec
 from agent.domain.manifest_model import Ask
 from agent.domain.policy import Facts, Policy
@@ -59,7 +59,7 @@ def test_nothing_starts_in_the_kernels_folders(folder: str) -> None:
         ({"stop_grace_s": 601}, "admission.stop_grace"),
         ({"labels": (("ec.app", "other"),)}, "admission.reserved_label"),
         ({"cap_add": ("CAP_SYS_ADMIN",)}, "admission.capability"),
-        ({"network": "ec-other"}, "admission.network"),
+        ({"networks": (Attachment("ec-other"),)}, "admission.network"),
     ],
 )
 def test_the_finished_container_is_looked_at_too(fields: dict[str, Any], code: str) -> None:

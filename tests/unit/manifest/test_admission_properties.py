@@ -39,7 +39,7 @@ def escapes(body: dict[str, Any]) -> list[str]:
     """What in a create body would give a container more than an APP may have."""
     host = body["HostConfig"]
     found = [key for key in MUST_BE_ABSENT if host.get(key)]
-    if host["NetworkMode"] not in ("none", "ec-guard"):
+    if host["NetworkMode"] not in ("none", "ec-guard", "ec-guard.out"):
         found.append(f"network {host['NetworkMode']}")
     if host["SecurityOpt"] != ["no-new-privileges:true"]:
         found.append("security options")

@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from agent.domain.container import ContainerSpec, Live, Mount, NetworkSpec, PublishedPort, Restart, VolumeSpec
+from agent.domain.container import (
+    Attachment,
+    ContainerSpec,
+    Live,
+    Mount,
+    NetworkSpec,
+    PublishedPort,
+    Restart,
+    VolumeSpec,
+)
 from agent.domain.instantiate import AppSpec, Site, instantiate, start_order
 from agent.domain.policy import MIB, Policy
 from agent.domain.values import Effective
@@ -50,7 +59,7 @@ def test_a_service_that_says_nothing_gets_the_whole_table_of_defaults() -> None:
         cap_add=(),
         cap_drop=("ALL",),
         no_new_privileges=True,
-        network="none",
+        networks=(),
         stop_grace_s=10,
         log_driver="json-file",
         log_options=(("max-file", "3"), ("max-size", "1048576")),
@@ -113,22 +122,21 @@ def test_a_bind_needs_a_folder_that_came_with_the_app() -> None:
 def test_one_service_without_network_has_none_at_all() -> None:
     spec = spec_of(SMALL)
     assert spec.networks == ()
-    assert spec.containers[0].network == "none"
-    assert spec.containers[0].aliases == ()
+    assert (spec.containers[0].network, spec.containers[0].networks) == ("none", ())
 
 
 def test_several_services_without_network_share_a_bridge_that_leads_nowhere() -> None:
     spec = spec_of(SMALL + "  other: {image: registry.example/other}\n")
     assert spec.networks == (NetworkSpec("ec-guard", "guard", "gw-1", "10.213.0.0/28", isolated=True),)
-    assert [(each.network, each.aliases) for each in spec.containers] == [
-        ("ec-guard", ("guard",)),
-        ("ec-guard", ("other",)),
+    assert [each.networks for each in spec.containers] == [
+        (Attachment("ec-guard", ("guard",)),),
+        (Attachment("ec-guard", ("other",)),),
     ]
 
 
 def test_outbound_and_inbound_get_a_bridge_of_their_own_and_only_inbound_publishes() -> None:
     out = spec_of(SMALL + "x-ec: {network: outbound}\n")
-    assert out.networks == (NetworkSpec("ec-guard", "guard", "gw-1", "10.213.0.0/28", isolated=False),)
+    assert out.networks == (NetworkSpec("ec-guard.out", "guard", "gw-1", "10.213.0.0/28", isolated=False),)
     into = spec_of(service('ports: ["8080:80"]', "expose: [90]", top="x-ec: {network: inbound}\n"))
     assert not into.networks[0].isolated
     assert into.containers[0].ports == (PublishedPort(80, 8080),)

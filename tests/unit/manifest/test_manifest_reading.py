@@ -163,7 +163,11 @@ def test_all_mistakes_are_said_at_once_in_the_order_of_the_file() -> None:
             (7, 18),
             "unknown key 'memroy' in services.guard.deploy.resources.limits; did you mean 'memory'?",
         ),
-        (SMALL + "zzz: 1\n", (5, 1), "unknown key 'zzz'; allowed: name, services, version, volumes, x-ec"),
+        (
+            SMALL + "zzz: 1\n",
+            (5, 1),
+            "unknown key 'zzz'; allowed: configs, name, networks, secrets, services, version, volumes, x-ec",
+        ),
         (
             service("volumes: [{type: volume, source: d, target: /d, raed_only: true}]", top="volumes: {d: {}}\n"),
             (5, 53),
@@ -306,7 +310,6 @@ def test_so_is_one_at_the_top(key: str) -> None:
     [
         *(f"{key}: x" for key in sorted(LATER_EXTENSION)),
         "network: ['plc:502']",
-        "ports: {bus: {kind: serial, device: {service: guard, at: /dev/meter}}}",
     ],
 )
 def test_so_is_what_x_ec_will_say_later(part: str) -> None:
