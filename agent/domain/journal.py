@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from agent.domain.app import Desired
 from agent.domain.command import Command, Job, Reply
 
+SURVEY = "survey"
+"""Under this name `meta` says that the engine must be looked through before anything unknown on it is removed."""
+BORN_NOW, REBUILT, DONE = "born", "rebuilt", ""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredRelease:

@@ -2,7 +2,8 @@
 
 A record gets its number in the transaction that writes it: (session, priority, stream, seq) has no holes. When the
 cap is reached the oldest `bulk` goes, then the oldest `normal`, never `critical`; each loss is told by a gap record
-with the exact numbers. A session is the life of one file: a new or restored file begins a new one.
+with the exact numbers. A session is the life of one file: a new or restored file begins a new one, and so does one
+that was damaged, since numbers that were given out may have been forgotten.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import secrets
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,33 +24,13 @@ from agent.domain.batch import compress, decompress
 from agent.domain.priority import Priority
 from agent.errors import NoSpace
 from agent.ports import OutRecord, Stored
+from agent.store.damage import Damaged, Mended
 from agent.store.database import Database
+from agent.store.salvage import MIGRATIONS, check_records, salvage
+from agent.store.wal import WalReading
 
 OVERHEAD_BYTES = 96
 ROWS = tuple(Priority)
-
-MIGRATIONS = (
-    """
-    CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-    CREATE TABLE records(row INTEGER PRIMARY KEY AUTOINCREMENT, priority INTEGER NOT NULL, session TEXT NOT NULL,
-                         stream TEXT NOT NULL, seq INTEGER NOT NULL, kind TEXT NOT NULL, payload BLOB NOT NULL,
-                         count INTEGER NOT NULL, created_ms INTEGER NOT NULL, bytes INTEGER NOT NULL);
-    CREATE INDEX records_in_order ON records(priority, row);
-    CREATE TABLE streams(session TEXT NOT NULL, priority INTEGER NOT NULL, stream TEXT NOT NULL,
-                         last_seq INTEGER NOT NULL, PRIMARY KEY(session, priority, stream)) WITHOUT ROWID;
-    CREATE TABLE totals(priority INTEGER NOT NULL, stream TEXT NOT NULL, kind TEXT NOT NULL,
-                        added_records INTEGER NOT NULL DEFAULT 0, added_samples INTEGER NOT NULL DEFAULT 0,
-                        added_bytes INTEGER NOT NULL DEFAULT 0,
-                        sent_records INTEGER NOT NULL DEFAULT 0, sent_samples INTEGER NOT NULL DEFAULT 0,
-                        dropped_records INTEGER NOT NULL DEFAULT 0, dropped_samples INTEGER NOT NULL DEFAULT 0,
-                        PRIMARY KEY(priority, stream, kind)) WITHOUT ROWID;
-    CREATE TABLE held(priority INTEGER PRIMARY KEY, records INTEGER NOT NULL, bytes INTEGER NOT NULL);
-    INSERT INTO held VALUES(0, 0, 0), (1, 0, 0), (2, 0, 0);
-    CREATE TABLE gaps(id INTEGER PRIMARY KEY, session TEXT NOT NULL, priority INTEGER NOT NULL, stream TEXT NOT NULL,
-                      first INTEGER NOT NULL, last INTEGER NOT NULL, records INTEGER NOT NULL,
-                      samples INTEGER NOT NULL, at_ms INTEGER NOT NULL);
-    """,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +58,45 @@ class SqliteOutbox:
     def __init__(self, path: Path, cap_bytes: int) -> None:
         self._path = path
         self._cap_bytes = cap_bytes
-        self._db = Database(path, MIGRATIONS)
+        self._db = Database(path, MIGRATIONS, self)
         self._session = ""
+        self._begin_session = False
         # Rows handed to the pump may be at the cloud already: dropping one of them would make a false gap.
         self._lent: set[int] = set()
 
     async def open(self) -> None:
-        """Open or make the file, and begin a new session when it is not the file it was."""
+        """Open or make the file, and begin a new session when it is not the file it was.
+
+        A damaged one is set aside; what can be read of it goes on under its old numbers. `mended` says so.
+        """
         await self._db.open()
         await self._db.run(self._begin)
+
+    @property
+    def mended(self) -> list[Mended]:
+        """The times the file was made anew since it was opened."""
+        return self._db.mended
+
+    def on_mended(self, listener: Callable[[Mended], None]) -> None:
+        """Have `listener` called, in the loop, when the file is made anew while the agent runs."""
+        self._db.on_mended.append(listener)
+
+    def check(self, connection: sqlite3.Connection, wal: WalReading) -> None:
+        """As a keeper: every table is there; where the last transaction was cut its numbers may have been seen outside."""
+        self._begin_session = wal.cut
+        try:
+            for table in ("meta", "streams", "totals", "gaps"):
+                connection.execute(f"SELECT * FROM {table} LIMIT 1")  # noqa: S608
+            check_records(connection)
+        except (sqlite3.OperationalError, ValueError, TypeError) as error:
+            raise Damaged("store.damaged", f"a row is not what was written: {error}") from None
+
+    def fill(self, connection: sqlite3.Connection, aside: Path | None) -> str | None:
+        """As a keeper: take over what can be read of the damaged file, and begin a new session."""
+        lost = salvage(connection, aside) if aside is not None else None
+        self._begin_session = True
+        self._begin(connection)
+        return lost
 
     async def close(self) -> None:
         """Finish what waits, then close."""
@@ -125,10 +136,11 @@ class SqliteOutbox:
         meta = dict(c.execute("SELECT key, value FROM meta").fetchall())
         file = self._path.stat()
         identity = f"{file.st_dev}:{file.st_ino}"
-        if meta.get("identity") != identity or "session" not in meta:
+        if meta.get("identity") != identity or "session" not in meta or self._begin_session:
             meta = {"identity": identity, "session": secrets.token_hex(8)}
             c.executemany("INSERT OR REPLACE INTO meta VALUES(?,?)", meta.items())
         self._session = meta["session"]
+        self._begin_session = False
 
     def _append(self, c: sqlite3.Connection, records: Sequence[OutRecord], stream: str, now_ms: int) -> int:
         held = sum(row[0] for row in c.execute("SELECT bytes FROM held"))
@@ -233,10 +245,14 @@ class SqliteOutbox:
             "SELECT row, session, priority, stream, seq, kind, payload, count, created_ms FROM records"
             " ORDER BY priority, row LIMIT ?"
         )
-        stored = [
-            Stored(row, session, ROWS[rank], stream, seq, kind, decompress(payload), count, at_ms)
-            for row, session, rank, stream, seq, kind, payload, count, at_ms in c.execute(sql, (limit,))
-        ]
+        try:
+            stored = [
+                Stored(row, session, ROWS[rank], stream, seq, kind, decompress(payload), count, at_ms)
+                for row, session, rank, stream, seq, kind, payload, count, at_ms in c.execute(sql, (limit,))
+            ]
+        except (ValueError, TypeError, IndexError) as error:
+            # Else this record would stand in everybody's way for ever.
+            raise Damaged("store.damaged", f"a record is not what was written: {error}") from None
         self._lent.update(each.row for each in stored)
         return stored
 

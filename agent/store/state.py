@@ -5,55 +5,21 @@ One transaction per decision: a command, its reply and all it changes are commit
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
 from agent.domain.alarm import Alarm
-from agent.domain.app import Desired
-from agent.domain.command import Job, Reply
-from agent.domain.journal import Change, JournaledStep, Snapshot, StoredRelease, StoredRule
+from agent.domain.command import Reply
+from agent.domain.journal import Change, JournaledStep, Snapshot
+from agent.store.damage import Mended
 from agent.store.database import Database
+from agent.store.rebuild import StateKeeper
+from agent.store.rows import MIGRATIONS, read_snapshot, write_change
 
-MIGRATIONS = (
-    """
-    CREATE TABLE commands(id TEXT PRIMARY KEY, type TEXT NOT NULL, origin TEXT NOT NULL, who TEXT NOT NULL,
-                          received_ms INTEGER NOT NULL, reply BLOB NOT NULL) WITHOUT ROWID;
-    CREATE INDEX commands_by_age ON commands(received_ms);
-    CREATE TABLE desired(name TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE releases(hash TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE jobs(id TEXT PRIMARY KEY, updated_ms INTEGER NOT NULL, final INTEGER NOT NULL,
-                      told INTEGER NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE steps(id INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, instance TEXT NOT NULL, step TEXT NOT NULL,
-                       ended TEXT NOT NULL DEFAULT '');
-    CREATE TABLE alarms(key TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE rules(name TEXT PRIMARY KEY, origin TEXT NOT NULL, text TEXT NOT NULL) WITHOUT ROWID;
-    CREATE TABLE site(path TEXT PRIMARY KEY, content BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-    """,
-    # One version to go back to (`previous`) became several (`history`).
-    """
-    UPDATE desired SET body = CAST(json_remove(json_set(CAST(body AS TEXT), '$.history',
-        CASE WHEN json_type(CAST(body AS TEXT), '$.previous') = 'object'
-             THEN json_array(json(json_extract(CAST(body AS TEXT), '$.previous'))) ELSE json_array() END),
-        '$.previous') AS BLOB)
-    """,
-    # The folder of an APP's own files belongs to the version, no longer to the instance.
-    """
-    UPDATE desired SET body = CAST(json_replace(CAST(body AS TEXT),
-        '$.current', CASE json_type(CAST(body AS TEXT), '$.current') WHEN 'object'
-            THEN json_set(json_extract(CAST(body AS TEXT), '$.current'), '$.folder',
-                          json_extract(CAST(body AS TEXT), '$.folder')) END,
-        '$.history[0]', json_set(json_extract(CAST(body AS TEXT), '$.history[0]'), '$.folder',
-                                 json_extract(CAST(body AS TEXT), '$.folder'))) AS BLOB)
-        WHERE json_extract(CAST(body AS TEXT), '$.folder') != ''
-    """,
-)
-
-T = TypeVar("T")
 KEEP_COMMANDS = 10_000
 KEEP_COMMANDS_MS = 7 * 86_400_000
 KEEP_JOBS = 500
@@ -64,23 +30,39 @@ class StateStore:
     """``state.db``. Every method returns after its commit; NoSpace or Failed mean nothing was changed."""
 
     def __init__(self, path: Path) -> None:
-        self._db = Database(path, MIGRATIONS)
+        self._keeper = StateKeeper(path.parent)
+        self._db = Database(path, MIGRATIONS, self._keeper)
 
     async def open(self) -> None:
-        """Open or make the file."""
+        """Open or make the file. A damaged one is set aside and made anew from the files beside it; `mended` says so."""
         await self._db.open()
 
     async def close(self) -> None:
         """Finish what waits, then close."""
         await self._db.close()
+        await asyncio.to_thread(self._keeper.close)
+
+    @property
+    def mended(self) -> list[Mended]:
+        """The times the file was made anew since it was opened."""
+        return self._db.mended
+
+    def on_mended(self, listener: Callable[[Mended], None]) -> None:
+        """Have `listener` called, in the loop, when the file is made anew while the agent runs."""
+        self._db.on_mended.append(listener)
+
+    async def settled(self, timeout_s: float = 10.0) -> bool:
+        """Wait until the files beside the database say what it says; False when the disk did not allow it in time."""
+        return await asyncio.to_thread(self._keeper.mirror.settled, timeout_s)
 
     async def load(self) -> Snapshot:
         """All state, newest job last."""
-        return await self._db.read(_load)
+        return await self._db.read(read_snapshot)
 
     async def commit(self, change: Change, now_ms: int) -> None:
         """Write one decision."""
-        await self._db.run(lambda connection: _commit(connection, change, now_ms))
+        numbered = self._keeper.number(change)
+        await self._db.run(lambda connection: write_change(connection, numbered(), now_ms), self._keeper.note)
 
     async def reply_to(self, command_id: str) -> Reply | None:
         """The reply to a command seen before."""
@@ -94,7 +76,7 @@ class StateStore:
     async def mark_told(self, job_id: str, updated_ms: int) -> None:
         """The job's state as of `updated_ms` is in the outbox."""
         sql = "UPDATE jobs SET told=1 WHERE id=? AND updated_ms=?"
-        await self._db.run(lambda connection: connection.execute(sql, (job_id, updated_ms)))
+        await self._db.run(lambda c: c.execute(sql, (job_id, updated_ms)).rowcount)
 
     async def begin_step(self, instance: str, step: str, now_ms: int) -> int:
         """Journal a step before it runs; returns its number."""
@@ -121,7 +103,7 @@ class StateStore:
             else:
                 connection.execute("DELETE FROM alarms WHERE key=?", (alarm.key,))
 
-        await self._db.run(save)
+        await self._db.run(save, lambda _: self._keeper.note_alarm(alarm))
 
     async def load_alarms(self) -> list[Alarm]:
         """The alarms that stand."""
@@ -135,7 +117,7 @@ class StateStore:
             connection.execute("DELETE FROM site")
             connection.executemany("INSERT INTO site VALUES(?,?)", list(files.items()))
 
-        await self._db.run(save)
+        await self._db.run(save, lambda _: self._keeper.note_site(files))
 
     async def load_site(self) -> dict[str, bytes]:
         """The site files that held when they were last kept, by path."""
@@ -145,37 +127,6 @@ class StateStore:
     async def trim(self, now_ms: int) -> None:
         """Forget old commands, jobs and steps beyond what the contract keeps."""
         await self._db.run(lambda connection: _trim(connection, now_ms))
-
-
-def _load(c: sqlite3.Connection) -> Snapshot:
-    def decode(sql: str, kind: type[T]) -> tuple[T, ...]:
-        return tuple(msgspec.json.decode(row[0], type=kind) for row in c.execute(sql))
-
-    return Snapshot(
-        desired=decode("SELECT body FROM desired", Desired),
-        releases=decode("SELECT body FROM releases", StoredRelease),
-        jobs=decode("SELECT body FROM jobs ORDER BY updated_ms", Job),
-        untold=tuple(row[0] for row in c.execute("SELECT id FROM jobs WHERE told=0")),
-        rules=tuple(StoredRule(*row) for row in c.execute("SELECT name, origin, text FROM rules")),
-        meta={str(k): str(v) for k, v in c.execute("SELECT key, value FROM meta")},
-    )
-
-
-def _commit(c: sqlite3.Connection, change: Change, now_ms: int) -> None:
-    if change.command is not None and change.reply is not None:
-        command, reply = change.command, msgspec.json.encode(change.reply)
-        row = (command.id, command.type, command.origin.value, command.who, now_ms, reply)
-        c.execute("INSERT OR REPLACE INTO commands VALUES(?,?,?,?,?,?)", row)
-    bodies = [(d.name, msgspec.json.encode(d)) for d in change.desired]
-    c.executemany("INSERT OR REPLACE INTO desired VALUES(?,?)", bodies)
-    bodies = [(r.hash, msgspec.json.encode(r)) for r in change.releases]
-    c.executemany("INSERT OR REPLACE INTO releases VALUES(?,?)", bodies)
-    rows = [(j.id, j.updated_ms, int(j.state.final), 0, msgspec.json.encode(j)) for j in change.jobs]
-    c.executemany("INSERT OR REPLACE INTO jobs VALUES(?,?,?,?,?)", rows)
-    c.executemany("DELETE FROM desired WHERE name=?", [(name,) for name in change.gone])
-    c.executemany("INSERT OR REPLACE INTO rules VALUES(?,?,?)", [(r.name, r.origin, r.text) for r in change.rules])
-    c.executemany("DELETE FROM rules WHERE name=?", [(name,) for name in change.rules_gone])
-    c.executemany("INSERT OR REPLACE INTO meta VALUES(?,?)", change.meta)
 
 
 def _trim(c: sqlite3.Connection, now_ms: int) -> None:

@@ -169,20 +169,6 @@ def test_a_state_folder_that_cannot_be_is_named_with_a_remedy(short_dir: Path) -
     assert "Not a directory; give a folder that the agent's user may write" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["state.db", "outbox.db"])
-def test_a_state_file_that_is_none_is_named_with_a_remedy_and_left_as_it_is(short_dir: Path, name: str) -> None:
-    (short_dir / "etc").mkdir()
-    (short_dir / "etc/gateway.yaml").write_text("identity: {id: nobody}\n")
-    (short_dir / "var").mkdir()
-    junk = b"no database, surely" * 500
-    (short_dir / "var" / name).write_bytes(junk)
-    argv = [str(BIN / "ecgw"), "--config", str(short_dir / "etc"), "run", "--state", str(short_dir / "var")]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
-    assert (done.returncode, "Traceback" in done.stderr) == (1, False), done.stderr
-    assert f"{short_dir}/var/{name}: file is not a database; restore it, or move it away" in done.stderr
-    assert (short_dir / "var" / name).read_bytes() == junk
-
-
 ASK_SELF = """\
 import http.client, socket
 link = http.client.HTTPConnection("ec")

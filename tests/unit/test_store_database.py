@@ -73,10 +73,16 @@ async def test_an_older_file_is_brought_up_in_steps(tmp_path: Path) -> None:
     await new.close()
 
 
-async def test_a_damaged_file_is_said_to_be_damaged(tmp_path: Path) -> None:
-    (tmp_path / "x.db").write_bytes(b"not a database at all" * 500)
-    with pytest.raises(Failed, match=r"x\.db: file is not a database"):
-        await Database(tmp_path / "x.db", TABLE).open()
+async def test_a_damaged_file_is_set_aside_and_begun_anew_and_said_to_be(tmp_path: Path) -> None:
+    junk = b"not a database at all" * 500
+    (tmp_path / "x.db").write_bytes(junk)
+    db = Database(tmp_path / "x.db", TABLE)
+    await db.open()
+    await db.run(put(1))
+    (mended,) = db.mended
+    assert "file is not a database" in str(mended)
+    assert (tmp_path / mended.aside).read_bytes() == junk
+    await db.close()
 
 
 async def test_closing_finishes_what_waits(tmp_path: Path) -> None:
