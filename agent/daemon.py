@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ from agent.store.state import StateStore
 log = logging.getLogger("agent.daemon")
 
 LAST_SEEN = "last_seen_ms"
+STATE = "state"
 SETTINGS_CHANGED = ("files", "settings_changed")
 KEEP_TIME_S = 600.0
 RESTART_FIRST_S = 1.0
@@ -124,6 +126,7 @@ class Daemon:
         await self._outbox_store.open()
         await self.plane.start()
         self.plane.alarms.clear_alarm(*SETTINGS_CHANGED)
+        self._tell_mended()
         await self.room.start()
         self._clock.raise_floor(int(self.room.ledger.meta.get(LAST_SEEN, "0")))
         await self._admin.start(paths.admin_socket)
@@ -137,6 +140,21 @@ class Daemon:
             await self._start_cloud()
         self.ready = True
         log.info("ready gateway=%s version=%s state=%s", self._settings.identity.id, __version__, paths.state)
+
+    def _tell_mended(self) -> None:
+        """Say which state files had to be made anew; what somebody has acknowledged does not stand for ever."""
+        alarms = self.plane.alarms
+        for alarm in alarms.active():
+            if alarm.source == STATE and alarm.acknowledged_ms:
+                alarms.clear_alarm(alarm.source, alarm.code)
+        for store, code in ((self._state, "rebuilt"), (self._outbox_store, "outbox_rebuilt")):
+            raise_ = partial(self._raise_mended, code)
+            for mended in store.mended:
+                raise_(mended)
+            store.on_mended(raise_)
+
+    def _raise_mended(self, code: str, mended: object) -> None:
+        self.plane.alarms.raise_alarm(STATE, code, Severity.MAJOR, str(mended))
 
     async def stop(self) -> None:
         """Let go of everything; what runs goes on running."""

@@ -13,7 +13,17 @@ from typing import Protocol
 
 from agent.domain.app import Desired
 from agent.domain.command import Command, Job, JobState, Reply
-from agent.domain.journal import Change, JournaledStep, Snapshot, StoredRelease, StoredRule
+from agent.domain.journal import (
+    BORN_NOW,
+    REBUILT,
+    SURVEY,
+    UNEXPLAINED,
+    Change,
+    JournaledStep,
+    Snapshot,
+    StoredRelease,
+    StoredRule,
+)
 from agent.errors import NotFound
 from agent.ports import Clock
 
@@ -52,7 +62,6 @@ class Ledger:
         self.rules: dict[str, StoredRule] = {}
         self.meta: dict[str, str] = {}
         self.untold: tuple[str, ...] = ()
-        self.remembers = False
 
     async def load(self) -> None:
         """Read everything from disk; call once, before anything else."""
@@ -64,9 +73,18 @@ class Ledger:
         self.meta = dict(snapshot.meta)
         self.untold = snapshot.untold
         # A state file made just now knows nothing of what already runs: that is no reason to remove it.
-        self.remembers = BORN in self.meta
-        if not self.remembers:
-            await self.decide(lambda: Change(meta=((BORN, str(self._clock.now_ms())),)))
+        if BORN not in self.meta:
+            survey = self.meta.get(SURVEY) or BORN_NOW
+            await self.decide(lambda: Change(meta=((BORN, str(self._clock.now_ms())), (SURVEY, survey))))
+
+    @property
+    def unsure(self) -> bool:
+        """True after the state was made anew, until the engine was looked through: nothing may be changed on it."""
+        return self.meta.get(SURVEY) == REBUILT
+
+    def may_remove(self, instance: str) -> bool:
+        """Whether containers of an instance that is not desired are leftovers of ours, and not something lost from memory."""
+        return not self.meta.get(SURVEY) and not self.meta.get(UNEXPLAINED + instance)
 
     def listen(self, listener: Listener) -> None:
         """Have `listener` called after every commit, in the loop, with what changed."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from agent.control.catalog import Catalog
 from agent.control.ledger import Ledger
@@ -18,6 +18,7 @@ from agent.control.supervisor import Supervisor
 from agent.control.trial import TrialRunner
 from agent.domain.app import Desired, Trial, Wanted
 from agent.domain.command import Origin
+from agent.domain.container import ContainerState
 from agent.domain.journal import Change
 from agent.domain.planner import Observed, RemoveVolume, plan
 from agent.errors import GatewayError
@@ -25,7 +26,11 @@ from agent.ports import Engine, EngineEvent
 
 log = logging.getLogger("agent.control.reconciler")
 
+Surveyor = Callable[[Sequence[ContainerState]], Awaitable[None]]
+
 SWEEP_S = 300.0
+LISTING = "*"
+"""The name, which no instance has, of the task that lists everything again."""
 AT_ONCE = 4
 RETRY_FIRST_S = 1.0
 RETRY_LAST_S = 60.0
@@ -59,11 +64,16 @@ class Reconciler:
         self._failures: dict[str, int] = {}
         self._room = asyncio.Semaphore(AT_ONCE)
         self._watchers: list[Callable[[str], None]] = []
+        self._surveyor: Surveyor | None = None
         ledger.listen(self._on_change)
 
     def watch(self, watcher: Callable[[str], None]) -> None:
         """Have `watcher(instance)` called whenever an instance was looked at anew."""
         self._watchers.append(watcher)
+
+    def survey(self, surveyor: Surveyor) -> None:
+        """Have `surveyor(containers)` awaited each time all containers were listed, before anything is done about them."""
+        self._surveyor = surveyor
 
     async def run(self) -> None:
         """Follow the engine until cancelled."""
@@ -117,12 +127,32 @@ class Reconciler:
     async def _on_connect(self) -> None:
         self.listed = True
         try:
-            found = {c.instance for c in await self._engine.containers()}
+            containers = await self._engine.containers()
+            if self._surveyor is not None:
+                await self._surveyor(containers)
+            found = {c.instance for c in containers}
         except GatewayError as error:
             log.warning("engine_list_failed code=%s reason=%s", error.code, error)
             found = set()
+            if self._ledger.unsure:
+                self._list_again()
         for name in found | set(self._ledger.desired):
             self.touch(name)
+
+    def _list_again(self) -> None:
+        """Nothing is done before the engine was listed once: keep trying, also while it stays connected."""
+        loop = asyncio.get_running_loop()
+
+        def begin() -> None:
+            self._tasks[LISTING] = asyncio.create_task(self._listed_again(), name="reconciler-list")
+
+        self._timers[LISTING] = loop.call_later(RETRY_FIRST_S, begin)
+
+    async def _listed_again(self) -> None:
+        try:
+            await self._on_connect()
+        finally:
+            self._tasks.pop(LISTING, None)
 
     async def _sweep(self) -> None:
         while True:
@@ -182,6 +212,8 @@ class Reconciler:
 
     async def _once(self, instance: str, desired: Desired | None) -> float | None:
         """Bring the instance one plan closer to `desired`, which was the decision when the pass began."""
+        if self._ledger.unsure:
+            return None  # everything is looked at once the engine was listed
         leaving = desired is not None and desired.wanted in (Wanted.ABSENT, Wanted.PURGED)
         if desired is not None and desired.current is None and not leaving:
             return None  # its job has not brought a version yet, and would wait for our questions to the engine
@@ -228,7 +260,7 @@ class Reconciler:
     async def _remove_orphans(self, instance: str, observed: Observed) -> None:
         """Containers of ours that no desired state knows: left by a kill in the middle of a removal."""
         self.observed.pop(instance, None)
-        if not observed.containers or not self._ledger.remembers:
+        if not observed.containers or not self._ledger.may_remove(instance):
             return
         ghost = Desired(instance, owner=Origin.LOCAL, wanted=Wanted.ABSENT)
         await self._steps.run(instance, plan(ghost, None, observed), still=lambda: True)

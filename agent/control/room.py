@@ -23,6 +23,7 @@ from agent.control.runner import JobRunner
 from agent.control.site import Plane, SiteFiles
 from agent.control.steps import StepRunner
 from agent.control.supervisor import Alarms, Heartbeats, Supervisor
+from agent.control.survey import Survey
 from agent.control.trial import Prober, TrialRunner
 from agent.control.views import AppViews
 from agent.control.wishes import Wishes
@@ -97,6 +98,7 @@ class ControlRoom:
         self.reconciler = Reconciler(ledger, outside.engine, catalog, steps, self.supervisor, trials)
         self.engine = EngineWatch(outside.engine, plane.alarms, lambda: self.reconciler.errors)
         self.reconciler.watch(self.engine.look)
+        self.reconciler.survey(Survey(ledger, catalog, plane.alarms).look)
         self.deployer = Deployer(ledger, catalog, outside.images, lambda: self.engine.info)
         images = ImageWork(ledger, catalog, outside.images, outside.clock)
         deploys = {"install": self.deployer.deploy, "upgrade": self.deployer.deploy}

@@ -10,6 +10,8 @@ from agent.domain.command import Command, Job, Reply
 SURVEY = "survey"
 """Under this name `meta` says that the engine must be looked through before anything unknown on it is removed."""
 BORN_NOW, REBUILT, DONE = "born", "rebuilt", ""
+UNEXPLAINED = "unexplained:"
+"""Begins the name under which `meta` marks an instance whose containers run and nobody knows why."""
 
 
 @dataclass(frozen=True, slots=True)

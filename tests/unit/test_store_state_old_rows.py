@@ -7,7 +7,8 @@ import sqlite3
 from pathlib import Path
 
 from agent.domain.app import Desired, Layer, Version
-from agent.store.state import MIGRATIONS, StateStore
+from agent.store.rows import MIGRATIONS
+from agent.store.state import StateStore
 
 OLD = {"name": "pump", "owner": "cloud", "wanted": "running", "trial": "proven", "hold": "", "job": "", "folder": ""}
 
