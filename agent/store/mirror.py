@@ -21,7 +21,7 @@ import msgspec
 from agent.domain.app import Desired
 from agent.domain.journal import StoredRelease, StoredRule
 from agent.errors import GatewayError
-from agent.store.disk import remove_all, write_all, write_whole
+from agent.store.disk import BEING_WRITTEN, remove_all, write_all, write_whole
 
 log = logging.getLogger("agent.store.mirror")
 
@@ -148,6 +148,7 @@ class Mirror:
     # ---- the writing thread ------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
+        self._tidy()
         failed = False
         while True:
             with self._changed:
@@ -166,6 +167,12 @@ class Mirror:
                 self._changed.notify_all()
                 if closing:
                     return
+
+    def _tidy(self) -> None:
+        """Remove what a kill left half written."""
+        for pattern in (f"*{BEING_WRITTEN}", *(f"{each}/*{BEING_WRITTEN}" for each in (RELEASES, INSTANCES, RULES))):
+            for path in self._root.glob(pattern):
+                path.unlink(missing_ok=True)
 
     def _give_back(self, files: Mapping[str, bytes | None], facts: bytes) -> None:
         """What came meanwhile is newer than what could not be written."""

@@ -11,8 +11,8 @@ import pytest
 from agent.domain.journal import Change, Snapshot
 from agent.domain.priority import Priority
 from agent.errors import Conflict, GatewayError
-from agent.ports import OutRecord
-from agent.store.damage import Damaged, asides
+from agent.ports import OutRecord, Stored
+from agent.store.damage import Damaged
 from agent.store.outbox import SqliteOutbox
 from agent.store.state import StateStore
 from tests.faults.corruption import CAP_BYTES, change, desired, leave_behind, spoil
@@ -91,12 +91,12 @@ async def sessions(folder: Path) -> set[str]:
     return found
 
 
-async def until_sound(store: SqliteOutbox) -> list[object]:
+async def until_sound(store: SqliteOutbox) -> list[Stored]:
     """What is stored; damage found on the way is mended, and asked again."""
     try:
-        return list(await store.head(10_000))
+        return await store.head(10_000)
     except Damaged:
-        return list(await store.head(10_000))
+        return await store.head(10_000)
 
 
 async def test_spoilt_files_beside_a_sound_database_change_nothing(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ async def test_at_most_three_damaged_files_are_kept(tmp_path: Path) -> None:
     for number in range(6):
         (tmp_path / "s/state.db").write_bytes(b"damaged %d" % number * 100)
         assert (await load(tmp_path / "s"))[1] == 1
-    kept = {path.read_bytes()[:9] for path in asides(tmp_path / "s/state.db")}
+    kept = {path.read_bytes()[:9] for path in (tmp_path / "s").glob("state.db.corrupt-*[!ml]")}
     assert kept == {b"damaged 3", b"damaged 4", b"damaged 5"}
 
 
@@ -152,6 +152,7 @@ async def test_a_file_taken_away_while_the_agent_runs_is_written_again_without_a
     assert (await store.reply_to("c-1")) is not None
     with pytest.raises(Conflict, match="another agent"):
         await StateStore(folder / "state.db").open()
+    assert await store.settled()
     # As a power cut would find it: nothing closed.
     shutil.copytree(folder, tmp_path / "cut")
     await store.close()
