@@ -25,12 +25,14 @@ from agent.control.calendar import Calendar
 from agent.control.catalog import Premises
 from agent.control.northbound import Northbound
 from agent.control.reporter import Reporter
-from agent.control.room import ControlRoom, Outside
+from agent.control.room import Care, ControlRoom, Outside
+from agent.control.usealarms import Lines
 from agent.data.plane import make_plane
 from agent.data.reduction import ReductionSettings
 from agent.domain.alarm import Severity
 from agent.domain.document import Mistakes
 from agent.domain.journal import Change
+from agent.domain.usage import Usage
 from agent.engine.docker import DockerEngine
 from agent.engine.images import DockerImages
 from agent.errors import Failed, GatewayError
@@ -40,8 +42,8 @@ from agent.esdk.identity import CgroupVerifier
 from agent.esdk.services import EsdkServices
 from agent.esdk.sockets import Sockets
 from agent.files.watch import SETTINGS, Watcher
-from agent.host.cgroups import Usage, read_usages
 from agent.host.clock import SystemClock
+from agent.host.meter import SystemMeter
 from agent.host.metrics import SystemHost
 from agent.host.probe import ContainerProber
 from agent.host.routes import read_routes
@@ -80,6 +82,7 @@ class Daemon:
             settings.engine.socket, settings.identity.id, pool=settings.policy.subnets, routes=read_routes
         )
         self._images = images = DockerImages(settings.engine.socket, mark=settings.engine.prefix)
+        self._meter = SystemMeter()
         self._verifier = CgroupVerifier(self._instance_of)
         self._logs = AppLogs(paths.state / "log")
         self.desk = UplinkDesk(plane.outbox.add, clock)
@@ -107,8 +110,9 @@ class Daemon:
             ContainerProber(),
             recent,
             self._describe_link,
+            self._meter,
         )
-        self.room = ControlRoom(outside, premises, plane, paths.root, settings.supervision.restart_policy)
+        self.room = ControlRoom(outside, premises, plane, paths.root, _care(settings))
         self.room.catalog.on_views(self._tell_publishers)
         self._watcher = Watcher(paths.root, every_s=settings.watch.every_s, settle_s=settings.watch.settle_s)
         self._admin = AdminApi(self.room.inbox.submit, plane.streams, self._health)
@@ -171,6 +175,7 @@ class Daemon:
         self._verifier.close()
         self._engine.close()
         self._images.close()
+        self._meter.close()
         await self._outbox_store.close()
         await self._state.close()
         log.info("stopped")
@@ -184,6 +189,7 @@ class Daemon:
         self._north = north = Northbound(link, dialect, room.inbox, room.wishes, room.ledger, self.plane.outbox)
         reporter = Reporter(link, dialect, session, room.gateway.index, self._describe_app)
         room.reconciler.watch(reporter.mark)
+        room.metering.on_news.append(reporter.mark)
         room.ledger.listen(lambda change: _mark_changed(change, reporter))
         self.plane.alarms.on_change.append(lambda _: reporter.mark(""))
         # The broker still keeps the document of an instance that went while the link was down: jobs remember its name.
@@ -249,15 +255,16 @@ class Daemon:
         """What the instance's services use: the engine's last word of each, and the kernel's counters of now."""
         observed = self.room.reconciler.observed.get(instance)
         containers = observed.containers if observed else ()
-        used = await read_usages(containers)
+        used = await self._meter.read(containers)
         rows = {c.service: {"started_at": c.started_at, "restarts": c.restart_count} for c in containers}
-        return {"services": {name: {**row, **_counters(used.get(name))} for name, row in rows.items()}}
+        counters = {c.service: _counters(used.get(c.id)) for c in containers}
+        return {"services": {name: {**row, **counters[name]} for name, row in rows.items()}}
 
     def _tell_publishers(self, views: Mapping[str, Any]) -> None:
         self.plane.table.set_publishers({name: view.grants.points_publish for name, view in views.items()})
 
     def _describe_app(self, instance: str) -> Mapping[str, Any] | None:
-        return self.room.views.detail(instance) if instance in self.room.ledger.desired else None
+        return self.room.views.report(instance) if instance in self.room.ledger.desired else None
 
     def _describe_link(self) -> Mapping[str, Any]:
         if self._link is None or self._north is None:
@@ -325,6 +332,12 @@ def _counters(usage: Usage | None) -> Mapping[str, Any]:
 def _mark_changed(change: Change, reporter: Reporter) -> None:
     for name in (*(d.name for d in change.desired), *change.gone):
         reporter.mark(name)
+
+
+def _care(settings: Settings) -> Care:
+    lines = settings.thresholds
+    apps = (lines.app_mem_percent, lines.app_pids_percent, lines.app_throttled_percent, lines.app_disk_percent)
+    return Care(settings.supervision.restart_policy, Lines(lines.as_mapping(), *apps))
 
 
 def _reduction(settings: Settings) -> ReductionSettings:

@@ -19,6 +19,7 @@ from agent.domain.container import (
     VolumeSpec,
 )
 from agent.domain.priority import Priority
+from agent.domain.usage import Folder, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +156,27 @@ class Host(Protocol):
     """The machine itself."""
 
     async def facts(self) -> Mapping[str, Any]:
-        """model, serial, os, kernel, architecture, cpus, mem_bytes, boot_ms, agent_version."""
+        """model, serial, os, kernel, architecture, cpus, mem_bytes, boot_ms, boot_id, agent_version."""
         ...
 
     async def usage(self) -> Mapping[str, Any]:
         """cpu_percent, mem_used_bytes, mem_bytes, disk_free_bytes, disk_bytes, load1, temperature_c (or None)."""
+        ...
+
+
+class Meter(Protocol):
+    """What containers use, without asking the engine."""
+
+    async def read(self, containers: Sequence[ContainerState]) -> Mapping[str, Usage]:
+        """The kernel's counters of running containers by id; those that have ended are left out."""
+        ...
+
+    async def measure(self, folders: Sequence[str]) -> Mapping[str, Folder]:
+        """What each folder takes on disk; slow on purpose."""
+        ...
+
+    async def free_bytes(self, folder: str) -> int | None:
+        """What may still be written where `folder` is; None where that cannot be seen."""
         ...
 
 

@@ -14,6 +14,7 @@ SERVICES = (
     Column("health"),
     Column("cpus"),
     Column("memory"),
+    Column("used"),
     Column("restart_count", "restarts"),
     Column("ended", "last end"),
     Column("started_at", "started"),
@@ -21,7 +22,7 @@ SERVICES = (
 )
 VERSIONS = (Column("version"), Column("state"), Column("release", show=short_id), Column("failed", "failed its gate"))
 VALUES = (Column("name", "value of"), Column("value"), Column("source", "from"))
-PARTS = ("services", "versions", "values", "grants", "limits", "images", "steps", "warnings")
+PARTS = ("services", "use", "versions", "values", "grants", "limits", "images", "steps", "warnings")
 
 
 def show_app(screen: Screen, data: Any) -> None:
@@ -30,12 +31,17 @@ def show_app(screen: Screen, data: Any) -> None:
         screen.line(plain(data))
         return
     screen.pairs({key: item for key, item in data.items() if key not in PARTS and item not in (None, "", [], {})})
+    use = data.get("use") or {}
+    _disk(screen, use.get("disk"))
+    used = use.get("services") or {}
     services = [dict(row) for row in data.get("services") or () if isinstance(row, Mapping)]
     for row in services:
         live = row.get("live")
         if isinstance(live, Mapping):
             row["cpus"] = live["nano_cpus"] / 1e9 if live.get("nano_cpus") else None
             row["memory"] = size(live["mem_bytes"]) if live.get("mem_bytes") else None
+        held = (used.get(row.get("service")) or {}).get("mem_bytes")
+        row["used"] = None if held is None else size(held)
         row["ended"] = row.get("ended") or None
         row["health"] = None if row.get("health") == "none" else row.get("health")
     _part(screen, services, SERVICES)
@@ -101,6 +107,12 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
             yield from _leaves(item, f"{path}.{key}" if path else str(key))
     elif path:
         yield path, value
+
+
+def _disk(screen: Screen, disk: Any) -> None:
+    if isinstance(disk, Mapping) and "total_bytes" in disk:
+        limit = f" of {size(disk['limit_bytes'])}" if disk.get("limit_bytes") else ""
+        screen.pairs({"disk": f"{size(disk['total_bytes'])}{limit}"})
 
 
 def _part(screen: Screen, rows: list[dict[str, Any]], columns: tuple[Column, ...]) -> None:

@@ -36,6 +36,11 @@ class EngineWatch:
         self.up = False
         self.info: EngineInfo | None = None
 
+    @property
+    def folder(self) -> str:
+        """Where the engine keeps its data; "" while that is not known."""
+        return self.info.root_dir if self.info is not None else ""
+
     async def run(self, every_s: float = PING_S) -> None:
         """Ask the engine now and then whether it is there, for ever."""
         while True:

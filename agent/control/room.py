@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from agent.control.gateway import Box, GatewayWork, RecentLines
 from agent.control.imagework import ImageWork
 from agent.control.inbox import Inbox
 from agent.control.ledger import Journal, Ledger
+from agent.control.metering import Metering, Pace
 from agent.control.plant import AlarmBook, Devices, PlantWork, PointsView, RuleWork, Writes
 from agent.control.reconciler import Reconciler
 from agent.control.runner import JobRunner
@@ -25,10 +26,12 @@ from agent.control.steps import StepRunner
 from agent.control.supervisor import Alarms, Heartbeats, Supervisor
 from agent.control.survey import Survey
 from agent.control.trial import Prober, TrialRunner
+from agent.control.usealarms import Lines, UseAlarms
+from agent.control.usewatch import UseWatch
 from agent.control.views import AppViews
 from agent.control.wishes import Wishes
 from agent.domain.restart import RestartPolicy
-from agent.ports import Clock, Engine, Host, Images
+from agent.ports import Clock, Engine, Host, Images, Meter
 
 
 class AllAlarms(Alarms, AlarmBook, Protocol):
@@ -82,28 +85,43 @@ class Outside:
     prober: Prober
     log: RecentLines
     link: Callable[[], Mapping[str, Any]]
+    meter: Meter
+
+
+@dataclass(frozen=True, slots=True)
+class Care:
+    """How services are looked after: when they are restarted, what counts as scarce, how often their use is looked at."""
+
+    restarts: RestartPolicy
+    lines: Lines = field(default_factory=Lines)
+    pace: Pace = field(default_factory=Pace)
 
 
 class ControlRoom:
     """`start` loads the state and takes up what was open; `run` follows the engine; `stop` lets go of everything."""
 
-    def __init__(
-        self, outside: Outside, premises: Premises, plane: DataSide, site: Path, restarts: RestartPolicy
-    ) -> None:
+    def __init__(self, outside: Outside, premises: Premises, plane: DataSide, site: Path, care: Care) -> None:
         self.ledger = ledger = Ledger(outside.journal, outside.clock)
         self.catalog = catalog = Catalog(ledger, premises, outside.doors, outside.shelf)
-        self.supervisor = Supervisor(plane.alarms, outside.clock, restarts, outside.doors)
+        self.supervisor = Supervisor(plane.alarms, outside.clock, care.restarts, outside.doors)
         steps = StepRunner(outside.engine, outside.journal, outside.clock, self.supervisor.expect_stop)
         trials = TrialRunner(ledger, catalog, outside.clock, outside.prober)
         self.reconciler = Reconciler(ledger, outside.engine, catalog, steps, self.supervisor, trials)
         self.engine = EngineWatch(outside.engine, plane.alarms, lambda: self.reconciler.errors)
         self.reconciler.watch(self.engine.look)
         self.reconciler.survey(Survey(ledger, catalog, plane.alarms).look)
+        alarms = UseAlarms(plane.alarms, care.lines)
+        beside = (outside.host, outside.doors)
+        watch = UseWatch(ledger, catalog, self.reconciler, self.supervisor, alarms, beside)
+        self.metering = metering = Metering(
+            outside.meter, outside.clock, watch, self.reconciler.observed, lambda: self.engine.folder, care.pace
+        )
+        ledger.listen(metering.see_change)
         self.deployer = Deployer(ledger, catalog, outside.images, lambda: self.engine.info)
         images = ImageWork(ledger, catalog, outside.images, outside.clock)
         deploys = {"install": self.deployer.deploy, "upgrade": self.deployer.deploy}
         self.runner = JobRunner(ledger, {**deploys, "configure": self.deployer.configure, **images.kinds})
-        self.views = AppViews(ledger, catalog, self.reconciler, self.deployer, outside.engine)
+        self.views = AppViews(ledger, catalog, self.reconciler, self.deployer, outside.engine, metering)
         self.inbox = Inbox(ledger, outside.clock)
         self.wishes = Wishes(ledger, self.inbox)
         self.site = SiteFiles(site, ledger, self.inbox, self.deployer, plane, plane.alarms)
@@ -140,6 +158,7 @@ class ControlRoom:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.engine.run(), name="engine-watch")
             group.create_task(self.reconciler.run(), name="reconciler")
+            group.create_task(self.metering.run(), name="metering")
 
     async def stop(self) -> None:
         """Stop jobs; they go on at the next start."""

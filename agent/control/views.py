@@ -10,6 +10,7 @@ from agent.control.catalog import Catalog, read
 from agent.control.deploy import Deployer
 from agent.control.inbox import Read
 from agent.control.ledger import Ledger
+from agent.control.metering import Metering
 from agent.control.reconciler import Reconciler
 from agent.control.steps import describe
 from agent.control.versions import list_versions
@@ -28,13 +29,20 @@ class AppViews:
     """The reads about APPs and jobs; `table` is what the inbox takes."""
 
     def __init__(
-        self, ledger: Ledger, catalog: Catalog, reconciler: Reconciler, deployer: Deployer, engine: Engine
+        self,
+        ledger: Ledger,
+        catalog: Catalog,
+        reconciler: Reconciler,
+        deployer: Deployer,
+        engine: Engine,
+        metering: Metering,
     ) -> None:
         self._ledger = ledger
         self._catalog = catalog
         self._reconciler = reconciler
         self._deployer = deployer
         self._engine = engine
+        self._metering = metering
         self.table: dict[str, Read] = {
             "app.list": self.list_apps,
             "app.status": self.status,
@@ -65,13 +73,18 @@ class AppViews:
             "job": job.id if job else "",
         }
 
+    def report(self, instance: str) -> dict[str, Any]:
+        """The same as `detail` for a link that costs money: what is used is renewed only when it says something new."""
+        return self.detail(instance) | {"use": dict(self._metering.told(instance))}
+
     def detail(self, instance: str) -> dict[str, Any]:
-        """Everything about one instance: services, values with their source, grants, limits, versions."""
+        """Everything about one instance: services, what they use, values with their source, grants, limits, versions."""
         desired = self._ledger.get(instance)
         body = self.summary(instance)
         observed = self._reconciler.observed.get(instance, Observed())
         ended = self._reconciler.endings(observed)
         body["services"] = [{**_service(as_json(c)), "ended": ended.get(c.service, "")} for c in observed.containers]
+        body["use"] = self._metering.use(instance)
         if desired.current is not None:
             spec = self._catalog.spec(desired)
             body["values"] = self._catalog.effective(desired.current).as_dict()

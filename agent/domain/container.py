@@ -216,6 +216,15 @@ class Health(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class DiskPlaces:
+    """Folders of the host that a container fills: its writable layer, the engine's own for it (logs), its volumes."""
+
+    layer: str = ""
+    log: str = ""
+    volumes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerState:
     """One container as the engine reports it. `started_at` is the engine's own text, compared for equality only."""
 
@@ -235,6 +244,7 @@ class ContainerState:
     pid: int = 0
     address: str = ""
     live: Live = field(default_factory=Live)
+    places: DiskPlaces = field(default_factory=DiskPlaces)
 
     @property
     def serving(self) -> bool:

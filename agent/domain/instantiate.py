@@ -40,6 +40,7 @@ class AppSpec:
     asks: tuple[Ask, ...] = ()
     files: tuple[PlacedFile, ...] = ()
     app_dir: str = ""
+    disk_bytes: int = 0
     esdk_dir: str = ""
 
     def depends_on(self, service: str) -> tuple[tuple[str, str], ...]:
@@ -131,6 +132,7 @@ def instantiate(release: Release, site: Site, place: Place) -> tuple[AppSpec | N
         asks=body.asks,
         files=tuple(maker.files[path] for path in sorted(maker.files)),
         app_dir=place.app_dir,
+        disk_bytes=manifest.disk_bytes or place.policy.default_disk_bytes,
         esdk_dir=place.esdk_dir,
     )
     return spec, ()

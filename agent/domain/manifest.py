@@ -70,6 +70,7 @@ def read_manifest(document: Document) -> tuple[Manifest | None, tuple[Problem, .
         schema_file=extension.schema_file,
         body=body,
         warnings=warnings,
+        disk_bytes=extension.disk_bytes,
     )
     return manifest, ()
 

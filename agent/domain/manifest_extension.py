@@ -17,7 +17,7 @@ from agent.domain.manifest_schema import check_schema
 from agent.domain.priority import Priority
 
 ROOT: Path = ("x-ec",)
-KEYS = frozenset({"version", "parameters", "config", "ports", "permissions", "network", "update"})
+KEYS = frozenset({"version", "parameters", "config", "ports", "permissions", "network", "update", "disk"})
 PORT_KINDS = frozenset({"serial", "io"})
 ROLE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 FLAGS = ("alarms", "gateway", "network_info", "time", "location", "kv")
@@ -45,6 +45,7 @@ class Extension:
     ports: tuple[PortRole, ...] = ()
     schema: Mapping[str, Any] | None = None
     schema_file: str = ""
+    disk_bytes: int | None = None
 
 
 def read_extension(findings: Findings, value: Any) -> Extension:
@@ -60,7 +61,8 @@ def read_extension(findings: Findings, value: Any) -> Extension:
     schema, schema_file = _config(findings, fields.get("config"))
     ports = _ports(findings, fields["ports"]) if "ports" in fields else ()
     network = _network(findings, fields.get("network", "none"))
-    return Extension(fields, version, network, ports, schema, schema_file)
+    disk = findings.size((*ROOT, "disk"), fields["disk"]) if "disk" in fields else None
+    return Extension(fields, version, network, ports, schema, schema_file, disk)
 
 
 def _network(findings: Findings, value: Any) -> NetworkAccess:

@@ -266,7 +266,10 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A manifest without mistakes. `body` was read with the defaults; instantiate reads it with a site's values."""
+    """A manifest without mistakes. `body` was read with the defaults; instantiate reads it with a site's values.
+
+    `disk_bytes` is the most that an instance may take on disk; None: the policy's default.
+    """
 
     document: Document
     name: str
@@ -279,6 +282,7 @@ class Manifest:
     schema_file: str = ""
     body: Body = field(default_factory=Body)
     warnings: tuple[Problem, ...] = ()
+    disk_bytes: int | None = None
 
     @property
     def images(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ HARMLESS_CAPABILITIES = frozenset(
 class Policy:
     """The gateway's rules for APPs.
 
-    Limits are per service; 0 as a maximum means: what the machine has. `registries` are hosts, or hosts with a path
+    Limits are per service, of disk per instance; 0 as a maximum means: what the machine has. `registries` are hosts, or hosts with a path
     prefix (``registry.example:5000/team``). `subnets` is the range bridges are cut from.
     `own_folders` are the gateway's configuration and state, which no grant opens to an APP.
     `keep_versions` is how many versions before the wanted one stay to go back to. `grants` holds what a local
@@ -26,9 +26,11 @@ class Policy:
     default_nano_cpus: int = 500_000_000
     default_mem_bytes: int = 64 * MIB
     default_pids: int = 64
+    default_disk_bytes: int = 1024 * MIB
     max_nano_cpus: int = 0
     max_mem_bytes: int = 0
     max_pids: int = 1024
+    max_disk_bytes: int = 0
     tmpfs_bytes: int = 16 * MIB
     max_log_bytes: int = 10 * MIB
     registries: tuple[str, ...] = ()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import posixpath
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agent.domain.container import (
@@ -12,6 +13,7 @@ from agent.domain.container import (
     LABEL_SERVICE,
     LABEL_SPEC,
     ContainerState,
+    DiskPlaces,
     Health,
     ImageInfo,
     Live,
@@ -62,6 +64,7 @@ def read_container(document: Json) -> ContainerState:
         pid=int(state.get("Pid") or 0),
         address=_read_address(document),
         live=_read_live(document.get("HostConfig") or {}),
+        places=_read_places(document),
     )
 
 
@@ -128,6 +131,15 @@ def _read_health(state: Json) -> Health:
 def _read_address(document: Json) -> str:
     networks: Json = (document.get("NetworkSettings") or {}).get("Networks") or {}
     return next((str(n["IPAddress"]) for n in networks.values() if n.get("IPAddress")), "")
+
+
+def _read_places(document: Json) -> DiskPlaces:
+    """Where it writes; the log's folder also holds what the engine keeps beside it, a few KiB."""
+    layer = ((document.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir")
+    log = document.get("LogPath") or document.get("HostnamePath") or ""
+    mounts: Sequence[Json] = document.get("Mounts") or ()
+    volumes = {str(each["Source"]) for each in mounts if each.get("Type") == "volume" and each.get("Source")}
+    return DiskPlaces(str(layer or ""), posixpath.dirname(str(log)), tuple(sorted(volumes)))
 
 
 def _read_live(host: Json) -> Live:

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from agent.domain.container import ContainerState
+from agent.domain.usage import Usage
 
-_WITHIN_S = 10.0
+_MOST_BYTES = 16_384
 _UNLIMITED_BYTES = 1 << 60
 _V1_NEEDED = ("cpuacct", "memory", "pids")
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """One container now. `cpu_ns` counts up since its start; limits are 0 where there is none.
-
-    `mem_bytes` leaves out file pages that the kernel can drop at once, as the engine counts it. `oom_kills` counts
-    processes the kernel has killed for memory (None where this kernel does not tell).
-    """
-
-    cpu_ns: int
-    mem_bytes: int
-    mem_limit_bytes: int
-    pids: int
-    pids_limit: int
-    throttled_ns: int = 0
-    oom_kills: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +28,6 @@ class Groups:
     def belong_to(self, container_id: str) -> bool:
         """False when the pid was given to another process since the engine told it."""
         return all(container_id in str(folder) for folder in self.folders.values())
-
-
-async def read_usages(containers: Iterable[ContainerState], root: Path = Path("/")) -> dict[str, Usage]:
-    """The counters of one instance's running containers, by service; those that have ended are left out."""
-    async with asyncio.timeout(_WITHIN_S):
-        return await asyncio.to_thread(_read_all, tuple(containers), root)
-
-
-def _read_all(containers: Iterable[ContainerState], root: Path) -> dict[str, Usage]:
-    found: dict[str, Usage] = {}
-    for container in containers:
-        groups = find_groups(container.pid, root) if container.pid > 0 else None
-        if groups is not None and groups.belong_to(container.id) and (usage := read_usage(groups)) is not None:
-            found[container.service] = usage
-    return found
 
 
 def find_groups(pid: int, root: Path = Path("/")) -> Groups | None:
@@ -110,6 +78,8 @@ def _read_v2(folder: Path) -> Usage:
         pids_limit=_number(folder / "pids.max"),
         throttled_ns=cpu.get("throttled_usec", 0) * 1000,
         oom_kills=events.get("oom_kill"),
+        periods=cpu.get("nr_periods", 0),
+        throttled_periods=cpu.get("nr_throttled", 0),
     )
 
 
@@ -125,19 +95,42 @@ def _read_v1(folders: Mapping[str, Path]) -> Usage:
         pids_limit=_number(folders["pids"] / "pids.max"),
         throttled_ns=cpu.get("throttled_time", 0),
         oom_kills=_pairs(folders["memory"] / "memory.oom_control").get("oom_kill"),
+        periods=cpu.get("nr_periods", 0),
+        throttled_periods=cpu.get("nr_throttled", 0),
     )
 
 
+def read_network(usage: Usage, pid: int, root: Path = Path("/")) -> Usage:
+    """`usage` with the bytes that went over all interfaces of process `pid` but its loopback."""
+    try:
+        lines = _text(root / f"proc/{pid}/net/dev").splitlines()[2:]
+        rows = [(name.strip(), fields.split()) for name, _, fields in (line.partition(":") for line in lines)]
+        received = sum(int(fields[0]) for name, fields in rows if name != "lo")
+        sent = sum(int(fields[8]) for name, fields in rows if name != "lo")
+    except (OSError, ValueError, IndexError):
+        return usage
+    return replace(usage, rx_bytes=received, tx_bytes=sent)
+
+
 def _number(path: Path) -> int:
-    text = path.read_text().strip()
+    text = _text(path).strip()
     return 0 if text == "max" else int(text)
 
 
 def _pairs(path: Path) -> dict[str, int]:
     """A flat keyed file: a word and a number a line; other lines are passed over."""
     found: dict[str, int] = {}
-    for line in path.read_text().splitlines():
+    for line in _text(path).splitlines():
         key, _, value = line.partition(" ")
         if value.isdecimal():
             found[key] = int(value)
     return found
+
+
+def _text(path: Path) -> str:
+    """A kernel file in one read: they are small, and a file object costs more than they do."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, _MOST_BYTES).decode("ascii", "replace")
+    finally:
+        os.close(fd)

@@ -35,7 +35,7 @@ class SystemHost:
         psutil.cpu_percent(interval=None)  # the first answer is always 0: from here on it is since the last call
 
     async def facts(self) -> Mapping[str, Any]:
-        """model, serial, os, kernel, architecture, cpus, mem_bytes, boot_ms, agent_version."""
+        """model, serial, os, kernel, architecture, cpus, mem_bytes, boot_ms, boot_id, agent_version."""
         async with asyncio.timeout(_WITHIN_S):
             return await asyncio.to_thread(self._read_facts)
 
@@ -54,6 +54,7 @@ class SystemHost:
             "cpus": psutil.cpu_count() or 1,
             "mem_bytes": psutil.virtual_memory().total,
             "boot_ms": self._read_boot_ms(),
+            "boot_id": _text_of(self._root / "proc/sys/kernel/random/boot_id"),
             "agent_version": agent.__version__,
         }
 

@@ -32,7 +32,7 @@ def _cloud(file: GatewayFile, say: Say) -> Iterator[Problem]:
 
 def _limits(file: GatewayFile, say: Say) -> Iterator[Problem]:
     policy = file.policy
-    for key, attribute in (("cpus", "cpus"), ("memory", "mem_bytes"), ("pids", "pids")):
+    for key, attribute in (("cpus", "cpus"), ("memory", "mem_bytes"), ("pids", "pids"), ("disk", "disk_bytes")):
         most = getattr(policy.maximum, attribute)
         if most is not None and getattr(policy.limits, attribute) > most:
             message = f"'policy.limits.{key}' is more than 'policy.maximum.{key}'"

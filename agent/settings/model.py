@@ -138,6 +138,8 @@ class Settings:
             max_nano_cpus=round((most.cpus or 0) * 1e9),
             max_mem_bytes=most.mem_bytes or 0,
             max_pids=most.pids,
+            default_disk_bytes=limits.disk_bytes,
+            max_disk_bytes=most.disk_bytes or 0,
             tmpfs_bytes=self.policy.tmpfs_bytes,
             max_log_bytes=self.policy.log_bytes,
             own_folders=(str(self.paths.root), str(self.paths.state)),

@@ -115,6 +115,11 @@ class Limits(Shape):
         SizeBytes, between(6 * MIB, TIB, "6M to 1T"), Field(alias="memory", description="memory, 6M to 1T")
     ] = 64 * MIB
     pids: Annotated[int, Field(ge=1, le=1_000_000, description="processes and threads")] = 64
+    disk_bytes: Annotated[
+        SizeBytes,
+        between(MIB, TIB, "1M to 1T"),
+        Field(alias="disk", description="disk of a whole instance: layers, logs and volumes, 1M to 1T"),
+    ] = 1024 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +132,10 @@ class Maximum(Shape):
         Field(alias="memory", description="memory, 6M to 1T; absent: all there is"),
     ] = None
     pids: Annotated[int, Field(ge=1, le=1_000_000, description="processes and threads")] = 1024
+    disk_bytes: Annotated[
+        Annotated[SizeBytes, between(MIB, TIB, "1M to 1T")] | None,
+        Field(alias="disk", description="disk of a whole instance, 1M to 1T; absent: all there is"),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,16 +279,29 @@ class Points(Shape):
 
 @dataclass(frozen=True, slots=True)
 class Thresholds(Shape):
-    """What counts as scarce on this machine, as APPs and people are shown it."""
+    """What counts as scarce: each is an alarm while it holds, and APPs may see the machine's."""
 
     disk_free_percent: Annotated[float, Field(ge=0, le=100, description="free disk space below this")] = 10.0
     mem_used_percent: Annotated[float, Field(ge=0, le=100, description="used memory above this")] = 90.0
     cpu_percent: Annotated[float, Field(ge=0, le=100, description="processor load above this, over a minute")] = 95.0
     temperature_c: Annotated[float, Field(ge=-40, le=150, description="board temperature above this, degrees C")] = 85.0
+    app_mem_percent: Annotated[
+        float, Field(ge=15, le=100, description="a service's memory above this share of its limit")
+    ] = 90.0
+    app_pids_percent: Annotated[
+        float, Field(ge=15, le=100, description="a service's processes above this share of its limit")
+    ] = 90.0
+    app_throttled_percent: Annotated[
+        float,
+        Field(ge=1, le=100, description="a service that waits for its share of the processor more often than this"),
+    ] = 50.0
+    app_disk_percent: Annotated[
+        float, Field(ge=15, le=100, description="an instance's disk above this share of its limit")
+    ] = 90.0
 
     def as_mapping(self) -> Mapping[str, float]:
-        """By name, as APPs see them."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        """The machine's, by name, as APPs see them."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__ if not name.startswith("app_")}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.control.catalog import Premises
-from agent.control.room import ControlRoom, Outside
+from agent.control.metering import Pace
+from agent.control.room import Care, ControlRoom, Outside
 from agent.domain.command import Command, Job, Origin, Reply
 from agent.domain.policy import Policy
 from agent.domain.restart import RestartPolicy
@@ -21,10 +22,13 @@ from agent.store.shelf import DiskShelf
 from agent.store.state import StateStore
 from tests.fakes.engine import FakeEngine
 from tests.fakes.images import FakeImages
+from tests.fakes.meter import FakeMeter
 from tests.fakes.plane import FakeDoors, FakeHost, FakeLog, FakePlane, FakeProber
 
 REGISTRY = "127.0.0.1:5000"
+PACE = Pace(tick_s=0.05, look_s=0.1, measure_s=0.2, measure_most_s=0.4)
 FAST = RestartPolicy(deaths=4, window_s=60, healthy_s=0.4, first_s=0.1, last_s=0.2)
+CARE = Care(FAST, pace=PACE)
 
 
 def manifest(
@@ -51,13 +55,16 @@ def manifest(
 class Rig:
     """One gateway. `restart()` is a kill of the agent: the engine stays as it is."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, care: Care = CARE) -> None:
         self.root = root
+        self.care = care
         self.images = FakeImages(*(f"{REGISTRY}/{i}:{v}" for i in ("pump", "other") for v in "1234"))
         self.engine = FakeEngine("gw", self.images)
         self.plane = FakePlane()
         self.doors = FakeDoors(root / "s")
         self.prober = FakeProber()
+        self.host = FakeHost()
+        self.meter = FakeMeter()
         self._ids = itertools.count()
         (root / "etc").mkdir(parents=True, exist_ok=True)
 
@@ -71,14 +78,15 @@ class Rig:
             self.images,
             self.doors,
             DiskShelf(self.root / "files"),
-            FakeHost(),
+            self.host,
             SystemClock(0),
             self.prober,
             FakeLog(),
             dict,
+            self.meter,
         )
         premises = Premises("gw", "ec", Policy(registries=(REGISTRY,)))
-        self.room = ControlRoom(outside, premises, self.plane, self.root / "etc", FAST)
+        self.room = ControlRoom(outside, premises, self.plane, self.root / "etc", self.care)
         await self.room.start()
         self._task = asyncio.create_task(self.room.run())
 
@@ -124,9 +132,9 @@ class Rig:
 
 
 @contextlib.asynccontextmanager
-async def running(root: Path) -> AsyncIterator[Rig]:
+async def running(root: Path, care: Care = CARE) -> AsyncIterator[Rig]:
     """A rig that is stopped at the end."""
-    rig = Rig(root)
+    rig = Rig(root, care)
     await rig.start()
     try:
         yield rig

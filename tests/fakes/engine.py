@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from agent.domain.container import (
     ContainerSpec,
     ContainerState,
+    DiskPlaces,
     Health,
     Live,
     NetworkSpec,
@@ -110,6 +111,11 @@ class FakeEngine:
             image_id=image_id,
             state=RunState.CREATED,
             live=spec.live,
+            places=DiskPlaces(
+                f"/fake/{container_id}/layer",
+                f"/fake/{container_id}/log",
+                tuple(sorted(f"/fake/volumes/{m.source}" for m in spec.mounts if m.kind == "volume")),
+            ),
         )
         self._boxes[container_id] = _Box(spec, state)
         self._emit("create", state)

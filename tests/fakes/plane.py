@@ -115,13 +115,17 @@ class FakeDoors:
 
 
 class FakeHost:
-    """A small machine."""
+    """A small machine. `boot_id` changes when it boots."""
+
+    def __init__(self) -> None:
+        self.boot_id = "boot-1"
+        self.now: dict[str, Any] = {"cpu_percent": 1.0}
 
     async def facts(self) -> Mapping[str, Any]:
-        return {"model": "fake"}
+        return {"model": "fake", "boot_id": self.boot_id}
 
     async def usage(self) -> Mapping[str, Any]:
-        return {"cpu_percent": 1.0}
+        return dict(self.now)
 
 
 class FakeLog:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from agent.domain.container import ContainerState, RunState
-from agent.host.cgroups import Usage, find_groups, read_usage, read_usages
+from agent.domain.usage import Usage
+from agent.host.cgroups import find_groups, read_network, read_usage
+from agent.host.meter import SystemMeter
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
@@ -19,7 +21,8 @@ def write(root: Path, files: dict[str, str]) -> Path:
 V2 = {
     "proc/42/cgroup": "0::/system.slice/docker-abc.scope\n",
     "sys/fs/cgroup/system.slice/docker-abc.scope/cgroup.procs": "42\n",
-    "sys/fs/cgroup/system.slice/docker-abc.scope/cpu.stat": "usage_usec 1500\nuser_usec 1000\nthrottled_usec 7\n",
+    "sys/fs/cgroup/system.slice/docker-abc.scope/cpu.stat": "usage_usec 1500\n"
+    "user_usec 1000\nnr_periods 9\nnr_throttled 2\nthrottled_usec 7\n",
     "sys/fs/cgroup/system.slice/docker-abc.scope/memory.current": "5000\n",
     "sys/fs/cgroup/system.slice/docker-abc.scope/memory.max": "max\n",
     "sys/fs/cgroup/system.slice/docker-abc.scope/memory.stat": "anon 100\ninactive_file 1000\n",
@@ -31,7 +34,7 @@ V2 = {
 V1 = {
     "proc/42/cgroup": "6:pids:/docker/abc\n5:memory:/docker/abc\n3:cpu,cpuacct:/docker/abc\n1:name=systemd:/x\n0::/\n",
     "sys/fs/cgroup/cpu,cpuacct/docker/abc/cpuacct.usage": "1500000\n",
-    "sys/fs/cgroup/cpu,cpuacct/docker/abc/cpu.stat": "nr_periods 9\nnr_throttled 1\nthrottled_time 7000\n",
+    "sys/fs/cgroup/cpu,cpuacct/docker/abc/cpu.stat": "nr_periods 9\nnr_throttled 2\nthrottled_time 7000\n",
     "sys/fs/cgroup/memory/docker/abc/memory.usage_in_bytes": "5000\n",
     "sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes": "9223372036854771712\n",
     "sys/fs/cgroup/memory/docker/abc/memory.stat": "inactive_file 1\ntotal_inactive_file 1000\n",
@@ -41,7 +44,7 @@ V1 = {
     "sys/fs/cgroup/unified/cgroup.procs": "1\n",
 }
 
-EXPECTED = Usage(1_500_000, 4000, 0, 4, 64, throttled_ns=7000, oom_kills=2)
+EXPECTED = Usage(1_500_000, 4000, 0, 4, 64, throttled_ns=7000, oom_kills=2, periods=9, throttled_periods=2)
 
 
 def test_version_two_files_are_read(tmp_path: Path) -> None:
@@ -83,10 +86,28 @@ def container(service: str, pid: int, id_: str = "abc") -> ContainerState:
     return ContainerState(id_, "", "pump", service, "", "", "", RunState.RUNNING, pid=pid)
 
 
-async def test_an_instances_counters_come_by_service_without_those_that_have_ended(tmp_path: Path) -> None:
-    asked = [container("pump", 42), container("gone", 43), container("stopped", 0)]
-    assert await read_usages(asked, write(tmp_path, V2)) == {"pump": EXPECTED}
+async def test_counters_come_by_container_without_those_that_have_ended(tmp_path: Path) -> None:
+    asked = [container("pump", 42), container("gone", 43, "aa"), container("stopped", 0, "bb")]
+    assert await SystemMeter(write(tmp_path, V2)).read(asked) == {"abc": EXPECTED}
 
 
 async def test_a_pid_that_is_another_containers_by_now_tells_nothing(tmp_path: Path) -> None:
-    assert await read_usages([container("pump", 42, "def")], write(tmp_path, V2)) == {}
+    assert await SystemMeter(write(tmp_path, V2)).read([container("pump", 42, "def")]) == {}
+
+
+DEV = """Inter-|   Receive                                                |  Transmit
+ face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
+    lo: 9999 9 0 0 0 0 0 0 9999 9 0 0 0 0 0 0
+  eth0:1000000000000 5 0 0 0 0 0 0     300 3 0 0 0 0 0 0
+  eth1:     50 1 0 0 0 0 0 0       7 1 0 0 0 0 0 0
+"""
+
+
+def test_network_bytes_are_those_of_all_interfaces_but_the_loopback(tmp_path: Path) -> None:
+    write(tmp_path, {"proc/42/net/dev": DEV})
+    usage = read_network(EXPECTED, 42, tmp_path)
+    assert (usage.rx_bytes, usage.tx_bytes) == (1_000_000_000_050, 307)
+
+
+def test_a_process_without_network_files_keeps_the_rest(tmp_path: Path) -> None:
+    assert read_network(EXPECTED, 42, tmp_path) == EXPECTED

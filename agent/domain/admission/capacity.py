@@ -63,6 +63,13 @@ def _disk(case: Case) -> Iterator[Found]:
         yield Found(_PLACE, words, "free some space (ecgw image prune), or have a technician lower the reserve")
 
 
+def _disk_limit(case: Case) -> Iterator[Found]:
+    most, wants = case.policy.max_disk_bytes, case.spec.disk_bytes
+    if most and wants > most:
+        words = f"it wants {wants / MIB:.0f} MiB of disk for itself, the policy allows {most / MIB:.0f} MiB"
+        yield Found(("x-ec", "disk"), words, "ask for less, or have a technician raise policy.maximum.disk")
+
+
 def _own(case: Case) -> Claim:
     lives = [container.live for container in case.spec.containers]
     return Claim(sum(live.mem_bytes for live in lives), sum(live.pids for live in lives))
@@ -81,4 +88,5 @@ RULES = (
     Rule("admission.memory_total", "more memory than is left of what the gateway promises to all APPs", _memory),
     Rule("admission.pids_total", "more processes than are left for all APPs", _pids),
     Rule("admission.disk", "more disk than is free beside the reserve", _disk),
+    Rule("admission.disk_limit", "more disk for itself than the policy allows an instance", _disk_limit),
 )

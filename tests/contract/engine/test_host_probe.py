@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agent.domain.container import Live
 from agent.domain.manifest_model import Probe
-from agent.host.cgroups import read_usages
+from agent.host.meter import SystemMeter
 from agent.host.probe import ContainerProber, ProbeResult, probe_http, probe_tcp
 from tests.contract.engine.rig import RealRig, make_spec, renamed, run
 
@@ -67,13 +67,18 @@ async def test_a_containers_counters_are_read_without_asking_the_engine(real: Re
     live = Live(100_000_000, 32 * 1024**2, 64)
     spin = renamed(make_spec(real), live=live, command=("sh", "-c", "while :; do :; done"))
     state = await run(real, spin)
+    meter = SystemMeter()
     async with asyncio.timeout(10):
-        while not (usage := (await read_usages([state]))["main"]).throttled_ns:
+        while not (usage := (await meter.read([state]))[state.id]).throttled_periods:
             await asyncio.sleep(0.2)
     assert usage.cpu_ns > 0
     assert (usage.mem_limit_bytes, usage.pids_limit) == (32 * 1024**2, 64)
     assert 0 < usage.mem_bytes < 32 * 1024**2
     assert usage.pids == 2
+    assert usage.throttled_ns > 0
+    assert usage.periods >= usage.throttled_periods
+    assert usage.rx_bytes is None
     assert usage.oom_kills == 0
     await real.engine.remove(state.id)
-    assert await read_usages([state]) == {}
+    assert await meter.read([state]) == {}
+    meter.close()

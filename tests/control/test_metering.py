@@ -1,0 +1,175 @@
+"""What instances use is looked at cheaply, shown, and acted on: lines raise alarms, a full disk stops its APP."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.control.metering import Pace
+from agent.control.room import Care
+from agent.control.usealarms import Lines, UseAlarms
+from agent.domain.usage import Folder
+from tests.control.rig import FAST, Rig, manifest, running
+from tests.fakes.meter import IDLE, MIB
+from tests.fakes.plane import FakeAlarms
+
+DISK = "app:pump/disk_limit"
+VOLUME = 'volumes: ["data:/data"]'
+LIMITED = manifest(extra=VOLUME).replace("x-ec:\n", "x-ec:\n  disk: 200M\n", 1) + "volumes: {data: {}}\n"
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with running(tmp_path) as rig:
+        await rig.job(await rig.send("app.install", instance="pump", manifest=LIMITED))
+        yield rig
+
+
+def fill(rig: Rig, mib: int) -> None:
+    """Its volume now takes so much."""
+    (volume,) = rig.engine.find("pump", "main")[0].places.volumes
+    rig.meter.folders[volume] = Folder(mib * MIB)
+
+
+async def counted(rig: Rig) -> None:
+    """Wait until its disk was counted anew."""
+    before = len(rig.meter.measured)
+    await rig.until(lambda: len(rig.meter.measured) > before + 3, "two counts of its disk")
+
+
+async def test_use_is_shown_by_service_and_instance(rig: Rig) -> None:
+    rig.meter.usage["main"] = replace(IDLE, cpu_ns=5_000_000_000, rx_bytes=10, tx_bytes=20)
+    fill(rig, 12)
+    await counted(rig)
+    await rig.until(lambda: rig.room.views.detail("pump")["use"].get("disk", {}).get("total_bytes") == 12 * MIB, "it")
+    await rig.until(lambda: rig.room.views.detail("pump")["use"]["services"]["main"]["cpu_s"] == 5.0, "its counters")
+    use = rig.room.views.detail("pump")["use"]
+    assert use["services"]["main"]["net_tx_bytes"] == 20
+    assert use["disk"]["limit_bytes"] == 200 * MIB
+    assert use["disk"]["volume_bytes"] == 12 * MIB
+
+
+async def test_past_its_disk_limit_it_is_stopped_held_and_told(rig: Rig) -> None:
+    fill(rig, 312)
+    await rig.until(lambda: not rig.serving(), "its stop")
+    await rig.until(lambda: rig.room.views.summary("pump")["phase"] == "held", "the hold")
+    assert rig.room.views.summary("pump")["message"] == "disk: 312 MiB of 200 MiB"
+    assert "312 MiB of 200 MiB" in rig.plane.alarms.standing[DISK].message
+
+
+async def test_after_cleaning_up_a_start_by_hand_works_and_ends_the_alarm(rig: Rig) -> None:
+    fill(rig, 312)
+    await rig.until(lambda: not rig.serving(), "its stop")
+    await rig.until(lambda: rig.room.views.summary("pump")["phase"] == "held", "the hold")
+    fill(rig, 20)
+    await rig.job(await rig.send("app.start", instance="pump"))
+    await rig.until(lambda: rig.plane.alarms.standing == {}, "the alarms' end")
+    assert rig.serving() == ["pump:1"]
+
+
+async def test_a_start_without_cleaning_up_is_stopped_again(rig: Rig) -> None:
+    fill(rig, 312)
+    await rig.until(lambda: rig.room.views.summary("pump")["phase"] == "held", "the hold")
+    starts = len([op for op, _ in rig.engine.log if op == "start"])
+    await rig.send("app.start", instance="pump")
+    await rig.until(lambda: len([op for op, _ in rig.engine.log if op == "start"]) > starts, "its start")
+    await rig.until(lambda: rig.room.views.summary("pump")["phase"] == "held", "the hold again")
+    assert not rig.serving()
+    assert rig.plane.alarms.raised.count(DISK) == 1
+
+
+async def test_a_hold_for_disk_stays_when_the_agent_restarts(rig: Rig) -> None:
+    fill(rig, 312)
+    await rig.until(lambda: rig.room.views.summary("pump")["phase"] == "held", "the hold")
+    await rig.restart()
+    await counted(rig)
+    assert rig.room.views.summary("pump")["message"] == "disk: 312 MiB of 200 MiB"
+    assert not rig.serving()
+    assert rig.plane.alarms.raised.count(DISK) == 1
+
+
+async def test_near_its_limit_there_is_an_alarm_and_it_runs_on(rig: Rig) -> None:
+    fill(rig, 185)
+    await rig.until(lambda: "app:pump/disk_high" in rig.plane.alarms.standing, "the alarm")
+    assert rig.serving() == ["pump:1"]
+    fill(rig, 150)
+    await rig.until(lambda: rig.plane.alarms.standing == {}, "its end")
+
+
+async def test_a_disk_that_loses_room_quickly_is_looked_into_at_once(tmp_path: Path) -> None:
+    async with running(tmp_path, Care(FAST, pace=Pace(tick_s=0.05, measure_s=3600.0))) as rig:
+        await rig.job(await rig.send("app.install", instance="pump", manifest=LIMITED))
+        await counted_once(rig)
+        fill(rig, 312)
+        assert rig.meter.free is not None
+        rig.meter.free -= 100 * MIB
+        await rig.until(lambda: not rig.serving(), "its stop")
+
+
+async def counted_once(rig: Rig) -> None:
+    await rig.until(lambda: "disk" in rig.room.metering.use("pump"), "the metering")
+
+
+async def test_processes_near_their_limit_are_an_alarm_until_they_are_not(rig: Rig) -> None:
+    rig.meter.usage["main"] = replace(IDLE, pids=60)
+    await rig.until(lambda: "app:pump/main/pids_high" in rig.plane.alarms.standing, "the alarm")
+    rig.meter.usage["main"] = replace(IDLE, pids=55)
+    await rig.until(lambda: rig.room.views.detail("pump")["use"]["services"]["main"]["pids"] == 55, "another look")
+    assert "app:pump/main/pids_high" in rig.plane.alarms.standing, "within the band"
+    rig.meter.usage["main"] = IDLE
+    await rig.until(lambda: rig.plane.alarms.standing == {}, "its end")
+
+
+async def test_what_a_stopped_service_used_is_no_alarm_any_more(rig: Rig) -> None:
+    rig.meter.usage["main"] = replace(IDLE, pids=60)
+    await rig.until(lambda: "app:pump/main/pids_high" in rig.plane.alarms.standing, "the alarm")
+    await rig.job(await rig.send("app.stop", instance="pump"))
+    await rig.until(lambda: rig.plane.alarms.standing == {}, "its end")
+
+
+async def test_a_kill_for_memory_that_no_event_told_is_found_by_the_counter(rig: Rig) -> None:
+    await rig.until(lambda: "main" in rig.room.metering.use("pump").get("services", {}), "the first look")
+    rig.meter.usage["main"] = replace(IDLE, oom_kills=1)
+    await rig.until(lambda: "app:pump/main/killed_for_memory" in rig.plane.alarms.standing, "the alarm")
+
+
+async def test_kills_from_before_the_agent_came_are_not_news(rig: Rig) -> None:
+    await rig.kill()
+    rig.meter.usage["main"] = replace(IDLE, oom_kills=3)
+    await rig.start()
+    await rig.until(lambda: "main" in rig.room.metering.use("pump").get("services", {}), "the first look")
+    assert rig.plane.alarms.raised == []
+
+
+def test_the_machines_own_lines_raise_and_clear() -> None:
+    book = FakeAlarms()
+    alarms = UseAlarms(book, Lines({"disk_free_percent": 10.0, "temperature_c": 85.0, "cpu_percent": 95.0}))
+    full = {"disk_free_bytes": 9, "disk_bytes": 100, "temperature_c": 90.0, "cpu_percent": 100.0}
+    alarms.see_machine(full, 0.0)
+    assert set(book.standing) == {"gateway/disk", "gateway/temperature"}, "a busy moment is no alarm"
+    alarms.see_machine(full | {"disk_free_bytes": 14, "temperature_c": None}, 60.0)
+    assert set(book.standing) == {"gateway/disk", "gateway/temperature", "gateway/cpu"}
+    alarms.see_machine({"disk_free_bytes": 16, "disk_bytes": 100, "temperature_c": 70.0, "cpu_percent": 90.0}, 61.0)
+    assert set(book.standing) == {"gateway/cpu"}
+    alarms.see_machine({"cpu_percent": 10.0}, 62.0)
+    alarms.see_machine({"cpu_percent": 10.0}, 122.0)
+    assert book.standing == {}
+
+
+def test_what_an_earlier_agent_raised_stands_until_it_is_over() -> None:
+    book = FakeAlarms()
+    UseAlarms(book, Lines({"disk_free_percent": 10.0})).see_machine({"disk_free_bytes": 9, "disk_bytes": 100}, 0.0)
+    after = UseAlarms(book, Lines({"disk_free_percent": 10.0}))
+    after.see_machine({"disk_free_bytes": 12, "disk_bytes": 100}, 0.0)
+    assert book.raised == ["gateway/disk"]
+    after.see_machine({"disk_free_bytes": 20, "disk_bytes": 100}, 1.0)
+    assert book.standing == {}
+
+
+async def test_an_instance_that_is_gone_is_forgotten(rig: Rig) -> None:
+    await counted(rig)
+    await rig.job(await rig.send("app.remove", instance="pump"))
+    await rig.until(lambda: rig.room.metering.use("pump") == {}, "its end")
