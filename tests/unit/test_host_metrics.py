@@ -12,7 +12,7 @@ from agent.host.routes import read_routes
 async def test_facts_of_this_machine_are_complete_and_plausible() -> None:
     facts = await SystemHost("/").facts()
     assert set(facts) == {
-        "model", "serial", "os", "kernel", "architecture", "cpus", "mem_bytes", "boot_ms", "agent_version",
+        "model", "serial", "os", "kernel", "architecture", "cpus", "mem_bytes", "boot_ms", "boot_id", "agent_version",
     }  # fmt: skip
     assert facts["cpus"] == os.cpu_count()
     assert facts["mem_bytes"] > 0
