@@ -115,6 +115,10 @@ class ContainerMaker:
         manifest = self._release.manifest
         restart = Restart.ON_FAILURE if service.name in must_end(self._body.services) else Restart.UNLESS_STOPPED
         policy = self._place.policy
+        if service.build is not None and not self._place.app_dir:
+            words = f"{service.name} is built from a folder beside the manifest, and this APP came without one"
+            hint = "install it from a folder or a bundle, or name a finished image"
+            self.problems.append(manifest.document.problem(service.build.path, "manifest.no_folder", words, hint))
         spec = ContainerSpec(
             name="",
             instance=self._instance,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socketserver
 import subprocess
 import threading
@@ -73,6 +74,46 @@ async def test_a_network_in_use_is_not_removed(rig: Rig) -> None:
 async def test_a_missing_network_is_named_at_the_latest_at_start(rig: Rig) -> None:
     with pytest.raises(NotFound) as caught:
         await run(rig, renamed(make_spec(rig), networks=(Attachment(f"{rig.gateway}-nowhere"),)))
+    assert caught.value.code == "engine.network_not_found"
+
+
+async def test_a_container_is_on_all_its_networks_when_it_starts_under_its_names_there(real: RealRig) -> None:
+    nets = [make_network(real, name, isolated=name != "c") for name in "abc"]
+    for net in nets:
+        await real.engine.create_network(net)
+    first, second, third = (net.name for net in nets)
+    serve = ("sh", "-c", "echo hello > /tmp/index.html; httpd -f -p 8080 -h /tmp")
+    both = (Attachment(first, ("web",)), Attachment(second, ("page", "web")), Attachment(third, ("web",)))
+    web = await run(real, renamed(make_spec(real, "1", service="web"), networks=both, command=serve))
+    on_second = await run(real, renamed(make_spec(real, "2"), networks=(Attachment(second, ("peer",)),)))
+    document = json.loads(docker("inspect", web.id))[0]["NetworkSettings"]["Networks"]
+    assert document.keys() == {first, second, third}
+    assert {"page", "web"} <= set(document[second]["Aliases"])
+    meets = "for n in 1 2 3 4 5; do wget -q -O - http://page:8080/ && exit; sleep 0.2; done; false"
+    assert await inside(on_second.id, meets)
+
+
+async def test_networks_that_an_interrupted_creation_left_out_are_joined_at_the_start(real: RealRig) -> None:
+    nets = [make_network(real, name) for name in "ab"]
+    for net in nets:
+        await real.engine.create_network(net)
+    spec = renamed(make_spec(real), networks=tuple(Attachment(net.name, ("main",)) for net in nets))
+    id_ = await real.engine.create(spec)
+    docker("network", "disconnect", nets[1].name, id_)
+    again = DockerEngine(str(real.socket_path), real.gateway)
+    try:
+        await again.start(id_)
+    finally:
+        again.close()
+    assert json.loads(docker("inspect", id_))[0]["NetworkSettings"]["Networks"].keys() == {n.name for n in nets}
+
+
+async def test_a_missing_second_network_is_named_too(rig: Rig) -> None:
+    first = make_network(rig)
+    await rig.engine.create_network(first)
+    spec = renamed(make_spec(rig), networks=(Attachment(first.name), Attachment(f"{rig.gateway}-nowhere")))
+    with pytest.raises(NotFound) as caught:
+        await run(rig, spec)
     assert caught.value.code == "engine.network_not_found"
 
 

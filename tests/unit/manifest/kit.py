@@ -18,6 +18,7 @@ from agent.files.yaml import read_document
 
 POLICY = Policy(registries=("registry.example",))
 IMAGE = "registry.example/guard:1.0"
+BUILT_ID = "sha256:" + "b" * 64
 APP_DIR = "/etc/ecgw/apps.d/guard"
 
 SMALL = f"name: guard\nservices:\n  guard:\n    image: {IMAGE}\n"
@@ -45,9 +46,10 @@ def manifest_of(text: str) -> Manifest:
 
 
 def release_of(text: str, files: Mapping[str, str] | None = None) -> Release:
-    """The release of `text`, each image pinned to a digest made of its name."""
+    """The release of `text`, each image pinned to a digest made of its name; what is built here has only an id."""
     manifest = manifest_of(text)
-    return make_release(manifest, {image: pinned(image) for image in manifest.images}, files)
+    digests = {image: BUILT_ID if image in manifest.builds else pinned(image) for image in manifest.images}
+    return make_release(manifest, digests, files)
 
 
 def pinned(image: str) -> str:
