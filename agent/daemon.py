@@ -98,6 +98,7 @@ class Daemon:
             settings.admission_policy(),
             settings.board.port_kinds,
             settings.board.nodes,
+            settings.board.shared_ports,
         )
         outside = Outside(
             self._state,

@@ -152,6 +152,18 @@ class Clock(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What the machine has left for APPs, as it is now. `disk_free_bytes` None, `pids` 0: not known.
+
+    `listening` holds port, protocol and address of every socket of the host that waits for others.
+    """
+
+    disk_free_bytes: int | None = None
+    pids: int = 0
+    listening: frozenset[tuple[int, str, str]] = frozenset()
+
+
 class Host(Protocol):
     """The machine itself."""
 
@@ -177,6 +189,18 @@ class Meter(Protocol):
 
     async def free_bytes(self, folder: str) -> int | None:
         """What may still be written where `folder` is; None where that cannot be seen."""
+        ...
+
+
+class Ground(Protocol):
+    """The machine as the ground that APPs stand on."""
+
+    async def room(self, folder: str) -> Room:
+        """What is left; `folder` is where the engine keeps images and volumes."""
+        ...
+
+    async def tree_bytes(self, folder: str) -> int:
+        """What the files below `folder` take on disk; 0 where there is none."""
         ...
 
 

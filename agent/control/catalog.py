@@ -47,7 +47,7 @@ class Premises:
     """What this gateway is to its APPs: its id, the prefix of its objects on the engine, its rules, its own ports.
 
     `ports` maps each port's logical name to its kind; None: not known. `devices` maps those that have one to the
-    device node behind them.
+    device node behind them; `shared_ports` may be held by several APPs.
     """
 
     gateway: str
@@ -55,6 +55,7 @@ class Premises:
     policy: Policy
     ports: Mapping[str, str] | None = None
     devices: Mapping[str, str] = field(default_factory=dict)
+    shared_ports: frozenset[str] = frozenset()
 
 
 Viewer = Callable[[Mapping[str, AppView]], None]
@@ -121,9 +122,13 @@ class Catalog:
         remembered = self._specs.get(desired.name)
         if remembered is not None and remembered[0] == version:
             return remembered[1]
-        spec = self.design(desired.name, self.release(version.release), self.effective(version), version.folder)
+        spec = self.spec_of(desired.name, version)
         self._specs[desired.name] = (version, spec)
         return spec
+
+    def spec_of(self, instance: str, version: Version) -> AppSpec:
+        """What any version of an instance is on this gateway."""
+        return self.design(instance, self.release(version.release), self.effective(version), version.folder)
 
     def design(self, instance: str, release: Release, effective: Effective, folder: str = "") -> AppSpec:
         """What `release` becomes on this gateway under the name `instance`; Mistakes when its values do not fit."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from agent.control.catalog import Catalog, layered, merged, read
+from agent.control.facts import FactBook, Look
 from agent.control.ledger import Ledger
 from agent.control.runner import Told
 from agent.domain import transition
@@ -21,11 +21,10 @@ from agent.domain.instantiate import AppSpec
 from agent.domain.journal import Change
 from agent.domain.manifest_model import Manifest
 from agent.domain.params import Deploy
-from agent.domain.policy import Facts
 from agent.domain.release import Release, make_release
 from agent.domain.values import Effective
 from agent.errors import Conflict, GatewayError, Refused
-from agent.ports import EngineInfo, Images
+from agent.ports import Images
 
 
 def refuse(problems: tuple[Problem, ...]) -> None:
@@ -36,23 +35,20 @@ def refuse(problems: tuple[Problem, ...]) -> None:
 
 
 class Deployer:
-    """The work of the job kinds install, upgrade and configure, up to the point where the reconciler takes over.
+    """The work of the job kinds install, upgrade and configure, up to the point where the reconciler takes over."""
 
-    `engine_info` is what is known of the engine now; None before it was ever reached.
-    """
-
-    def __init__(
-        self, ledger: Ledger, catalog: Catalog, images: Images, engine_info: Callable[[], EngineInfo | None]
-    ) -> None:
+    def __init__(self, ledger: Ledger, catalog: Catalog, images: Images, facts: FactBook) -> None:
         self._ledger = ledger
         self._catalog = catalog
         self._images = images
-        self._engine_info = engine_info
+        self._facts = facts
+        self._around = Look()
         self.site_layers: Mapping[str, Layer] = {}
         self._here: dict[str, str] = {}
 
     async def learn(self, params: Deploy) -> None:
-        """Find out which images of a manifest were built or loaded here, so that no registry is asked for them."""
+        """Find out what the machine has left, and which images of a manifest were built or loaded here: no registry is asked."""
+        self._around = await self._facts.look_around()
         for image in read(params.manifest, params.instance).images:
             found = None
             if full_name(image).startswith(f"{HUB}/") and not allowed_registry(image, self._catalog.premises.policy):
@@ -90,29 +86,10 @@ class Deployer:
         effective = layered(manifest, *self.layers(job, desired), files)
         folder = _folder(job, desired)
         spec = self._catalog.design(job.instance, release, effective, folder)
-        refuse(admit(manifest, spec, policy, self.facts(job.instance, spec, {}, {})))
+        # A change of values was not preceded by `learn`; it is held to what is left when it is adopted.
+        look = Look() if job.kind == "configure" else self._around
+        refuse(admit(manifest, spec, policy, self._facts.facts(job.instance, look)))
         return release, effective, spec
-
-    def facts(
-        self, instance: str, spec: AppSpec, architectures: Mapping[str, str], real_paths: Mapping[str, str]
-    ) -> Facts:
-        """What the gateway has and what the other instances already hold."""
-        others = [d for d in self._ledger.desired.values() if d.name != instance and d.current is not None]
-        specs = [self._catalog.spec(d) for d in others]
-        ports = {
-            (p.host_port, p.protocol): f"instance {s.instance}" for s in specs for c in s.containers for p in c.ports
-        }
-        info = self._engine_info()
-        return Facts(
-            architecture=info.architecture if info else "",
-            cpus=info.cpus if info else 0,
-            mem_bytes=info.mem_bytes if info else 0,
-            host_ports=ports,
-            publishers={s.instance: s.grants.points_publish for s in specs},
-            image_architectures=architectures,
-            real_paths=real_paths,
-            gateway_ports=self._catalog.premises.ports,
-        )
 
     async def deploy(self, job: Job, told: Told) -> None:
         """Pin, fetch, check again with what is now known, adopt."""
@@ -151,7 +128,7 @@ class Deployer:
         effective = layered(release.manifest, cloud, site, release.files)
         folder = _folder(job, desired)
         spec = self._catalog.design(job.instance, release, effective, folder)
-        real_paths = await asyncio.to_thread(_resolve, spec.bind_sources())
+        look = await self._facts.look(spec, architectures)
         stored = self._catalog.keep(release, str(job.params.get("source", job.instance)))
         forced = bool(job.params.get("force"))
         if stored.failed and not forced:
@@ -167,7 +144,7 @@ class Deployer:
             if current is None or open_job.state.final:
                 return Change()
             # Here and not before: what others hold must be what they hold when this is written.
-            facts = self.facts(job.instance, spec, architectures, real_paths)
+            facts = self._facts.facts(job.instance, look)
             refuse(admit(release.manifest, spec, self._catalog.premises.policy, facts))
             changes = current.current is None or self._catalog.spec(current).containers != spec.containers
             after, moved = transition.adopt(
@@ -186,11 +163,6 @@ def _folder(job: Job, desired: Desired | None) -> str:
     """Where the APP's own files are: where this job brought them, else where the version before has them."""
     base = desired.current if desired else None
     return str(job.params.get("folder") or (base.folder if base else ""))
-
-
-def _resolve(sources: Sequence[str]) -> dict[str, str]:
-    """Where binds really lead; reads the disk, so never in the loop."""
-    return {source: os.path.realpath(source) for source in sources}
 
 
 class PullProgress:

@@ -13,6 +13,7 @@ from agent.control.belongings import Belongings
 from agent.control.catalog import AppDoors, Catalog, FileShelf, Premises
 from agent.control.deploy import Deployer
 from agent.control.enginewatch import EngineWatch
+from agent.control.facts import FactBook
 from agent.control.gateway import Box, GatewayWork, RecentLines
 from agent.control.imagework import ImageWork
 from agent.control.inbox import Inbox
@@ -31,7 +32,7 @@ from agent.control.usewatch import UseWatch
 from agent.control.views import AppViews
 from agent.control.wishes import Wishes
 from agent.domain.restart import RestartPolicy
-from agent.ports import Clock, Engine, Host, Images, Meter
+from agent.ports import Clock, Engine, Ground, Host, Images, Meter
 
 
 class AllAlarms(Alarms, AlarmBook, Protocol):
@@ -71,6 +72,10 @@ class Doors(AppDoors, Heartbeats, Protocol):
     """The eSDK's sockets, and what came in by them that supervision must know."""
 
 
+class Machine(Host, Ground, Protocol):
+    """The host, with what it has left for APPs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outside:
     """Everything the control room needs from outside, by port."""
@@ -80,7 +85,7 @@ class Outside:
     images: Images
     doors: Doors
     shelf: FileShelf
-    host: Host
+    host: Machine
     clock: Clock
     prober: Prober
     log: RecentLines
@@ -104,7 +109,8 @@ class ControlRoom:
         self.ledger = ledger = Ledger(outside.journal, outside.clock)
         self.catalog = catalog = Catalog(ledger, premises, outside.doors, outside.shelf)
         self.supervisor = Supervisor(plane.alarms, outside.clock, care.restarts, outside.doors)
-        steps = StepRunner(outside.engine, outside.journal, outside.clock, self.supervisor.expect_stop)
+        facts = FactBook(ledger, catalog, outside.host, lambda: self.engine.info)
+        steps = StepRunner(outside.engine, outside.journal, outside.clock, self.supervisor.expect_stop, facts.guard)
         trials = TrialRunner(ledger, catalog, outside.clock, outside.prober)
         self.reconciler = Reconciler(ledger, outside.engine, catalog, steps, self.supervisor, trials)
         self.engine = EngineWatch(outside.engine, plane.alarms, lambda: self.reconciler.errors)
@@ -117,7 +123,7 @@ class ControlRoom:
             outside.meter, outside.clock, watch, self.reconciler.observed, lambda: self.engine.folder, care.pace
         )
         ledger.listen(metering.see_change)
-        self.deployer = Deployer(ledger, catalog, outside.images, lambda: self.engine.info)
+        self.deployer = Deployer(ledger, catalog, outside.images, facts)
         images = ImageWork(ledger, catalog, outside.images, outside.clock)
         deploys = {"install": self.deployer.deploy, "upgrade": self.deployer.deploy}
         self.runner = JobRunner(ledger, {**deploys, "configure": self.deployer.configure, **images.kinds})

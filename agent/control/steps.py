@@ -29,13 +29,24 @@ class _Run:
 
 
 class StepRunner:
-    """The only caller of the engine's changing methods. `on_stop` hears of every container we stop ourselves."""
+    """The only caller of the engine's changing methods. `on_stop` hears of every container we stop ourselves.
 
-    def __init__(self, engine: Engine, journal: Journal, clock: Clock, on_stop: Callable[[str], None]) -> None:
+    `guard` is asked before anything of an instance is made or started: it raises where admission would no longer hold.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        journal: Journal,
+        clock: Clock,
+        on_stop: Callable[[str], None],
+        guard: Callable[[str], Awaitable[None]],
+    ) -> None:
         self._engine = engine
         self._journal = journal
         self._clock = clock
         self._on_stop = on_stop
+        self._guard = guard
         self._table: dict[type, Callable[[_Run, Any], Awaitable[object]]] = {
             planner.CreateNetwork: lambda _, s: engine.create_network(s.network),
             planner.RemoveNetwork: lambda _, s: engine.remove_network(s.name),
@@ -81,9 +92,12 @@ class StepRunner:
             await self._journal.end_step(number, "done")
 
     async def _create(self, run: _Run, step: planner.CreateContainer) -> None:
+        await self._guard(run.instance)
         run.made[step.container.service, step.container.spec_hash] = await self._engine.create(step.container)
 
     async def _start(self, run: _Run, step: planner.StartContainer) -> None:
+        # A link on the way of a bind may have been turned elsewhere since the container was made.
+        await self._guard(run.instance)
         made = run.made.get((step.service, step.spec))
         await self._engine.start(made or (await self._find(run.instance, step.service, step.spec)).id)
 

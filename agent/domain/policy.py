@@ -85,10 +85,11 @@ class Facts:
     `pids` is how many processes the kernel allows; `disk_free_bytes` is free where the engine keeps images and volumes,
     `image_bytes` what each image still needs there, `volume_bytes` what a volume holds. `claims` maps every instance,
     this one's present version included, to what it was promised. `host_ports` maps (port, protocol) to its holder in
-    words; `publishers` maps other instances to their publish filters; `image_architectures` maps a pinned image to
-    amd64, arm64 ...; `real_paths` maps a bind's source, and the APP's folder, to the path it leads to after every
-    symbolic link. `gateway_ports` maps the gateway's own ports to their kind, `port_holders` those that others hold to
-    who does; `shared_ports` may be held by several.
+    words; `listening` holds port, protocol and address of other programs' sockets; `publishers` maps other instances to
+    their publish filters; `image_architectures` maps a pinned image to amd64, arm64 ...; `real_paths` maps a bind's
+    source, and the APP's folder, to the path it leads to after every symbolic link. `gateway_ports` maps the gateway's
+    own ports to their kind, `port_holders` those that others hold to who does, `port_devices` those with a device node
+    to it; `shared_ports` may be held by several.
     """
 
     architecture: str = ""
@@ -100,9 +101,11 @@ class Facts:
     volume_bytes: Mapping[str, int] = field(default_factory=dict)
     claims: Mapping[str, Claim] = field(default_factory=dict)
     host_ports: Mapping[tuple[int, str], str] = field(default_factory=dict)
+    listening: frozenset[tuple[int, str, str]] = frozenset()
     publishers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     image_architectures: Mapping[str, str] = field(default_factory=dict)
     real_paths: Mapping[str, str] = field(default_factory=dict)
     gateway_ports: Mapping[str, str] | None = None
     port_holders: Mapping[str, str] = field(default_factory=dict)
+    port_devices: Mapping[str, str] | None = None
     shared_ports: frozenset[str] = frozenset()

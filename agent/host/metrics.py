@@ -13,8 +13,11 @@ from typing import Any
 import psutil
 
 import agent
+from agent.host.premises import read_room, read_tree_bytes
+from agent.ports import Room
 
 _WITHIN_S = 10.0
+_TREE_WITHIN_S = 60.0
 _FIRMWARE_NAMES = ("sys/firmware/devicetree/base/model", "sys/class/dmi/id/product_name")
 _FIRMWARE_SERIALS = ("sys/firmware/devicetree/base/serial-number", "sys/class/dmi/id/product_serial")
 _CPU_SENSORS = ("cpu_thermal", "coretemp", "k10temp", "soc_thermal", "cpu-thermal", "acpitz")
@@ -43,6 +46,16 @@ class SystemHost:
         """cpu_percent since the last call, mem_used_bytes, mem_bytes, disk_free_bytes, disk_bytes, load1, temperature_c."""
         async with asyncio.timeout(_WITHIN_S):
             return await asyncio.to_thread(self._read_usage)
+
+    async def room(self, folder: str) -> Room:
+        """What is left for APPs; `folder` is where the engine keeps images and volumes."""
+        async with asyncio.timeout(_WITHIN_S):
+            return await asyncio.to_thread(read_room, self._existing(folder))
+
+    async def tree_bytes(self, folder: str) -> int:
+        """What the files below `folder` take on disk; 0 where there is none."""
+        async with asyncio.timeout(_TREE_WITHIN_S):
+            return await asyncio.to_thread(read_tree_bytes, Path(folder))
 
     def _read_facts(self) -> Mapping[str, Any]:
         return {

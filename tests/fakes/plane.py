@@ -12,6 +12,7 @@ from agent.domain.container import ContainerState
 from agent.domain.manifest_model import Probe
 from agent.domain.rule import RuleConfig
 from agent.errors import NotFound
+from agent.ports import Room
 
 
 class FakeAlarms:
@@ -115,11 +116,19 @@ class FakeDoors:
 
 
 class FakeHost:
-    """A small machine. `boot_id` changes when it boots."""
+    """A small machine. `boot_id` changes when it boots; `left` is what it has left for APPs, `trees` what folders hold."""
 
     def __init__(self) -> None:
         self.boot_id = "boot-1"
         self.now: dict[str, Any] = {"cpu_percent": 1.0}
+        self.left = Room()
+        self.trees: dict[str, int] = {}
+
+    async def room(self, folder: str) -> Room:
+        return self.left
+
+    async def tree_bytes(self, folder: str) -> int:
+        return self.trees.get(folder, 0)
 
     async def facts(self) -> Mapping[str, Any]:
         return {"model": "fake", "boot_id": self.boot_id}

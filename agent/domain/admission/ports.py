@@ -28,6 +28,17 @@ def _host_ports(case: Case) -> Iterator[Found]:
             own.append((port.host_port, port.protocol, port.host_ip, f"service {container.service} of this APP"))
 
 
+def _listening(case: Case) -> Iterator[Found]:
+    for container in case.spec.containers:
+        for port in container.ports:
+            if any(
+                (number, protocol) == (port.host_port, port.protocol) and _same_place(address, port.host_ip)
+                for number, protocol, address in case.facts.listening
+            ):
+                words = f"host port {port.host_port}/{port.protocol} is taken by another program on this gateway"
+                yield Found(("services", container.service, "ports"), words, "publish another one")
+
+
 def _same_place(one: str, other: str) -> bool:
     """True when two host addresses meet: an empty or unspecified one is all of them."""
     everywhere = [not each or ipaddress.ip_address(each).is_unspecified for each in (one, other)]
@@ -63,14 +74,18 @@ def _exclusive(case: Case) -> Iterator[Found]:
 
 
 def _devices(case: Case) -> Iterator[Found]:
-    """A node reaches a container only through a role of the manifest that gives it to that service."""
-    bound = dict(case.spec.ports)
+    """A node reaches a container only through a role that gives it to that service, and is that port's own."""
+    bound, nodes = dict(case.spec.ports), case.facts.port_devices
     given = {
-        (role.device.service, role.device.at) for role in case.manifest.ports if role.device and role.name in bound
+        (role.device.service, role.device.at): bound[role.name]
+        for role in case.manifest.ports
+        if role.device and role.name in bound
     }
     for container in case.spec.containers:
         for each in container.devices:
-            if (container.service, each.target) not in given or not each.source.startswith("/dev/"):
+            port = given.get((container.service, each.target))
+            strange = port is None or (nodes is not None and nodes.get(port) != each.source)
+            if strange or not each.source.startswith("/dev/"):
                 words = f"service {container.service} would get the device {each.source}"
                 yield Found(("services", container.service), words, "report this: devices come from port roles alone")
 
@@ -81,6 +96,7 @@ def _role(name: str) -> Path:
 
 RULES = (
     Rule("admission.port_taken", "a host port that something else holds", _host_ports),
+    Rule("admission.port_taken", "a host port that something else holds", _listening),
     Rule("admission.gateway_port", "a port role bound to what this gateway does not have", _exists),
     Rule("admission.devices", "raw devices are offered as port roles (x-ec.ports)", _devices),
     Rule("admission.port_exclusive", "a port of the gateway's that another APP holds", _exclusive),

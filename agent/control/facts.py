@@ -1,0 +1,124 @@
+"""What admission is told: what this gateway has, what is left of it, and what the other instances hold."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from agent.control.catalog import Catalog
+from agent.control.ledger import Ledger
+from agent.domain.admission import check_binds
+from agent.domain.app import Desired
+from agent.domain.instantiate import AppSpec
+from agent.domain.policy import Claim, Facts
+from agent.errors import Refused
+from agent.ports import EngineInfo, Ground, Room
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What had to be asked of the machine for one spec, as it was then."""
+
+    room: Room = field(default_factory=Room)
+    real_paths: Mapping[str, str] = field(default_factory=dict)
+    volume_bytes: Mapping[str, int] = field(default_factory=dict)
+    architectures: Mapping[str, str] = field(default_factory=dict)
+
+
+class FactBook:
+    """`look` asks the machine, `facts` puts together what is known at this moment, `guard` asks again before a start.
+
+    `engine_info` is what is known of the engine now; None before it was ever reached.
+    """
+
+    def __init__(
+        self, ledger: Ledger, catalog: Catalog, ground: Ground, engine_info: Callable[[], EngineInfo | None]
+    ) -> None:
+        self._ledger = ledger
+        self._catalog = catalog
+        self._ground = ground
+        self._engine_info = engine_info
+
+    async def look_around(self) -> Look:
+        """What is left on this machine, whatever the spec."""
+        info = self._engine_info()
+        return Look(await self._ground.room(info.root_dir)) if info else Look()
+
+    async def look(self, spec: AppSpec, architectures: Mapping[str, str]) -> Look:
+        """What is left on this machine, where the binds of `spec` lead, and what the volumes hold that will be copied."""
+        around, real_paths = await asyncio.gather(self.look_around(), asyncio.to_thread(_resolve, spec.bind_sources()))
+        info = self._engine_info()
+        held = {}
+        for name in spec.update.rollback_volumes if info else ():
+            held[name] = await self._ground.tree_bytes(f"{info.root_dir}/volumes/{name}/_data")  # type: ignore[union-attr]
+        return Look(around.room, real_paths, held, architectures)
+
+    def facts(self, instance: str, look: Look) -> Facts:
+        """All facts for `instance`: what others hold is read now, so that a decision can rely on it."""
+        here = [d for d in self._ledger.desired.values() if d.current is not None]
+        specs = {d.name: self._catalog.spec(d) for d in here}
+        others = [spec for name, spec in specs.items() if name != instance]
+        info = self._engine_info()
+        premises = self._catalog.premises
+        return Facts(
+            architecture=info.architecture if info else "",
+            cpus=info.cpus if info else 0,
+            mem_bytes=info.mem_bytes if info else 0,
+            pids=look.room.pids,
+            disk_free_bytes=look.room.disk_free_bytes,
+            volume_bytes=look.volume_bytes,
+            claims={name: _claim(spec) for name, spec in specs.items()},
+            host_ports={key: f"instance {spec.instance}" for spec in others for key in _published(spec)},
+            listening=self._strangers(look.room, others, self._ledger.desired.get(instance)),
+            publishers={spec.instance: spec.grants.points_publish for spec in others},
+            image_architectures=look.architectures,
+            real_paths=look.real_paths,
+            gateway_ports=premises.ports,
+            port_holders={port: f"instance {spec.instance}" for spec in others for _, port in spec.ports},
+            port_devices=premises.devices,
+            shared_ports=premises.shared_ports,
+        )
+
+    async def guard(self, instance: str) -> None:
+        """Refused when a bind of the wanted version no longer leads where admission saw it lead."""
+        desired = self._ledger.desired.get(instance)
+        if desired is None or desired.current is None:
+            return
+        spec = self._catalog.spec(desired)
+        sources = spec.bind_sources()
+        if not set(sources) - {spec.app_dir, spec.esdk_dir}:
+            return
+        real_paths = await asyncio.to_thread(_resolve, sources)
+        wrong = check_binds(spec, self._catalog.premises.policy, real_paths)
+        if wrong:
+            raise Refused(
+                "admission.bind",
+                f"{instance} is not started: {wrong}",
+                hint="put the folder back as it was when the APP was installed",
+            )
+
+    def _strangers(
+        self, room: Room, others: Sequence[AppSpec], mine: Desired | None
+    ) -> frozenset[tuple[int, str, str]]:
+        """Sockets of the host that belong to no APP of ours: the engine listens for those that publish a port."""
+        versions = mine.versions if mine else ()
+        known = {key for spec in others for key in _published(spec)}
+        for version in versions:
+            known |= set(_published(self._catalog.spec_of(mine.name, version))) if mine else set()
+        return frozenset(each for each in room.listening if each[:2] not in known)
+
+
+def _claim(spec: AppSpec) -> Claim:
+    lives = [container.live for container in spec.containers]
+    return Claim(sum(live.mem_bytes for live in lives), sum(live.pids for live in lives))
+
+
+def _published(spec: AppSpec) -> list[tuple[int, str]]:
+    return [(port.host_port, port.protocol) for container in spec.containers for port in container.ports]
+
+
+def _resolve(sources: Sequence[str]) -> dict[str, str]:
+    """Where binds really lead; reads the disk, so never in the loop."""
+    return {source: os.path.realpath(source) for source in sources}

@@ -1,0 +1,87 @@
+"""What admission knows reaches it: a machine that is full, ports that are taken, and links that were turned since."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agent.domain.command import JobState, Origin
+from agent.ports import Room
+from tests.control.rig import Rig, manifest, running
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with running(tmp_path) as made:
+        yield made
+
+
+def inbound(port: int, name: str = "pump") -> str:
+    text = manifest(extra=f"ports: ['{port}:80']").replace("x-ec:\n", "x-ec:\n  network: inbound\n")
+    return text.replace("name: pump", f"name: {name}")
+
+
+async def test_a_full_disk_and_another_programs_port_refuse_an_install_and_leave_nothing(rig: Rig) -> None:
+    rig.host.left = Room(disk_free_bytes=100 * MIB)
+    reply = await rig.send("app.install", instance="pump", manifest=manifest())
+    assert (reply.code, rig.room.ledger.desired) == (403, {})
+    assert "of disk" in reply.msg
+    rig.host.left = Room(listening=frozenset({(8080, "tcp", "::")}))
+    reply = await rig.send("app.install", instance="pump", manifest=inbound(8080))
+    assert (reply.code, rig.room.ledger.desired) == (403, {})
+    assert "taken by another program" in reply.msg
+    assert (await rig.send("app.install", instance="pump", manifest=inbound(8081))).code == 202
+
+
+async def test_an_apps_own_port_does_not_stand_in_the_way_of_its_upgrade(rig: Rig) -> None:
+    await rig.job(await rig.send("app.install", instance="pump", manifest=inbound(8080)))
+    rig.host.left = Room(listening=frozenset({(8080, "tcp", "0.0.0.0"), (8080, "tcp", "::")}))
+    upgrade = inbound(8080).replace("pump:1", "pump:2")
+    job = await rig.job(await rig.send("app.upgrade", instance="pump", manifest=upgrade))
+    assert (job.state, rig.serving()) == (JobState.DONE, ["pump:2"])
+
+
+async def test_what_is_promised_to_others_is_not_promised_again(rig: Rig) -> None:
+    # The fake gateway has 2 GiB: twice what is left beside the reserve of 128 MiB is 3,840 MiB.
+    big = manifest(extra="mem_limit: 1900m")
+    for name in ("one", "two"):
+        assert (await rig.send("app.install", instance=name, manifest=big)).code == 202
+    await rig.until(lambda: all(d.current for d in rig.room.ledger.desired.values()), "both adopted")
+    reply = await rig.send("app.install", instance="three", manifest=big)
+    assert (reply.code, "three" in rig.room.ledger.desired) == (403, False)
+    assert "the other APPs were promised 3800 MiB" in reply.msg
+
+
+async def test_a_bind_whose_link_was_turned_after_the_adoption_is_not_started_again(rig: Rig, tmp_path: Path) -> None:
+    folder = tmp_path / "etc" / "apps.d" / "pump"
+    (folder / "real").mkdir(parents=True)
+    (folder / "conf").symlink_to("real")
+    text = manifest(extra="volumes: ['./conf:/conf:ro']")
+    reply = await rig.send("app.install", Origin.LOCAL, instance="pump", manifest=text, folder=str(folder))
+    assert (await rig.job(reply)).state is JobState.DONE
+    await rig.job(await rig.send("app.stop", Origin.LOCAL, instance="pump"))
+    assert rig.serving() == []
+    (folder / "conf").unlink()
+    (folder / "conf").symlink_to("/etc")
+    await rig.send("app.start", Origin.LOCAL, instance="pump")
+    await rig.until(lambda: "pump" in rig.room.reconciler.errors, "the refusal")
+    error = rig.room.reconciler.errors["pump"]
+    assert (error.code, rig.serving()) == ("admission.bind", [])
+    assert "leads out of the APP's folder (/etc)" in str(error)
+    (folder / "conf").unlink()
+    (folder / "conf").symlink_to("real")
+    await rig.until(lambda: rig.serving() == ["pump:1"], "the start once the link is back")
+
+
+async def test_the_machine_is_asked_about_the_volumes_that_a_roll_back_copies(rig: Rig) -> None:
+    extra = "volumes: ['data:/data']"
+    text = manifest(extra=extra, health="within: 3s, stable_for: 0s") + "volumes: {data: {}}\n"
+    text = text.replace("  update:\n", "  update:\n    rollback: {volumes: [data]}\n")
+    rig.host.left = Room(disk_free_bytes=300 * MIB)
+    rig.host.trees["/var/lib/fake/volumes/ec-pump_data/_data"] = 100 * MIB
+    job = await rig.job(await rig.send("app.install", instance="pump", manifest=text))
+    assert (job.state, "copies of volumes 100" in job.message) == (JobState.FAILED, True)

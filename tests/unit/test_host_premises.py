@@ -1,0 +1,64 @@
+"""What admission is told of the machine, read from files as the kernel writes them."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent.host.premises import read_room, read_tree_bytes
+
+HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+FILES = {
+    "sys/kernel/pid_max": "32768\n",
+    "sys/kernel/threads-max": "15000\n",
+    "sys/net/ipv4/ip_local_port_range": "32768\t60999\n",
+    "net/tcp": HEAD
+    + "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 1\n"
+    + "   1: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 1\n"
+    + "   2: 0100007F:D431 0100007F:1F90 01 00000000:00000000 00:00000000 00000000 0 0 1\n",
+    "net/tcp6": HEAD + "   0: 00000000000000000000000000000000:0050 0000:0000 0A 0:0 00:0 0 0 0 1\n",
+    "net/udp": HEAD
+    + "   0: 00000000:0035 00000000:0000 07 0:0 00:0 0 0 0 1\n"
+    + "   1: 00000000:C000 00000000:0000 07 0 0\n",
+    "net/udp6": HEAD + "   0: 0000000000000000FFFF00000100007F:007B 00000000:0000 07 0:0 00:0 0 0 0 1\n",
+}
+
+
+@pytest.mark.skipif(sys.byteorder != "little", reason="the samples are of a little-endian machine")
+def test_who_listens_is_read_with_address_and_without_passing_clients(tmp_path: Path) -> None:
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    room = read_room(tmp_path, tmp_path)
+    assert room.listening == {
+        (8080, "tcp", "127.0.0.1"),
+        (22, "tcp", "0.0.0.0"),
+        (80, "tcp", "::"),
+        (53, "udp", "0.0.0.0"),
+        (123, "udp", "127.0.0.1"),
+    }
+    assert room.pids == 15000
+    assert room.disk_free_bytes is not None
+
+
+def test_a_machine_that_says_nothing_is_not_known_and_not_empty(tmp_path: Path) -> None:
+    room = read_room(tmp_path / "gone", tmp_path)
+    assert (room.disk_free_bytes, room.pids, room.listening) == (None, 0, frozenset())
+
+
+def test_this_machine_tells_of_a_socket_that_was_just_opened(tmp_path: Path) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        assert (server.getsockname()[1], "tcp", "127.0.0.1") in read_room(tmp_path).listening
+
+
+def test_a_folders_bytes_are_those_on_disk_and_links_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a").write_bytes(b"x" * 100_000)
+    (tmp_path / "in" / "link").symlink_to("/")
+    assert 100_000 <= read_tree_bytes(tmp_path / "in") <= 200_000
+    assert read_tree_bytes(tmp_path / "none") == 0
