@@ -13,17 +13,21 @@ from pathlib import Path
 
 from deploy.lab.engine import ping_engine
 from deploy.lab.process import LabError, end_on_sigterm
+from tests.bench.composed import measure_composed
 from tests.bench.deploying import measure_deploying
 from tests.bench.figures import Figure, make_table, write_figures
 from tests.bench.idle import measure_idle
 from tests.bench.ingest import measure_ingest
+from tests.bench.many import measure_many
 from tests.bench.rule_path import measure_rule_path
 
 RESULT = Path("build/bench.json")
 PARTS: dict[str, Callable[[], list[Figure]]] = {
     "rule": measure_rule_path,
     "deploy": measure_deploying,
+    "compose": measure_composed,
     "agent": measure_idle,
+    "many": measure_many,
     "ingest": measure_ingest,
 }
 

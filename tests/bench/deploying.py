@@ -71,7 +71,7 @@ def _run_through_agent(client: docker.APIClient, gateway: BenchGateway, number: 
     # No look at the engine before it can be done: looking costs it time.
     time.sleep(0.5)
     wait_until(runs, f"{instance} runs", 30.0)
-    took_ms = (_started_s(container) - sent_s) * 1000
+    took_ms = (started_s(container) - sent_s) * 1000
     gateway.finish(job)
     gateway.remove(instance)
     return took_ms
@@ -85,7 +85,7 @@ def _run_bare(client: docker.APIClient, root: Path, number: int) -> float:
     sent_s = time.time()
     created = client.create_container_from_config(body, spec.name)["Id"]  # type: ignore[no-untyped-call]
     client.start(created)
-    took_ms = (_started_s(client.inspect_container(created)) - sent_s) * 1000
+    took_ms = (started_s(client.inspect_container(created)) - sent_s) * 1000
     client.remove_container(created, v=True, force=True)
     time.sleep(0.3)
     return took_ms
@@ -103,6 +103,7 @@ def _spec(instance: str, root: Path) -> ContainerSpec:
     return replace(spec.containers[0], image="ec/busybox:1")
 
 
-def _started_s(container: dict[str, Any]) -> float:
+def started_s(container: dict[str, Any]) -> float:
+    """Epoch seconds of the engine's StartedAt."""
     whole, _, nanos = str(container["State"]["StartedAt"]).rstrip("Z").partition(".")
     return datetime.fromisoformat(whole + "+00:00").timestamp() + float(f"0.{nanos or 0}")

@@ -76,6 +76,10 @@ class BenchGateway:
         """Install an APP; its job."""
         return str(self.command("app.install", instance=instance, manifest=json.dumps(manifest)))
 
+    def upgrade(self, instance: str, manifest: Mapping[str, Any]) -> str:
+        """Upgrade an APP; its job."""
+        return str(self.command("app.upgrade", instance=instance, manifest=json.dumps(manifest)))
+
     def finish(self, *jobs: str) -> None:
         """Wait until the jobs are done."""
         for job in jobs:
@@ -86,9 +90,13 @@ class BenchGateway:
         self.finish(str(self.command("app.remove", instance=instance, volumes=True)))
 
     def container(self, instance: str) -> str:
-        """The id of the instance's only container."""
+        """The id of the instance's only container; "" when there is none."""
+        return " ".join(self.containers(instance))
+
+    def containers(self, instance: str) -> list[str]:
+        """The ids of the instance's containers."""
         wanted = (f"label=ec.gateway={self.id}", f"label=ec.app={instance}")
-        return docker("ps", "-aq", "--no-trunc", *(word for each in wanted for word in ("--filter", each))).strip()
+        return docker("ps", "-aq", "--no-trunc", *(word for each in wanted for word in ("--filter", each))).split()
 
     def _ready(self) -> bool:
         try:

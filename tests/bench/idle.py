@@ -25,16 +25,16 @@ def measure_idle() -> list[Figure]:
     with BenchGateway() as gateway:
         _install(gateway, 0, 8)
         time.sleep(SETTLE_S)
-        rss_kib = _status_kib(Path(f"/proc/{gateway.pid}/status"), "VmRSS")
-        pss_kib = _status_kib(Path(f"/proc/{gateway.pid}/smaps_rollup"), "Pss")
+        rss_kib = status_kib(Path(f"/proc/{gateway.pid}/status"), "VmRSS")
+        pss_kib = status_kib(Path(f"/proc/{gateway.pid}/smaps_rollup"), "Pss")
         _install(gateway, 8, 10)
         time.sleep(SETTLE_S)
-        engine = _engine_pid()
-        before, engine_before, began_s = _cpu_s(gateway.pid), _cpu_s(engine), time.monotonic()
+        engine = engine_pid()
+        before, engine_before, began_s = cpu_s(gateway.pid), cpu_s(engine), time.monotonic()
         time.sleep(CPU_OVER_S)
         took_s = time.monotonic() - began_s
-        cpu = (_cpu_s(gateway.pid) - before) / took_s * 100
-        engine_cpu = (_cpu_s(engine) - engine_before) / took_s * 100 if engine else None
+        cpu = (cpu_s(gateway.pid) - before) / took_s * 100
+        engine_cpu = (cpu_s(engine) - engine_before) / took_s * 100 if engine else None
         starts_s = []
         for _ in range(STARTS):
             gateway.stop()
@@ -66,11 +66,12 @@ def _load_required() -> tuple[int, float]:
     return rss_kib, statistics.median(took[1:])
 
 
-def _status_kib(path: Path, key: str) -> int:
+def status_kib(path: Path, key: str) -> int:
+    """A line of a process's memory files, in KiB."""
     return next(int(line.split()[1]) for line in path.read_text().splitlines() if line.startswith(f"{key}:"))
 
 
-def _cpu_s(pid: int | None) -> float:
+def cpu_s(pid: int | None) -> float:
     """User and system time of all threads so far."""
     if pid is None:
         return 0.0
@@ -78,7 +79,7 @@ def _cpu_s(pid: int | None) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _engine_pid() -> int | None:
+def engine_pid() -> int | None:
     """dockerd's process, where it can be seen."""
     for entry in Path("/proc").iterdir():
         try:

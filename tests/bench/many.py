@@ -1,0 +1,87 @@
+"""Two hundred small APPs on one gateway: what they cost while they do nothing, and what one change among them costs.
+
+The baseline of the change is the same change when the APP was alone on the same gateway, minutes earlier.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import docker
+
+from deploy.lab.engine import engine_socket
+from deploy.lab.process import wait_until
+from tests.bench.deploying import started_s
+from tests.bench.figures import Figure, figure
+from tests.bench.gateway import BenchGateway, idle_manifest
+from tests.bench.idle import CPU_OVER_S, SETTLE_S, cpu_s, engine_pid, status_kib
+
+APPS = 200
+CHANGES = 7
+IN_FLIGHT = 8
+
+
+def measure_many(apps: int = APPS) -> list[Figure]:
+    """`*_at_200_apps*`, and how long it took to install them all."""
+    client = docker.APIClient(f"unix://{engine_socket()}", version="1.41", timeout=60)
+    with BenchGateway() as gateway:
+        gateway.finish(gateway.install("many-0", idle_manifest()))
+        alone_ms = _change(client, gateway, "many-0", first=1)
+        began_s = time.monotonic()
+        _install(gateway, range(1, apps))
+        install_s = time.monotonic() - began_s
+        time.sleep(SETTLE_S)
+        rss_kib = status_kib(Path(f"/proc/{gateway.pid}/status"), "VmRSS")
+        engine = engine_pid()
+        before, engine_before, began_s = cpu_s(gateway.pid), cpu_s(engine), time.monotonic()
+        time.sleep(CPU_OVER_S)
+        took_s = time.monotonic() - began_s
+        cpu = (cpu_s(gateway.pid) - before) / took_s * 100
+        engine_cpu = (cpu_s(engine) - engine_before) / took_s * 100 if engine else None
+        among_ms = _change(client, gateway, "many-0", first=100)
+        gateway.stop()
+        ready_s = gateway.start()
+    client.close()
+    return [
+        figure("reconcile.ms_at_200_apps_one_change", among_ms, "ms", alone_ms),
+        figure("agent.rss_mib_at_200_apps", rss_kib / 1024, "MiB"),
+        figure("agent.cpu_idle_percent_at_200_apps", cpu, "% of a core", engine_cpu),
+        figure("agent.ready_ms_at_200_apps", ready_s * 1000, "ms"),
+        figure("deploy.s_for_200_apps", install_s, "s"),
+    ]
+
+
+def _install(gateway: BenchGateway, numbers: range) -> None:
+    """Install in groups, as a roll-out does."""
+    for first in range(numbers.start, numbers.stop, IN_FLIGHT):
+        group = range(first, min(first + IN_FLIGHT, numbers.stop))
+        gateway.finish(*(gateway.install(f"many-{n}", idle_manifest()) for n in group))
+        print(f"{group.stop - 1}", end=" ", file=sys.stderr, flush=True)
+
+
+def _change(client: docker.APIClient, gateway: BenchGateway, instance: str, *, first: int) -> float:
+    """Milliseconds from the command that changes one APP to the engine's StartedAt of its new container, the median."""
+    took_ms = []
+    for number in range(first, first + CHANGES):
+        manifest = idle_manifest(version=str(number))
+        manifest["services"]["main"]["environment"] = {"ROUND": str(number)}
+        old = gateway.container(instance)
+        sent_s = time.time()
+        job = str(gateway.upgrade(instance, manifest))
+        new: dict[str, Any] = {}
+
+        def runs(old: str = old, new: dict[str, Any] = new) -> bool:
+            # While the new version is on trial the old container is still there, stopped.
+            ids = [found for found in gateway.containers(instance) if found != old]
+            new.update(client.inspect_container(ids[0]) if ids else {})
+            return bool(new and new["State"]["Running"])
+
+        time.sleep(0.5)  # no look at the engine before it can be done: looking costs it time
+        wait_until(runs, f"the new {instance} runs", 30.0)
+        took_ms.append((started_s(new) - sent_s) * 1000)
+        gateway.finish(job)
+    return statistics.median(took_ms)
