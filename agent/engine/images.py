@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -13,66 +13,75 @@ from typing import Any, Final
 import docker
 import requests
 from docker import auth
-from docker import errors as docker_errors
 
 from agent.domain.container import ImageInfo
+from agent.domain.imageref import Ref, is_id, is_marked, mark_tag, read_ref
+from agent.domain.space import Watermarks
 from agent.engine import archive
+from agent.engine.builds import LABEL_BUILT, build
 from agent.engine.client import EngineClient
-from agent.engine.context import pack_context
-from agent.engine.observed import labels_of, read_image
-from agent.engine.refs import Ref, is_id, is_marked, mark_tag, read_ref
-from agent.engine.transfer import RETRY_WAITS_S, LayerProgress, Line, transfer, with_retries
-from agent.engine.translate import as_transfer
+from agent.engine.handover import Handover, Rooms
+from agent.engine.observed import labels_of
+from agent.engine.shelf import find_image, forget_records
+from agent.engine.source import ImageSource
+from agent.engine.transfer import RETRY_WAITS_S, LayerProgress, transfer, with_retries
 from agent.errors import Conflict, Failed, NotFound, TimedOut, Unauthorised, Unreachable
 from agent.ports import Login, Progress
 
-LABEL_BUILT: Final = "ec.built"
-_PIN_WITHIN_S: Final = 30.0
-_BUILD_STALL_S: Final = 900.0
-_BUILD_MEM_BYTES: Final = 1024**3
+HUB: Final = "docker.io"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRules:
+    """`mark` begins the tag that pulled images get (see `imageref.mark_tag`); `prune` removes only those and what was
+    built here and lost its name. `stall_s`: a push without a byte for so long is given up and tried again.
+    """
+
+    mark: str = "ec"
+    stall_s: float = 60.0
+    retry_waits_s: Sequence[float] = RETRY_WAITS_S
+    watermarks: Watermarks = field(default_factory=Watermarks)
+    rooms: Rooms = field(default_factory=Rooms)
+
+
+def nobody(registry: str) -> Login | None:
+    """No login for any registry."""
+    del registry
+    return None
 
 
 class DockerImages:
-    """The engine's images. `credentials` per registry host as in an image's name (``registry.example:5000``).
-
-    `mark` begins the tag that pulled images get (see `refs.mark_tag`); `prune` removes only those and what was built
-    here and lost its name. `stall_s`: a transfer without a byte for so long is given up and tried again.
-    """
+    """The engine's images, fetched by `source`. `logins` tells who the gateway is at a registry, for pushing."""
 
     def __init__(
         self,
         socket_path: str,
-        *,
-        credentials: Mapping[str, Login] | None = None,
-        mark: str = "ec",
-        stall_s: float = 60.0,
-        retry_waits_s: Sequence[float] = RETRY_WAITS_S,
+        source: ImageSource,
+        rules: ImageRules | None = None,
+        logins: Callable[[str], Login | None] = nobody,
     ) -> None:
         self._client = EngineClient(socket_path)
-        self._credentials = dict(credentials or {})
-        self._mark = mark
-        self._stall_s = stall_s
-        self._retry_waits_s = tuple(retry_waits_s)
+        self._source = source
+        self._logins = logins
+        self._rules = rules = rules or ImageRules()
+        self._mark = rules.mark
+        self._handover = Handover(self._client, source, rules.mark, rules.rooms, rules.watermarks.reserve_bytes)
 
     def close(self) -> None:
         """Let the threads go."""
+        self._source.close()
         self._client.close()
 
     async def find(self, ref: str) -> ImageInfo | None:
         """The local image of this tag, digest or id; None when it is not here."""
-
-        def find(client: docker.APIClient) -> ImageInfo | None:
-            try:
-                return read_image(_inspect(client, ref))
-            except docker_errors.NotFound:
-                return None
-
-        return await self._client.call(f"looking for image {ref}", find)
+        records = self._source.records
+        return await self._client.call(f"looking for image {ref}", lambda c: find_image(c, records, ref, self._mark))
 
     async def pin(self, ref: str, login: Login | None = None) -> str:
         """`ref` as ``repo@sha256:...`` by asking its registry; where that cannot tell, the local image if there is one.
 
-        A name without a registry that was built or loaded here is taken as it is, without asking the Docker Hub.
+        A name without a registry that was built or loaded here is taken as it is, without asking the Docker Hub. A
+        one-time `login` that the registry refuses is Unauthorised, whatever is here.
         """
         if is_id(ref):
             return (await self._require(ref)).id
@@ -83,9 +92,9 @@ class DockerImages:
         if local is not None and not name.registry and not _digests_in(local, name.repository):
             return local.id
         try:
-            return f"{name.repository}@{await self._ask_registry(name, login)}"
-        except (NotFound, Unauthorised, Unreachable, TimedOut):
-            if local is None:
+            return f"{name.repository}@{await self._source.resolve(name, login)}"
+        except (NotFound, Unauthorised, Unreachable, TimedOut) as error:
+            if local is None or (login is not None and isinstance(error, Unauthorised)):
                 raise
             return next(iter(_digests_in(local, name.repository)), local.id)
 
@@ -99,23 +108,16 @@ class DockerImages:
         name = read_ref(pinned)
         if not name.digest:
             raise Failed("image.not_pinned", f"{pinned} names no digest", hint="pin it first")
-        doing = f"pulling {name.pinned}"
         found = await self.find(name.pinned)
         if found is None:
-
-            def request(api: docker.APIClient) -> requests.Response:
-                params = {"fromImage": name.repository, "tag": name.digest}
-                return self._post(api, "/images/create", params, headers=self._auth_header(name, login))
-
-            async def attempt() -> None:
-                layers = LayerProgress(progress, "downloading")
-                await transfer(self._client, doing, request, layers.take, stall_s=self._stall_s)
-                layers.tell()
-
-            await with_retries(attempt, self._retry_waits_s)
+            await self._handover.bring(name, progress, login)
             found = await self.find(name.pinned)
         if found is None or name.pinned not in found.digests:
-            raise Failed("image.digest_mismatch", f"{doing}: what arrived is not what was asked for", hint="pull again")
+            raise Failed(
+                "image.digest_mismatch",
+                f"pulling {name.pinned}: what the engine made of it is not what was asked for",
+                hint="pull again",
+            )
         tag = mark_tag(name.digest, self._mark)
         if f"{name.repository}:{tag}" in found.tags:
             return found
@@ -133,61 +135,31 @@ class DockerImages:
             return self._post(api, path, {"tag": name.tag}, headers=self._auth_header(name))
 
         async def attempt() -> None:
-            await transfer(self._client, f"pushing {ref}", request, layers.take, stall_s=self._stall_s)
+            await transfer(self._client, f"pushing {ref}", request, layers.take, stall_s=self._rules.stall_s)
 
         await self._require(ref)
-        await with_retries(attempt, self._retry_waits_s)
+        await with_retries(attempt, self._rules.retry_waits_s)
         layers.tell()
         if not layers.digest:
             raise Failed("image.no_digest", f"pushing {ref}: the registry told no digest", hint="push again")
         return layers.digest
 
     async def build(self, folder: str, tag: str, progress: Progress) -> ImageInfo:
-        """An image from `folder` and its Dockerfile, without network, its base images from here if they are.
-
-        `progress` is given each line of the build's own output. Raises Failed with the failing step's words.
-        """
+        """An image from `folder` and its Dockerfile: see `builds.build`."""
         read_ref(tag)
-        written: list[str] = []
-
-        def take(line: Line) -> None:
-            for text in str(line.get("stream", "")).splitlines():
-                if text.strip():
-                    written.append(text)
-                    del written[:-20]
-                    progress(0, 0, text)
-
-        def request(api: docker.APIClient) -> requests.Response:
-            params = {
-                "t": tag,
-                "rm": "1",
-                "forcerm": "1",
-                "networkmode": "none",
-                "memory": str(_BUILD_MEM_BYTES),
-                "memswap": str(_BUILD_MEM_BYTES),
-                "labels": json.dumps({LABEL_BUILT: "1"}),
-            }
-            with pack_context(Path(folder)) as context:
-                return self._post(api, "/build", params, data=context, stall_s=_BUILD_STALL_S)
-
-        try:
-            await transfer(self._client, f"building {tag}", request, take, stall_s=_BUILD_STALL_S)
-        except Failed as error:
-            said = next((t for t in reversed(written) if not t.startswith((" --->", "Removing intermediate"))), "")
-            raise Failed(
-                "image.build_failed", error.message, hint=f"the build's last line was: {said}", output=written
-            ) from error
+        await build(self._client, folder, tag, progress)
         return await self._require(tag)
 
     async def load(self, path: str) -> list[str]:
         """Take the images of an archive that `save` or ``docker save`` wrote; their tags, or ids where they have none."""
-        return await archive.load(self._client, Path(path), self._stall_s)
+        return await archive.load(self._client, Path(path), self._rules.stall_s)
 
     async def save(self, refs: Sequence[str], path: str) -> int:
         """Write images into one archive; its bytes. The file appears when it is whole."""
-        for ref in refs:
-            await self._require(ref)
-        return await archive.save(self._client, refs, Path(path), self._stall_s)
+        images = [(ref, await self._require(ref)) for ref in refs]
+        # A pinned name is this gateway's; the engine, and whoever loads the archive, know the tag.
+        names = [ref if ref in image.tags else next(iter(image.tags), image.id) for ref, image in images]
+        return await archive.save(self._client, names, Path(path), self._rules.stall_s)
 
     async def list(self) -> builtins.list[ImageInfo]:
         """All images of the engine."""
@@ -210,18 +182,24 @@ class DockerImages:
 
         Images that carry anybody else's tag stay. The answer is the images' sizes in bytes, shared layers counted.
         """
-        users = await self._in_use()
         freed_bytes = 0
-        for image in await self.list():
-            if image.id in users or not set(keep).isdisjoint((image.id, *image.tags, *image.digests)):
-                continue
-            if not await self._is_our_leftover(image):
-                continue
-            try:
-                await self.remove(image.id)
-            except (Conflict, NotFound):
-                continue  # a container or a child image came meanwhile
-            freed_bytes += image.size_bytes
+        for image in await self._leftovers(keep):
+            freed_bytes += await self._let_go(image)
+        return freed_bytes
+
+    async def tidy(self, keep: Sequence[str], *, idle: bool) -> int:
+        """As `prune`, but only while the engine's disk is above the high mark, oldest first, until it is below the low one.
+
+        `idle`: no fetch is open, so that what unfinished ones left goes too. The bytes as `prune` counts them.
+        """
+        freed_bytes = await self._source.clean() if idle else 0
+        if (await self._handover.disk()).used_percent >= self._rules.watermarks.high_percent:
+            for image in await self._leftovers(keep):
+                freed_bytes += await self._let_go(image)
+                if (await self._handover.disk()).used_percent < self._rules.watermarks.low_percent:
+                    break
+        if idle:
+            await self._forget_records()
         return freed_bytes
 
     # -- inside -------------------------------------------------------------------------------------------------
@@ -232,22 +210,35 @@ class DockerImages:
             raise NotFound("image.not_found", f"no image {ref} on the engine", hint="pull, load or build it first")
         return found
 
-    async def _ask_registry(self, name: Ref, login: Login | None) -> str:
-        credential = login or self._credentials.get(name.registry)
-        config = _auth_config(name.registry, credential) if credential else None
-
-        def ask(client: docker.APIClient) -> str:
-            found = client.inspect_distribution(  # type: ignore[no-untyped-call]
-                f"{name.repository}:{name.tag}", auth_config=config
-            )
-            return str(found["Descriptor"]["digest"])
-
-        doing = f"asking the registry for {name.repository}:{name.tag}"
-        return await self._client.call(doing, ask, within_s=_PIN_WITHIN_S, slow=True, translator=as_transfer)
-
     async def _in_use(self) -> set[str]:
         rows = await self._client.call("listing what uses images", lambda c: c.containers(all=True))
         return {str(row["ImageID"]) for row in rows}
+
+    async def _leftovers(self, keep: Sequence[str]) -> builtins.list[ImageInfo]:
+        """What may go, oldest first."""
+        kept = {ref.partition("@")[2] or ref for ref in keep}
+        users = await self._in_use()
+        images = sorted(await self.list(), key=lambda image: image.created)
+        return [
+            image
+            for image in images
+            if image.id not in users
+            and kept.isdisjoint((image.id, *image.tags, *(d.partition("@")[2] for d in image.digests)))
+            and await self._is_our_leftover(image)
+        ]
+
+    async def _let_go(self, image: ImageInfo) -> int:
+        try:
+            await self.remove(image.id)
+        except (Conflict, NotFound):
+            return 0  # a container or a child image came meanwhile
+        return image.size_bytes
+
+    async def _forget_records(self) -> None:
+        """Manifests of images that are gone."""
+        ids = {image.id for image in await self.list()}
+        records = self._source.records
+        await self._client.call("looking through the manifests", lambda _: forget_records(records, ids))
 
     async def _is_our_leftover(self, image: ImageInfo) -> bool:
         if image.tags:
@@ -255,8 +246,8 @@ class DockerImages:
         document = await self._client.call(f"inspecting image {image.id}", partial(_inspect, ref=image.id))
         return LABEL_BUILT in labels_of(document)
 
-    def _auth_header(self, name: Ref, login: Login | None = None) -> dict[str, str]:
-        credential = login or self._credentials.get(name.registry)
+    def _auth_header(self, name: Ref) -> dict[str, str]:
+        credential = self._logins(name.registry or HUB)
         # An empty one is not left out: a push without the header is refused by older engines.
         config = _auth_config(name.registry, credential) if credential else {}
         return {"X-Registry-Auth": auth.encode_header(config).decode()}
@@ -271,7 +262,7 @@ class DockerImages:
         data: Any = None,
         stall_s: float = 0.0,
     ) -> requests.Response:
-        timeout = stall_s or self._stall_s
+        timeout = stall_s or self._rules.stall_s
         url = self._client.url(api, path)
         return api.post(url, params=dict(params), headers=dict(headers or {}), data=data, stream=True, timeout=timeout)
 

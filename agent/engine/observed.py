@@ -26,7 +26,7 @@ from agent.ports import EngineEvent, EngineInfo
 
 Json = Mapping[str, Any]
 
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm", "i686": "386"}
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm", "i686": "386"}
 
 
 def read_info(info: Json, api_version: str) -> EngineInfo:
@@ -35,7 +35,7 @@ def read_info(info: Json, api_version: str) -> EngineInfo:
     return EngineInfo(
         version=str(info.get("ServerVersion", "")),
         api_version=api_version,
-        architecture=_ARCHITECTURES.get(machine, machine),
+        architecture=ARCHITECTURES.get(machine, machine),
         cpus=int(info.get("NCPU") or 0),
         mem_bytes=int(info.get("MemTotal") or 0),
         root_dir=str(info.get("DockerRootDir", "")),

@@ -11,7 +11,7 @@ from docker import errors as docker_errors
 from agent.engine.client import choose_api
 from agent.engine.hostrules import ISOLATED, HostRules
 from agent.engine.observed import read_container, read_event
-from agent.engine.refs import Ref, is_id, is_marked, mark_tag, read_ref
+from agent.domain.imageref import Ref, is_id, is_marked, mark_tag, read_ref
 from agent.engine.translate import as_transfer, translate, translate_transfer, translate_words
 from agent.errors import Failed, GatewayError, Malformed, TimedOut, Unreachable
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.engine.images import DockerImages
-from agent.engine.refs import mark_tag
+from agent.domain.imageref import mark_tag
+from agent.engine.images import DockerImages, ImageRules
 from agent.errors import Conflict, Failed, GatewayError, Malformed, NotFound, TimedOut, Unreachable
 from agent.ports import Images
+from agent.registry.client import Limits, RegistryClient
 from deploy.lab import Registry
 from tests.contract.engine.conftest import import_busybox
 from tests.contract.engine.flaky import FlakyRegistry
@@ -49,12 +50,14 @@ class RealShelf:
 
     name = "real"
 
-    def __init__(self, socket: Path, registry: Registry) -> None:
+    def __init__(self, socket: Path, registry: Registry, folder: Path) -> None:
         self.stem = f"ec-test-{secrets.token_hex(4)}"
         self.mark = "t" + secrets.token_hex(3)
         self.registry = registry
         self.repository = f"{registry.address}/{self.stem}/pump"
-        self.images: Images = DockerImages(str(socket), mark=self.mark, stall_s=1.0, retry_waits_s=(0.05, 0.05))
+        self.source = RegistryClient(folder, limits=Limits(stall_s=1.0, retry_waits_s=(0.05, 0.05)))
+        rules = ImageRules(mark=self.mark, stall_s=1.0, retry_waits_s=(0.05, 0.05))
+        self.images: Images = DockerImages(str(socket), self.source, rules)
 
     async def publish(self, tag: str, content: str) -> str:
         return await asyncio.to_thread(self._publish, tag, content)
@@ -86,18 +89,18 @@ Shelf = FakeShelf | RealShelf
 
 
 @pytest.fixture(params=["fake", pytest.param("real", marks=[pytest.mark.engine, pytest.mark.registry])])
-async def shelf(request: pytest.FixtureRequest) -> AsyncIterator[Shelf]:
+async def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Shelf]:
     if request.param == "fake":
         yield FakeShelf()
         return
-    made = RealShelf(request.getfixturevalue("engine_socket"), request.getfixturevalue("registry"))
+    made = RealShelf(request.getfixturevalue("engine_socket"), request.getfixturevalue("registry"), tmp_path / "blobs")
     yield made
     made.close()
 
 
 @pytest.fixture
-def real(engine_socket: Path, registry: Registry) -> Iterator[RealShelf]:
-    made = RealShelf(engine_socket, registry)
+def real(engine_socket: Path, registry: Registry, tmp_path: Path) -> Iterator[RealShelf]:
+    made = RealShelf(engine_socket, registry, tmp_path / "blobs")
     yield made
     made.close()
 
@@ -336,7 +339,7 @@ async def test_a_folder_without_a_dockerfile_is_named(real: RealShelf, tmp_path:
 
 
 async def test_an_engine_that_is_not_there_is_unreachable(tmp_path: Path) -> None:
-    images = DockerImages(str(tmp_path / "no.sock"), retry_waits_s=())
+    images = DockerImages(str(tmp_path / "no.sock"), RegistryClient(tmp_path / "blobs"))
     with pytest.raises(Unreachable) as caught:
         await images.list()
     assert caught.value.code == "engine.unreachable"

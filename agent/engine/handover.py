@@ -1,0 +1,188 @@
+"""From a pinned name to an image in the engine: what is missing is fetched, checked, and loaded by stream."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import docker
+import requests
+
+from agent.domain.imageplan import Blob, ImagePlan, Platform, chain_in_common
+from agent.domain.imageref import Ref, mark_tag
+from agent.domain.space import Disk, Need, require_room, unpacked_bytes
+from agent.engine.client import EngineClient
+from agent.engine.imagetar import Cargo, write_archive
+from agent.engine.observed import ARCHITECTURES
+from agent.engine.source import ImageSource
+from agent.engine.transfer import Line, transfer
+from agent.errors import Failed
+from agent.ports import Login, Progress
+
+_LOAD_STALL_S: Final = 900.0
+_ZSTD_SINCE_API: Final = (1, 42)
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What of the engine matters to an image. `own_store`: it keeps images itself, not in containerd."""
+
+    platform: Platform
+    root_dir: str
+    own_store: bool
+    zstd: bool
+
+
+def measure_disk(path: str) -> Disk:
+    """The file system that holds `path`; one that cannot be looked at counts as endless."""
+    try:
+        found = os.statvfs(path)
+        device = Path(path).stat().st_dev
+    except OSError:
+        return Disk(-1, 2**63, 2**63)
+    return Disk(device, found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """Where space is looked for: `folder` holds what the source fetched; `measure` looks at a disk."""
+
+    folder: str = "/"
+    measure: Callable[[str], Disk] = measure_disk
+
+
+class Handover:
+    """`reserve_bytes` stay free in both rooms, the source's and the engine's."""
+
+    def __init__(self, client: EngineClient, source: ImageSource, mark: str, rooms: Rooms, reserve_bytes: int) -> None:
+        self._client = client
+        self._source = source
+        self._mark = mark
+        self._rooms = rooms
+        self._reserve_bytes = reserve_bytes
+        self._known: tuple[docker.APIClient, Engine] | None = None
+        self._layers: dict[str, tuple[str, ...]] = {}
+
+    async def bring(self, name: Ref, progress: Progress, login: Login | None) -> None:
+        """Have the image of ``repo@sha256:...`` in the engine, under its mark's tag.
+
+        Raises NotFound, Unauthorised, Refused, Unreachable, TimedOut, Busy, NoSpace, Failed; what was fetched stays for
+        the next time, and the engine has the whole image or nothing of it.
+        """
+        engine = await self.engine()
+        plan = await self._source.describe(name, engine.platform, login)
+        present = await self._present(plan) if engine.own_store else 0
+        try:
+            await self._bring(name, plan, engine, present, progress, login)
+        except Failed as error:
+            # Whoever removed the layers' last image meanwhile: then they are fetched too.
+            if not present or error.code != "engine.failed":
+                raise
+            await self._bring(name, plan, engine, 0, progress, login)
+
+    async def engine(self) -> Engine:
+        """Facts about the engine that answers now."""
+
+        def ask(client: docker.APIClient) -> Engine:
+            if self._known is None or self._known[0] is not client:
+                self._known = (client, _read_engine(client.info(), client.api_version))
+            return self._known[1]
+
+        return await self._client.call("asking the engine for facts", ask)
+
+    async def disk(self) -> Disk:
+        """The engine's disk."""
+        engine = await self.engine()
+        return await self._client.call("measuring the engine's disk", lambda _: self._rooms.measure(engine.root_dir))
+
+    async def _bring(
+        self, name: Ref, plan: ImagePlan, engine: Engine, present: int, progress: Progress, login: Login | None
+    ) -> None:
+        layers = plan.layers[present:]
+        blobs = list(dict.fromkeys(layer.blob for layer in layers))
+        digests = [blob.digest for blob in blobs]
+        with self._source.wanting(digests):
+            await self._require_room(blobs, unpacked_bytes(layers), engine)
+            await self._source.fetch(name, blobs, progress, login)
+            await self._load(name, plan, present, engine)
+        await self._source.drop(digests)
+
+    async def _load(self, name: Ref, plan: ImagePlan, present: int, engine: Engine) -> None:
+        tag = f"{name.repository}:{mark_tag(name.digest, self._mark)}"
+        stop = threading.Event()
+        cargo = Cargo(plan, tag, present, not engine.zstd, self._source.open)
+
+        def request(api: docker.APIClient) -> requests.Response:
+            url = self._client.url(api, "/images/load")
+            body = _until(stop, write_archive(cargo))
+            headers = {"Content-Type": "application/x-tar"}
+            return api.post(url, data=body, headers=headers, stream=True, timeout=_LOAD_STALL_S)
+
+        try:
+            doing = f"loading {name.pinned}"
+            await transfer(self._client, doing, request, _ignore, stall_s=_LOAD_STALL_S)
+        finally:
+            stop.set()
+
+    async def _present(self, plan: ImagePlan) -> int:
+        """How many of the lowest layers the engine has in some image."""
+        wanted = [layer.diff_id for layer in plan.layers]
+
+        def count(client: docker.APIClient) -> int:
+            ids = {str(row["Id"]) for row in client.images(all=True)}
+            self._layers = {key: layers for key, layers in self._layers.items() if key in ids}
+            for image_id in ids - set(self._layers):
+                self._layers[image_id] = _layers_of(client, image_id)
+            return max((chain_in_common(wanted, layers) for layers in self._layers.values()), default=0)
+
+        return await self._client.call("looking which layers are here", count)
+
+    async def _require_room(self, blobs: Sequence[Blob], unpacked: int, engine: Engine) -> None:
+        def look(client: docker.APIClient) -> None:
+            del client
+            packed = sum(blob.size_bytes for blob in blobs)
+            here = sum(min(blob.size_bytes, self._source.bytes_of(blob.digest)) for blob in blobs)
+            needs = [
+                Need("the state folder", self._rooms.measure(self._rooms.folder), packed - here),
+                # The engine spools the archive before it unpacks it.
+                Need("the engine's folder", self._rooms.measure(engine.root_dir), packed + unpacked),
+            ]
+            require_room(needs, self._reserve_bytes)
+
+        await self._client.call("looking for room", look)
+
+
+def _ignore(line: Line) -> None:
+    """What the engine tells while it loads; its errors are raised anyway."""
+
+
+def _until(stop: threading.Event, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    for chunk in chunks:
+        if stop.is_set():
+            raise Failed("image.load_stopped", "nobody waits for the image any more")
+        yield chunk
+
+
+def _layers_of(client: docker.APIClient, image_id: str) -> tuple[str, ...]:
+    try:
+        document: Mapping[str, Any] = client.inspect_image(image_id)  # type: ignore[no-untyped-call]
+    except docker.errors.NotFound:
+        return ()
+    return tuple((document.get("RootFS") or {}).get("Layers") or ())
+
+
+def _read_engine(info: Mapping[str, Any], api_version: str) -> Engine:
+    machine = str(info.get("Architecture", ""))
+    variant = machine[4:6] if machine.startswith("armv") else ""
+    driver = str(info.get("DriverStatus"))
+    major, _, minor = api_version.partition(".")
+    return Engine(
+        Platform(ARCHITECTURES.get(machine, machine), variant),
+        str(info.get("DockerRootDir", "")),
+        own_store="io.containerd.snapshotter" not in driver,
+        zstd=(int(major), int(minor or 0)) >= _ZSTD_SINCE_API,
+    )

@@ -1,0 +1,1 @@
+"""Registries and the store of what comes from them: blobs by digest, resumable, verified."""

@@ -1,0 +1,76 @@
+"""Where a registry is reached: itself, and the mirrors that are asked before it."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from agent.domain.imageref import Ref
+from agent.ports import Login
+
+HUB: Final = "docker.io"
+_HUB_HOST: Final = "registry-1.docker.io"
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What the gateway's files say of one registry.
+
+    `mirrors` are other hosts (``host:port``) asked first, in order. `ca_file`: who may have signed its certificate, "" for
+    the system's. `insecure`: plain HTTP. `read_login`: who the gateway is there, read when it is needed.
+    """
+
+    mirrors: tuple[str, ...] = ()
+    ca_file: str = ""
+    insecure: bool = False
+    read_login: Callable[[], Login | None] = lambda: None
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One place that is asked. `path` is the repository's name there; `login` who asks."""
+
+    host: str
+    plain: bool
+    ca_file: str
+    path: str
+    login: Login | None
+
+    @property
+    def url(self) -> str:
+        """The beginning of all requests about the repository."""
+        return f"{'http' if self.plain else 'https'}://{self.host}/v2/{self.path}"
+
+
+def endpoints(name: Ref, hosts: Mapping[str, Host], login: Login | None) -> list[Endpoint]:
+    """Who is asked for an image: mirrors in their order, and at last the registry itself.
+
+    `login` is for the registry alone, in place of the gateway's own. May read password files: for threads.
+    """
+    registry = name.registry or HUB
+    path = name.repository.removeprefix(f"{name.registry}/") if name.registry else name.repository
+    if registry == HUB and "/" not in path:
+        path = f"library/{path}"
+    known = hosts.get(registry, Host())
+    found = [_endpoint(mirror, path, hosts.get(mirror, Host()), None) for mirror in known.mirrors]
+    address = _HUB_HOST if registry == HUB else registry
+    return [*found, _endpoint(address, path, known, login)]
+
+
+def is_loopback(host: str) -> bool:
+    """True for names of this machine: engines and this gateway speak plain HTTP to those."""
+    name = urlsplit(f"//{host}").hostname or ""
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _endpoint(address: str, path: str, host: Host, login: Login | None) -> Endpoint:
+    plain = host.insecure or (is_loopback(address) and not host.ca_file)
+    return Endpoint(address, plain, host.ca_file, path, login or host.read_login())

@@ -1,0 +1,97 @@
+"""Manifests and configurations that were checked, kept by content: how a pinned name leads to an image's id.
+
+An image that was loaded has no registry digest in the engine. A tag could be moved by anybody; the content under a digest
+cannot: it is hashed again at each use. Everything here blocks: for threads only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from agent.domain.imageplan import DIGEST, Index, digest_of, read_manifest
+from agent.errors import Failed, GatewayError, NoSpace
+from agent.registry.blobs import sync_folder
+
+
+class Kept:
+    """Documents below `folder`, each in a file named by its digest."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def keep(self, body: bytes) -> str:
+        """Put a document on disk; its digest. NoSpace, Failed."""
+        digest = digest_of(body)
+        path = self._path(digest)
+        part = path.with_name(path.name + ".part")
+        if self.read(digest) is not None:
+            return digest
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with part.open("wb") as file:
+                file.write(body)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+            sync_folder(self._folder)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise NoSpace(
+                "image.no_space", f"a manifest cannot be written: {error.strerror}", hint="free space"
+            ) from error
+        return digest
+
+    def read(self, digest: str) -> bytes | None:
+        """The document of a digest; None when it is not here, or what is here is another."""
+        try:
+            body = self._path(digest).read_bytes()
+        except OSError:
+            return None
+        return body if digest_of(body) == digest else None
+
+    def manifest_of(self, digest: str) -> str | None:
+        """The digest of the manifest that a pinned digest (an index's or its own) leads to here."""
+        try:
+            for _ in range(2):
+                body = self.read(digest)
+                if body is None:
+                    return None
+                read = read_manifest(body, digest)
+                if not isinstance(read, Index):
+                    return digest
+                digest = next((d for _, _, d in read.entries if self._path(d).is_file()), "")
+        except GatewayError:
+            return None
+        return None
+
+    def image_ids(self, digest: str) -> tuple[str, ...]:
+        """What engines call the image of a pinned digest: its configuration's digest, or its manifest's."""
+        manifest = self.manifest_of(digest)
+        body = self.read(manifest) if manifest else None
+        if manifest is None or body is None:
+            return ()
+        read = read_manifest(body, manifest)
+        assert not isinstance(read, Index)
+        return read.config.digest, manifest
+
+    def digests(self) -> list[str]:
+        """All that are kept."""
+        try:
+            named = ["sha256:" + path.name for path in self._folder.iterdir()]
+        except OSError:
+            return []
+        return [digest for digest in named if DIGEST.fullmatch(digest)]
+
+    def forget(self, digests: Collection[str]) -> None:
+        """Remove documents."""
+        for digest in digests:
+            self._path(digest).unlink(missing_ok=True)
+
+    def _path(self, digest: str) -> Path:
+        if not DIGEST.fullmatch(digest):
+            raise Failed("image.bad_digest", f"{digest[:80]!r} is not a digest", hint="only sha256 is known")
+        return self._folder / digest.removeprefix("sha256:")
