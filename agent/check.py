@@ -21,7 +21,7 @@ from agent.settings import load
 from agent.settings.board import Board
 from agent.settings.load import check_settings_file
 from agent.settings.model import GatewayFile
-from agent.settings.sections import Registries
+from agent.settings.registries import Registries
 
 BY_FOLDER: Mapping[str, Kind] = {kind.folder: kind for kind in KINDS}
 BY_NAME: Mapping[str, Kind] = {kind.name: kind for kind in KINDS}

@@ -32,9 +32,11 @@ from agent.data.reduction import ReductionSettings
 from agent.domain.alarm import Severity
 from agent.domain.document import Mistakes
 from agent.domain.journal import Change
+from agent.domain.space import Watermarks
 from agent.domain.usage import Usage
 from agent.engine.docker import DockerEngine
-from agent.engine.images import DockerImages
+from agent.engine.handover import Rooms
+from agent.engine.images import DockerImages, ImageRules
 from agent.errors import Failed, GatewayError
 from agent.esdk.applog import AppLogs
 from agent.esdk.desk import UplinkDesk
@@ -49,6 +51,9 @@ from agent.host.probe import ContainerProber
 from agent.host.routes import read_routes
 from agent.logs import Recent, start_logging
 from agent.promptness import set_heap_aside, take_short_turns
+from agent.registry.client import Limits as FetchLimits
+from agent.registry.client import RegistryClient
+from agent.registry.hosts import Host
 from agent.settings import Settings, load
 from agent.store.outbox import SqliteOutbox
 from agent.store.shelf import DiskShelf
@@ -78,10 +83,12 @@ class Daemon:
             floor_ms=BUILD_MS, in_flight=settings.uplink.in_flight,
         )  # fmt: skip
         self._host = SystemHost(str(paths.state), model=settings.identity.model, serial=settings.identity.serial)
+        registry = RegistryClient(paths.state / "blobs", _registry_hosts(settings), _fetch_limits(settings))
+        self._images = images = DockerImages(settings.engine.socket, registry, _image_rules(settings), registry.login)
         self._engine = DockerEngine(
-            settings.engine.socket, settings.identity.id, pool=settings.policy.subnets, routes=read_routes
-        )
-        self._images = images = DockerImages(settings.engine.socket, mark=settings.engine.prefix)
+            settings.engine.socket, settings.identity.id, pool=settings.policy.subnets, routes=read_routes,
+            image_ids=registry.records.image_ids,
+        )  # fmt: skip
         self._meter = SystemMeter()
         self._verifier = CgroupVerifier(self._instance_of)
         self._logs = AppLogs(paths.state / "log")
@@ -356,6 +363,27 @@ def _link_settings(settings: Settings) -> LinkSettings:
     tls = None if cloud.insecure else Tls(Path(cloud.tls.ca), Path(cloud.tls.cert), Path(cloud.tls.key))
     return LinkSettings(
         cloud.host, cloud.effective_port, settings.identity.id, tls, keepalive_s=round(cloud.keep_alive_s)
+    )
+
+
+def _registry_hosts(settings: Settings) -> dict[str, Host]:
+    hosts = settings.registries.hosts.items()
+    return {name: Host(h.mirrors, h.ca, h.insecure, h.username, h.password_file) for name, h in hosts}
+
+
+def _fetch_limits(settings: Settings) -> FetchLimits:
+    fetching = settings.registries
+    reserve_bytes = settings.policy.capacity.disk_reserve_bytes
+    return FetchLimits(fetching.stall_s, fetching.rate_bytes or 0, fetching.at_once, reserve_bytes)
+
+
+def _image_rules(settings: Settings) -> ImageRules:
+    images, reserve_bytes = settings.images, settings.policy.capacity.disk_reserve_bytes
+    return ImageRules(
+        mark=settings.engine.prefix,
+        stall_s=settings.registries.stall_s,
+        watermarks=Watermarks(images.high_percent, images.low_percent, reserve_bytes),
+        rooms=Rooms(str(settings.paths.state)),
     )
 
 

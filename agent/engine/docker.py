@@ -38,10 +38,16 @@ _LOG_BYTES = 512 * 1024
 _SUBNET_TRIES = 8
 
 
+def _no_ids(digest: str) -> tuple[str, ...]:
+    del digest
+    return ()
+
+
 class DockerEngine:
     """The engine behind `socket_path`. Objects are recognised by the label ``ec.gateway=<gateway_id>`` only.
 
     `pool` is where bridges without a stated subnet take theirs from; `routes` tells the host's routes as CIDR texts.
+    `image_ids` tells what the engine may call the image of a digest (the engine knows no digest of what was loaded).
     Stopping, removing and updating what is gone: stop and remove are content, update and start raise NotFound.
     """
 
@@ -53,6 +59,7 @@ class DockerEngine:
         pool: str = "10.213.0.0/16",
         routes: Callable[[], Iterable[str]] = tuple,
         host_rules: HostRules | None = None,
+        image_ids: Callable[[str], tuple[str, ...]] = _no_ids,
     ) -> None:
         self._client = EngineClient(socket_path)
         self._gateway_id = gateway_id
@@ -60,6 +67,7 @@ class DockerEngine:
         self._routes = routes
         self._rules = host_rules or HostRules()
         self._network_lock = asyncio.Lock()
+        self._image_ids = image_ids
         self._isolated: dict[str, bool] = {}
         self._attacher = Attacher(self._client)
 
@@ -104,6 +112,12 @@ class DockerEngine:
     async def _make_container(self, spec: ContainerSpec, body: Mapping[str, Any]) -> str:
 
         def create(client: docker.APIClient) -> str:
+            for name in self._image_ids(spec.image.partition("@")[2]):
+                try:
+                    made = client.create_container_from_config({**body, "Image": name}, spec.name)  # type: ignore[no-untyped-call]
+                    return str(made["Id"])
+                except docker_errors.ImageNotFound:
+                    continue
             return str(client.create_container_from_config(body, spec.name)["Id"])  # type: ignore[no-untyped-call]
 
         try:

@@ -93,6 +93,13 @@ HostName = Annotated[
 Registry = Annotated[
     str, _str(255, min_length=1), _fits(REGISTRY, "a registry", "write host, host:port or host/path, without https://")
 ]
+RegistryHostName = Annotated[
+    str,
+    _str(255, min_length=1),
+    _fits(
+        re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?"), "a registry's host", "write host or host:port, without https://"
+    ),
+]
 InstanceName = Annotated[
     str,
     _str(63, min_length=1),

@@ -29,7 +29,7 @@ from agent.errors import Busy, Failed, GatewayError, TimedOut, Unreachable
 from agent.ports import Login, Progress
 from agent.registry.blobs import BlobStore
 from agent.registry.fetch import RETRY_WAITS_S, BlobFetcher, Errand
-from agent.registry.hosts import Endpoint, Host, endpoints
+from agent.registry.hosts import Endpoint, Host, endpoints, read_login
 from agent.registry.kept import Kept
 from agent.registry.pace import Bucket, Stop
 from agent.registry.wire import Visit, Wire
@@ -73,6 +73,10 @@ class RegistryClient:
         self._quick.shutdown(wait=False, cancel_futures=True)
         self._slow.shutdown(wait=False, cancel_futures=True)
         self._wire.close()
+
+    def login(self, registry: str) -> Login | None:
+        """Who the gateway is at a registry, by its files. Blocks: for threads."""
+        return read_login(self._hosts.get(registry, Host()))
 
     async def resolve(self, name: Ref, login: Login | None = None) -> str:
         """The digest that a tag stands for now. Raises NotFound, Unauthorised, Unreachable, TimedOut, Busy."""

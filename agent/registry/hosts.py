@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping
+import os
+import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from agent.domain.imageref import Ref
+from agent.errors import Unauthorised
 from agent.ports import Login
 
 HUB: Final = "docker.io"
+_MAX_PASSWORD_BYTES: Final = 64 * 1024
 _HUB_HOST: Final = "registry-1.docker.io"
 
 
@@ -20,13 +25,15 @@ class Host:
     """What the gateway's files say of one registry.
 
     `mirrors` are other hosts (``host:port``) asked first, in order. `ca_file`: who may have signed its certificate, "" for
-    the system's. `insecure`: plain HTTP. `read_login`: who the gateway is there, read when it is needed.
+    the system's. `insecure`: plain HTTP. `username`: who the gateway is there; its password stands alone in
+    `password_file` and is read when it is needed.
     """
 
     mirrors: tuple[str, ...] = ()
     ca_file: str = ""
     insecure: bool = False
-    read_login: Callable[[], Login | None] = lambda: None
+    username: str = ""
+    password_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,27 @@ def endpoints(name: Ref, hosts: Mapping[str, Host], login: Login | None) -> list
     return [*found, _endpoint(address, path, known, login)]
 
 
+def read_login(host: Host) -> Login | None:
+    """Who the gateway is at a registry. Refused when others may read the password. Blocks: for threads."""
+    if not host.username:
+        return None
+    path = Path(host.password_file)
+    try:
+        with path.open("rb") as file:
+            state = os.fstat(file.fileno())
+            password = file.read(_MAX_PASSWORD_BYTES).decode().rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise Unauthorised(
+            "image.password_file", f"the password file {path} cannot be read: {reason}", hint="see registries.hosts"
+        ) from None
+    if not stat.S_ISREG(state.st_mode) or stat.S_IMODE(state.st_mode) & 0o077:
+        raise Unauthorised(
+            "image.password_file", f"others than its owner may read the password file {path}", hint=f"chmod 600 {path}"
+        )
+    return Login(host.username, password)
+
+
 def is_loopback(host: str) -> bool:
     """True for names of this machine: engines and this gateway speak plain HTTP to those."""
     name = urlsplit(f"//{host}").hostname or ""
@@ -73,4 +101,4 @@ def is_loopback(host: str) -> bool:
 
 def _endpoint(address: str, path: str, host: Host, login: Login | None) -> Endpoint:
     plain = host.insecure or (is_loopback(address) and not host.ca_file)
-    return Endpoint(address, plain, host.ca_file, path, login or host.read_login())
+    return Endpoint(address, plain, host.ca_file, path, login or read_login(host))

@@ -70,6 +70,8 @@ class Kept:
 
     def image_ids(self, digest: str) -> tuple[str, ...]:
         """What engines call the image of a pinned digest: its configuration's digest, or its manifest's."""
+        if not digest:
+            return ()
         manifest = self.manifest_of(digest)
         body = self.read(manifest) if manifest else None
         if manifest is None or body is None:

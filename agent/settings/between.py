@@ -46,4 +46,21 @@ def _supervision(file: GatewayFile, say: Say) -> Iterator[Problem]:
         yield say(("supervision", "first_delay"), "settings.out_of_range", message, "make it the shorter one")
 
 
-CHECKS = {"cloud": _cloud, "policy": _limits, "supervision": _supervision}
+def _images(file: GatewayFile, say: Say) -> Iterator[Problem]:
+    if file.images.low_percent >= file.images.high_percent:
+        message = "'images.low_percent' is not below 'images.high_percent'"
+        yield say(("images", "low_percent"), "settings.out_of_range", message, "make it the lower one")
+
+
+def _registries(file: GatewayFile, say: Say) -> Iterator[Problem]:
+    for name, host in file.registries.hosts.items():
+        path = ("registries", "hosts", name)
+        if host.insecure and host.ca:
+            hint = "remove one of them"
+            yield say((*path, "insecure"), "settings.tls", f"{name} is insecure, yet 'ca' is given", hint)
+        if bool(host.username) != bool(host.password_file):
+            hint = "give both username and password_file, or neither"
+            yield say(path, "settings.login", f"{name} has only half a login", hint)
+
+
+CHECKS = {"images": _images, "registries": _registries, "cloud": _cloud, "policy": _limits, "supervision": _supervision}

@@ -18,6 +18,7 @@ from agent.files.yaml import read_document
 from agent.settings.between import check_between
 from agent.settings.board import Board
 from agent.settings.model import GatewayFile, Paths, Settings
+from agent.settings.registries import Registries
 from agent.settings.sections import Cloud, Tls
 
 AREA = "settings"
@@ -161,7 +162,8 @@ def _finish(file: GatewayFile, board: Board, paths: Paths) -> Settings:
         identity=identity,
         cloud=_with_absolute_paths(file.cloud, paths.root),
         engine=file.engine,
-        registries=file.registries,
+        registries=_with_absolute_hosts(file.registries, paths.root),
+        images=file.images,
         policy=file.policy,
         supervision=file.supervision,
         updates=file.updates,
@@ -179,6 +181,18 @@ def _with_absolute_paths(cloud: Cloud, root: Path) -> Cloud:
     tls = cloud.tls
     ca, cert, key = (str(root / path) if path else "" for path in (tls.ca, tls.cert, tls.key))
     return replace(cloud, tls=Tls(ca, cert, key))
+
+
+def _with_absolute_hosts(registries: Registries, root: Path) -> Registries:
+    hosts = {
+        name: replace(
+            host,
+            ca=str(root / host.ca) if host.ca else "",
+            password_file=str(root / host.password_file) if host.password_file else "",
+        )
+        for name, host in registries.hosts.items()
+    }
+    return replace(registries, hosts=hosts)
 
 
 def _host_name() -> str:

@@ -12,6 +12,7 @@ from pydantic import Field
 from agent.domain.policy import Policy as AdmissionPolicy
 from agent.files.shape import Shape
 from agent.settings.board import Board
+from agent.settings.registries import Images, Registries
 from agent.settings.sections import (
     Cloud,
     Engine,
@@ -19,7 +20,6 @@ from agent.settings.sections import (
     Log,
     Points,
     Policy,
-    Registries,
     Storage,
     Supervision,
     Thresholds,
@@ -39,6 +39,7 @@ class GatewayFile(Shape):
     registries: Annotated[Registries, Field(description="where images may come from")] = field(
         default_factory=Registries
     )
+    images: Annotated[Images, Field(description="when images are cleaned up")] = field(default_factory=Images)
     policy: Annotated[Policy, Field(description="what APPs may have")] = field(default_factory=Policy)
     supervision: Annotated[Supervision, Field(description="crash loops and back-off")] = field(
         default_factory=Supervision
@@ -117,6 +118,7 @@ class Settings:
     cloud: Cloud
     engine: Engine
     registries: Registries
+    images: Images
     policy: Policy
     supervision: Supervision
     updates: Updates

@@ -28,7 +28,6 @@ from agent.files.words import (
     Grant,
     HostName,
     InstanceName,
-    Registry,
     UpdateWindow,
     Zone,
 )
@@ -94,16 +93,6 @@ class Engine(Shape):
     prefix: Annotated[
         EnginePrefix, Field(description="first part of the names of containers, networks and volumes")
     ] = "ec"
-
-
-@dataclass(frozen=True, slots=True)
-class Registries(Shape):
-    """Where images may come from."""
-
-    allow: Annotated[
-        tuple[Registry, ...],
-        Field(max_length=64, description="registries (host, host:port or host/path) that images may be pulled from"),
-    ] = ("docker.io", "127.0.0.1:5000", "localhost:5000")
 
 
 @dataclass(frozen=True, slots=True)

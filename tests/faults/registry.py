@@ -44,15 +44,15 @@ class Fault(StrEnum):
     NO_RANGE = "no_range"  # the whole body, whatever Range was asked
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Asked:
-    """One request and its answer. `sent_bytes` of the body went out."""
+    """One request and its answer. `sent_bytes` of the body went out so far."""
 
     method: str
     path: str
     range: str
     status: int
-    sent_bytes: int
+    sent_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -322,11 +322,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        sent = 0 if self.command == "HEAD" else self._send_body(body, plan)
-        asked = self.headers.get("Range", "")
-        self.registry.asked.append(Asked(self.command, self.path, asked, status, sent))
+        asked = Asked(self.command, self.path, self.headers.get("Range", ""), status)
+        self.registry.asked.append(asked)
+        if self.command != "HEAD":
+            self._send_body(asked, body, plan)
 
-    def _send_body(self, body: bytes, plan: _Plan | None) -> int:
+    def _send_body(self, asked: Asked, body: bytes, plan: _Plan | None) -> None:
         fault = plan.fault if plan else None
         let_go = self.registry.let_go
         if plan and fault is Fault.FLIP:
@@ -339,8 +340,9 @@ class _Handler(BaseHTTPRequestHandler):
                 piece = body[sent : min(sent + PIECE_BYTES, stop_at)]
                 if plan and fault is Fault.SLOW and let_go.wait(len(piece) / plan.rate):
                     break
-                self.wfile.write(piece)
                 sent += len(piece)
+                asked.sent_bytes = sent
+                self.wfile.write(piece)
             self.wfile.flush()
             if sent < len(body):
                 if fault is Fault.HANG:
@@ -348,7 +350,6 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
         except OSError:
             self.close_connection = True  # who asked went away
-        return sent
 
     def do_GET(self) -> None:
         self._answer()

@@ -32,7 +32,7 @@ def switched_on() -> str:
 
 
 def flat(data: object, path: str = "") -> dict[str, object]:
-    if not isinstance(data, dict) or path == "policy.grants":
+    if not isinstance(data, dict) or path in ("policy.grants", "registries.hosts"):
         return {path: data}
     found: dict[str, object] = {}
     for key, value in data.items():
