@@ -17,26 +17,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agent import BUILD_MS, __version__
+from agent import BUILD_MS, __version__, terms
 from agent.admin.api import AdminApi
 from agent.cloud.dialects.ec import EcDialect
-from agent.cloud.link import LinkSettings, PahoLink, Tls
+from agent.cloud.link import PahoLink
 from agent.control.calendar import Calendar
 from agent.control.catalog import Premises
 from agent.control.northbound import Northbound
 from agent.control.reporter import Reporter
-from agent.control.room import Care, ControlRoom, Outside
-from agent.control.usealarms import Lines
+from agent.control.room import ControlRoom, Outside
 from agent.data.plane import make_plane
-from agent.data.reduction import ReductionSettings
 from agent.domain.alarm import Severity
 from agent.domain.document import Mistakes
 from agent.domain.journal import Change
-from agent.domain.space import Watermarks
 from agent.domain.usage import Usage
 from agent.engine.docker import DockerEngine
-from agent.engine.handover import Rooms
-from agent.engine.images import DockerImages, ImageRules
+from agent.engine.images import DockerImages
 from agent.errors import Failed, GatewayError
 from agent.esdk.applog import AppLogs
 from agent.esdk.desk import UplinkDesk
@@ -51,9 +47,7 @@ from agent.host.probe import ContainerProber
 from agent.host.routes import read_routes
 from agent.logs import Recent, start_logging
 from agent.promptness import set_heap_aside, take_short_turns
-from agent.registry.client import Limits as FetchLimits
 from agent.registry.client import RegistryClient
-from agent.registry.hosts import Host
 from agent.settings import Settings, load
 from agent.store.outbox import SqliteOutbox
 from agent.store.shelf import DiskShelf
@@ -79,12 +73,14 @@ class Daemon:
         self._state = StateStore(paths.state_db)
         self._outbox_store = SqliteOutbox(paths.outbox_db, settings.uplink.disk_bytes)
         self.plane = plane = make_plane(
-            self._outbox_store, self._state, clock, _reduction(settings),
+            self._outbox_store, self._state, clock, terms.reduction(settings),
             floor_ms=BUILD_MS, in_flight=settings.uplink.in_flight,
         )  # fmt: skip
         self._host = SystemHost(str(paths.state), model=settings.identity.model, serial=settings.identity.serial)
-        registry = RegistryClient(paths.state / "blobs", _registry_hosts(settings), _fetch_limits(settings))
-        self._images = images = DockerImages(settings.engine.socket, registry, _image_rules(settings), registry.login)
+        registry = RegistryClient(paths.state / "blobs", terms.registry_hosts(settings), terms.fetch_limits(settings))
+        self._images = images = DockerImages(
+            settings.engine.socket, registry, terms.image_rules(settings), registry.login
+        )
         self._engine = DockerEngine(
             settings.engine.socket, settings.identity.id, pool=settings.policy.subnets, routes=read_routes,
             image_ids=registry.records.image_ids,
@@ -120,7 +116,7 @@ class Daemon:
             self._describe_link,
             self._meter,
         )
-        self.room = ControlRoom(outside, premises, plane, paths.root, _care(settings))
+        self.room = ControlRoom(outside, premises, plane, paths.root, terms.care(settings))
         self.room.catalog.on_views(self._tell_publishers)
         self._watcher = Watcher(paths.root, every_s=settings.watch.every_s, settle_s=settings.watch.settle_s)
         self._admin = AdminApi(self.room.inbox.submit, plane.streams, self._health)
@@ -191,7 +187,7 @@ class Daemon:
     async def _start_cloud(self) -> None:
         dialect = EcDialect(self._settings.identity.id)
         session = self._outbox_store.session
-        link = PahoLink(_link_settings(self._settings), dialect.presence(False, session), dialect.subscriptions())
+        link = PahoLink(terms.link_settings(self._settings), dialect.presence(False, session), dialect.subscriptions())
         self._link = link
         room = self.room
         self._north = north = Northbound(link, dialect, room.inbox, room.wishes, room.ledger, self.plane.outbox)
@@ -340,51 +336,6 @@ def _counters(usage: Usage | None) -> Mapping[str, Any]:
 def _mark_changed(change: Change, reporter: Reporter) -> None:
     for name in (*(d.name for d in change.desired), *change.gone):
         reporter.mark(name)
-
-
-def _care(settings: Settings) -> Care:
-    lines = settings.thresholds
-    apps = (lines.app_mem_percent, lines.app_pids_percent, lines.app_throttled_percent, lines.app_disk_percent)
-    return Care(settings.supervision.restart_policy, Lines(lines.as_mapping(), *apps))
-
-
-def _reduction(settings: Settings) -> ReductionSettings:
-    uplink, points = settings.uplink, settings.points
-    return ReductionSettings(
-        window_s=points.window_s,
-        max_interval_s=points.max_interval_s,
-        batch_items=uplink.batch_items,
-        batch_after_s=uplink.batch_after_s,
-    )
-
-
-def _link_settings(settings: Settings) -> LinkSettings:
-    cloud = settings.cloud
-    tls = None if cloud.insecure else Tls(Path(cloud.tls.ca), Path(cloud.tls.cert), Path(cloud.tls.key))
-    return LinkSettings(
-        cloud.host, cloud.effective_port, settings.identity.id, tls, keepalive_s=round(cloud.keep_alive_s)
-    )
-
-
-def _registry_hosts(settings: Settings) -> dict[str, Host]:
-    hosts = settings.registries.hosts.items()
-    return {name: Host(h.mirrors, h.ca, h.insecure, h.username, h.password_file) for name, h in hosts}
-
-
-def _fetch_limits(settings: Settings) -> FetchLimits:
-    fetching = settings.registries
-    reserve_bytes = settings.policy.capacity.disk_reserve_bytes
-    return FetchLimits(fetching.stall_s, fetching.rate_bytes or 0, fetching.at_once, reserve_bytes)
-
-
-def _image_rules(settings: Settings) -> ImageRules:
-    images, reserve_bytes = settings.images, settings.policy.capacity.disk_reserve_bytes
-    return ImageRules(
-        mark=settings.engine.prefix,
-        stall_s=settings.registries.stall_s,
-        watermarks=Watermarks(images.high_percent, images.low_percent, reserve_bytes),
-        rooms=Rooms(str(settings.paths.state)),
-    )
 
 
 def _make_private(state: Path, *folders: Path) -> None:
