@@ -8,10 +8,10 @@ import pytest
 import requests
 from docker import errors as docker_errors
 
+from agent.domain.imageref import Ref, is_id, is_marked, mark_tag, read_ref
 from agent.engine.client import choose_api
 from agent.engine.hostrules import ISOLATED, HostRules
 from agent.engine.observed import read_container, read_event
-from agent.domain.imageref import Ref, is_id, is_marked, mark_tag, read_ref
 from agent.engine.translate import as_transfer, translate, translate_transfer, translate_words
 from agent.errors import Failed, GatewayError, Malformed, TimedOut, Unreachable
 
