@@ -39,6 +39,7 @@ from agent.esdk.desk import UplinkDesk
 from agent.esdk.identity import CgroupVerifier
 from agent.esdk.services import EsdkServices
 from agent.esdk.sockets import Sockets
+from agent.failpoints import with_failpoint
 from agent.files.watch import SETTINGS, Watcher
 from agent.host.clock import SystemClock
 from agent.host.meter import SystemMeter
@@ -104,7 +105,7 @@ class Daemon:
             settings.board.shared_ports,
         )
         outside = Outside(
-            self._state,
+            with_failpoint(self._state),
             self._engine,
             images,
             self._sockets,
