@@ -1,0 +1,1 @@
+"""One module a campaign; see tests/faults/campaign.py."""

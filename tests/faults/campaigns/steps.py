@@ -1,0 +1,64 @@
+"""Every journaled step of every operation, killed before and after, and every decision, twenty times over."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from tests.faults.campaign import Bench, Campaign
+from tests.faults.lab.gateway import OPERATIONS, Gateway, open_gateway
+from tests.faults.lab.kill import NOT_REACHED, count_entries, kill_at_step
+
+ROUNDS = 20
+
+
+@cache
+def count_steps(operations: Sequence[str] = OPERATIONS) -> Mapping[str, int]:
+    """How many steps each operation journals, counted on a real gateway that nothing disturbs."""
+    with tempfile.TemporaryDirectory(prefix="ef", dir="/tmp") as folder, open_gateway(Path(folder)) as gateway:
+        return {operation: count_entries(gateway, operation) for operation in operations}
+
+
+def cases() -> list[str]:
+    """``upgrade/step/3/before/7``: operation, failpoint, round. Those that begin where others end follow each other."""
+    counts = count_steps()
+    return [
+        f"{operation}/step/{step}/{side}/{number}"
+        for number in range(ROUNDS)
+        for pair in (("install", "remove"), ("upgrade", "rollback"), ("failing",))
+        for step in range(1, max(counts[operation] for operation in pair) + 1)
+        for side in ("before", "after")
+        for operation in pair
+        if step <= counts[operation]
+    ]
+
+
+@contextmanager
+def open_bench(folder: Path) -> Iterator[Bench]:
+    """One gateway for all cases; one whose round went wrong begins anew."""
+    with open_gateway(folder) as gateway:
+        yield lambda case: run_case(gateway, case)
+
+
+def run_case(gateway: Gateway, case: str) -> str:
+    """Run one round."""
+    operation, what, number, side = case.split("/")[:4]
+    try:
+        problem = kill_at_step(gateway, operation, f"{what}:{number}:{side}")
+    except BaseException:
+        gateway.wipe()
+        raise
+    if problem and problem != NOT_REACHED:
+        gateway.wipe()
+    return problem
+
+
+CAMPAIGN = Campaign(
+    name="steps",
+    claim="killed before and after every journaled step of install, upgrade, roll-back, failing upgrade and removal: old or new",
+    cases=cases,
+    open=open_bench,
+)

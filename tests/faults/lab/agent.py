@@ -1,0 +1,113 @@
+"""The agent as a process that can be killed, traced, and told at which moment to die."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from agent.errors import GatewayError
+from agent.failpoints import VARIABLE
+from agent.http.client import UnixClient
+from deploy.lab.process import Child, LabError, wait_until
+
+ANSWERS_WITHIN_S = 10.0
+"""The invariant of every fault: the agent answers within this after its start."""
+ECGW = str(Path(sys.executable).parent / "ecgw")
+
+
+class AgentProcess:
+    """`wrap` stands before the agent's command line (strace, faketime); `env` comes on top of this process's own."""
+
+    def __init__(self, config: Path, state: Path, log: Path) -> None:
+        self.config = config
+        self.state = state
+        self.log = log
+        self.env: dict[str, str] = {}
+        self._failpoint = state.parent / "failpoint"
+        self._child: Child | None = None
+        self._client = UnixClient(state / "admin.sock", timeout_s=30.0)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._child is not None and self._child.alive
+
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        assert self._child is not None
+        return self._child.pid
+
+    def start(self, *wrap: str, wait: bool = True) -> float:
+        """Start it; gives the seconds until it answered. LabError when that takes too long, or it ends meanwhile."""
+        begun = time.monotonic()
+        argv = [*wrap, sys.executable, "-X", "faulthandler", ECGW, "run"]
+        argv += ["--config", str(self.config), "--state", str(self.state)]
+        self._child = Child("agent", argv, self.log, env={VARIABLE: f"@{self._failpoint}", **self.env})
+        if wait:
+            wait_until(self.answers, "the agent answers", ANSWERS_WITHIN_S, child=self._child)
+        return time.monotonic() - begun
+
+    def arm(self, failpoint: str) -> None:
+        """Have the agent die at this moment, counted from now on."""
+        scratch = self._failpoint.with_suffix(".new")
+        scratch.write_text(failpoint)
+        scratch.rename(self._failpoint)
+
+    def disarm(self) -> None:
+        """Let it live."""
+        self._failpoint.unlink(missing_ok=True)
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        if self._child is not None:
+            self._child.signal(number)
+
+    def kill(self) -> None:
+        """kill -9."""
+        if self._child is not None:
+            self._child.kill()
+
+    def reap(self) -> None:
+        """Collect it after it died by itself."""
+        self.kill()
+
+    def end(self) -> None:
+        """SIGTERM, as a service manager does."""
+        if self._child is not None:
+            self._child.end(grace_s=15.0)
+
+    def answers(self) -> bool:
+        """Whether it is ready."""
+        try:
+            answer = self._client.request("GET", "/v1/health", timeout_s=2.0)
+        except (GatewayError, OSError):
+            return False
+        return answer.status == 200 and bool(answer.body.get("ready"))
+
+    def send(self, command: str, params: Mapping[str, Any] | None = None, *, within_s: float = 30.0) -> dict[str, Any]:
+        """One command's reply. LabError when it is refused, GatewayError when nobody answers."""
+        body = {"id": uuid.uuid4().hex, "type": command, "params": dict(params or {})}
+        answer = self._client.request("POST", "/v1/commands", body, timeout_s=within_s)
+        if answer.status >= 400:
+            raise LabError(f"{command} is refused with {answer.status}", str(answer.body))
+        return dict(answer.body)
+
+    def ask(self, command: str, params: Mapping[str, Any] | None = None) -> Any:
+        """The data of a command's reply."""
+        return self.send(command, params).get("data")
+
+
+def strace(injection: Sequence[str], out: Path | None = None, paths: Sequence[Path] = ()) -> list[str]:
+    """A command line that runs the agent under strace. `-D`: the agent, not strace, is our child."""
+    argv = ["strace", "-D", "-f", "-qq", "--seccomp-bpf", "-o", str(out or os.devnull)]
+    for path in paths:
+        argv += ["-P", str(path)]
+    for expression in injection:
+        argv += ["-e", expression]
+    return argv

@@ -1,0 +1,67 @@
+"""What the campaigns found, as a line, as JSON, and as the table of docs/proof.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tests.faults.campaign import Campaign, Results
+from tests.faults.table import load
+
+PAGE = Path("docs/proof.md")
+BEGIN, END = "<!-- counts: begin -->", "<!-- counts: end -->"
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How far a campaign is. `run` and `bad` count injections (or bodies), not cases."""
+
+    name: str
+    claim: str
+    run: int
+    bad: int
+    slowest_s: float
+    versions: tuple[str, ...]
+
+
+def summarise(campaign: Campaign, results: Results) -> Summary:
+    """From what is on disk."""
+    found = results.read().values()
+    return Summary(
+        campaign.name,
+        campaign.claim,
+        run=len(found) * campaign.each,
+        bad=sum(1 for outcome in found if outcome.problem),
+        slowest_s=max((outcome.seconds for outcome in found), default=0.0),
+        versions=tuple(sorted({outcome.version for outcome in found})),
+    )
+
+
+def line(summary: Summary) -> str:
+    """For a terminal."""
+    return f"{summary.name:20} {summary.run:7} run, {summary.bad} bad, slowest {summary.slowest_s:.1f} s: {summary.claim}"
+
+
+def table(summaries: list[Summary]) -> str:
+    """For the page."""
+    rows = [
+        f"| `{s.name}` | {s.claim} | {s.run} | {s.bad} | {s.slowest_s:.1f} | {', '.join(s.versions) or 'not run'} |"
+        for s in summaries
+    ]
+    head = ["| campaign | what must hold after each | run | bad | slowest, s | on |", "|---|---|---|---|---|---|"]
+    return "\n".join([*head, *rows])
+
+
+def publish(results: Mapping[str, Results], summary: Path, page: Path | None = PAGE) -> None:
+    """Print the lines, write the JSON, and the page's table unless `page` is None."""
+    summaries = [summarise(load(name), found) for name, found in results.items()]
+    for each in summaries:
+        print(line(each))
+    summary.parent.mkdir(parents=True, exist_ok=True)
+    summary.write_text(json.dumps([asdict(each) for each in summaries], indent=2) + "\n")
+    if page is not None:
+        before, _, rest = page.read_text().partition(BEGIN)
+        after = rest.partition(END)[2]
+        page.write_text(f"{before}{BEGIN}\n{table(summaries)}\n{END}{after}")

@@ -1,0 +1,20 @@
+"""Every campaign of `make faults`, by name of its module: a module is loaded when its campaign is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+
+from tests.faults.campaign import Campaign
+
+MODULES: Mapping[str, str] = {
+    "steps": "tests.faults.campaigns.steps",
+}
+
+
+def load(name: str) -> Campaign:
+    """The campaign of that name."""
+    campaign = importlib.import_module(MODULES[name]).CAMPAIGN
+    assert isinstance(campaign, Campaign)
+    assert campaign.name == name, f"{MODULES[name]} calls itself {campaign.name}"
+    return campaign
