@@ -1,6 +1,6 @@
 # Two commands matter: `make demo` and `make test`. Both do all set-up by themselves.
 .DEFAULT_GOAL := help
-.PHONY: help setup images vendor test check demo demo-stop bench lock lock-check format clean stop-engine
+.PHONY: help setup images vendor test faults check demo demo-stop bench lock lock-check format clean stop-engine
 PY := .venv/bin/python
 # Test files side by side; WORKERS=0 runs them one after another, in one process.
 WORKERS ?= 3
@@ -9,6 +9,7 @@ help:
 	@echo "make demo          set up, then show the gateway's main job on real parts (KEEP=1 leaves it running)"
 	@echo "make demo-stop     end a demo that KEEP=1 left running, and remove all that it made"
 	@echo "make test          set up, then run every test, those on the real engine, broker and registry included"
+	@echo "make faults        the fault campaigns in full, hours long; goes on where it stopped (ONLY=name, SHARD=1/4)"
 	@echo "make check         formatter, linter, types, import boundaries, file sizes"
 	@echo "make bench         measure, and write build/bench.json"
 	@echo "make setup         packages, virtual environment, Docker engine (NO_INSTALL=1: only say what is missing)"
@@ -29,6 +30,9 @@ vendor: setup
 
 test: setup images vendor
 	$(PY) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+faults: setup images
+	$(PY) -m tests.faults $(if $(ONLY),--only $(ONLY)) $(if $(SHARD),--shard $(SHARD)) $(ARGS)
 
 check: setup
 	@sh deploy/setup/check.sh

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,10 +45,11 @@ def parse_failpoint(text: str) -> Failpoint:
 
 
 class FailingJournal:
-    """A journal that counts what passes through it, and ends the process at the failpoint."""
+    """A journal that counts what passes through it, and calls `die` at the failpoint."""
 
-    def __init__(self, journal: Journal, setting: str) -> None:
+    def __init__(self, journal: Journal, setting: str, die: Callable[[], None] | None = None) -> None:
         self._journal = journal
+        self._die = die or _end_this_process
         self._file = Path(setting[1:]) if setting.startswith("@") else None
         self._point = None if self._file else parse_failpoint(setting)
         self._armed = setting
@@ -93,7 +94,7 @@ class FailingJournal:
 
     def _die_at(self, what: str, count: int, side: str) -> None:
         if self._point == Failpoint(what, count, side):
-            os.kill(os.getpid(), signal.SIGKILL)
+            self._die()
 
     async def load(self) -> Snapshot:
         """As the journal."""
@@ -118,6 +119,10 @@ class FailingJournal:
     async def load_site(self) -> Mapping[str, bytes]:
         """As the journal."""
         return await self._journal.load_site()
+
+
+def _end_this_process() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def with_failpoint(journal: Journal) -> Journal:

@@ -73,7 +73,9 @@ def _run_all(campaign: Campaign, wanted: argparse.Namespace, folder: Path) -> in
 
 
 def _read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.faults", description=__doc__.splitlines()[0] if __doc__ else ""
+    )
     parser.add_argument("--only", action="append", metavar="NAME", help="this campaign (may be given several times)")
     parser.add_argument("--shard", type=_shard, default=(1, 1), metavar="K/N", help="the K-th of N parts of the cases")
     parser.add_argument("--limit", type=int, metavar="N", help="at most N cases of each campaign")

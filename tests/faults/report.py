@@ -41,7 +41,9 @@ def summarise(campaign: Campaign, results: Results) -> Summary:
 
 def line(summary: Summary) -> str:
     """For a terminal."""
-    return f"{summary.name:20} {summary.run:7} run, {summary.bad} bad, slowest {summary.slowest_s:.1f} s: {summary.claim}"
+    return (
+        f"{summary.name:20} {summary.run:7} run, {summary.bad} bad, slowest {summary.slowest_s:.1f} s: {summary.claim}"
+    )
 
 
 def table(summaries: list[Summary]) -> str:

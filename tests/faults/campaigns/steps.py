@@ -13,6 +13,7 @@ from tests.faults.lab.gateway import OPERATIONS, Gateway, open_gateway
 from tests.faults.lab.kill import NOT_REACHED, count_entries, kill_at_step
 
 ROUNDS = 20
+MOST_STEPS = 60
 
 
 @cache
@@ -54,6 +55,22 @@ def run_case(gateway: Gateway, case: str) -> str:
     if problem and problem != NOT_REACHED:
         gateway.wipe()
     return problem
+
+
+def kill_everywhere(gateway: Gateway, operations: Sequence[str]) -> tuple[dict[str, str], dict[str, int]]:
+    """Once at each step of operations that lead to and fro: (what went wrong, how many steps each turned out to have)."""
+    wrong: dict[str, str] = {}
+    steps: dict[str, int] = {}
+    for number in range(1, MOST_STEPS):
+        for side in ("before", "after"):
+            for operation in [each for each in operations if each not in steps]:
+                case = f"{operation}/step/{number}/{side}"
+                problem = run_case(gateway, case)
+                if problem == NOT_REACHED:
+                    steps[operation] = number - 1
+                elif problem:
+                    wrong[case] = problem
+    return wrong, steps
 
 
 CAMPAIGN = Campaign(

@@ -68,7 +68,7 @@ class Gateway:
     def told(self) -> dict[str, str]:
         """The last state of every job that the cloud was told."""
         messages = self._told.messages() if self._told is not None else []
-        return {str(body["id"]): str(body["state"]) for body in (message.json() for message in messages)}
+        return {str(body["job"]): str(body["state"]) for body in (message.json() for message in messages)}
 
     @property
     def has_cloud(self) -> bool:
@@ -137,8 +137,10 @@ class Gateway:
             return
         if not self.version:
             self.complete("install")
-        if operation == "rollback" and not self.agent.ask("app.status", {"instance": pump.INSTANCE}).get("previous"):
-            self.complete("upgrade")
+        if operation == "rollback":
+            versions = self.agent.ask("app.status", {"instance": pump.INSTANCE})["versions"]
+            if not any(each["state"] == "kept" and not each["failed"] for each in versions):
+                self.complete("upgrade")
 
     def wipe(self) -> None:
         """Begin anew after a round that went wrong: an agent without a past, an engine without its objects."""

@@ -54,4 +54,3 @@ def count_entries(gateway: Gateway, operation: str) -> int:
     gateway.prepare(operation)
     job = gateway.complete(operation)
     return len(gateway.job(str(job["id"]))["steps"])
-
