@@ -20,7 +20,7 @@ def care(settings: Settings) -> Care:
     """When services count as ill, and what is too much."""
     lines = settings.thresholds
     apps = (lines.app_mem_percent, lines.app_pids_percent, lines.app_throttled_percent, lines.app_disk_percent)
-    return Care(settings.supervision.restart_policy, Lines(lines.as_mapping(), *apps))
+    return Care(settings.supervision.restart_policy, Lines(lines.as_mapping(), *apps), times=settings.updates.times())
 
 
 def reduction(settings: Settings) -> ReductionSettings:

@@ -11,6 +11,7 @@ from agent.control.catalog import Catalog, layered, merged, read
 from agent.control.facts import FactBook, Look
 from agent.control.ledger import Ledger
 from agent.control.runner import Told
+from agent.control.vault import Vault
 from agent.domain import transition
 from agent.domain.admission import HUB, admit, admit_images, allowed_registry, full_name
 from agent.domain.app import Desired, Layer, Version
@@ -23,7 +24,7 @@ from agent.domain.manifest_model import Manifest
 from agent.domain.params import Deploy
 from agent.domain.release import Release, make_release
 from agent.domain.values import Effective
-from agent.errors import Conflict, GatewayError, Refused
+from agent.errors import Busy, Conflict, GatewayError, Refused
 from agent.ports import Images
 
 
@@ -37,10 +38,11 @@ def refuse(problems: tuple[Problem, ...]) -> None:
 class Deployer:
     """The work of the job kinds install, upgrade and configure, up to the point where the reconciler takes over."""
 
-    def __init__(self, ledger: Ledger, catalog: Catalog, images: Images, facts: FactBook) -> None:
+    def __init__(self, ledger: Ledger, catalog: Catalog, images: Images, vault: Vault, facts: FactBook) -> None:
         self._ledger = ledger
         self._catalog = catalog
         self._images = images
+        self._vault = vault
         self._facts = facts
         self._around = Look()
         self.site_layers: Mapping[str, Layer] = {}
@@ -107,11 +109,12 @@ class Deployer:
         found: dict[str, ImageInfo] = {}
         digests: dict[str, str] = {}
         for number, ref in enumerate(manifest.images):
-            pinned = await self._images.pin(ref)
+            login = self._vault.login(job.id, ref)
+            pinned = await self._images.pin(ref, login)
             digests[ref] = pinned
             here = await self._images.find(pinned)
             found[pinned] = here or await self._images.pull(
-                pinned, PullProgress(told, number, len(manifest.images), ref)
+                pinned, PullProgress(told, number, len(manifest.images), ref), login
             )
         return make_release(manifest, digests, dict(job.params.get("files") or {})), found
 
@@ -143,6 +146,8 @@ class Deployer:
             current, open_job = self._ledger.desired.get(job.instance), self._ledger.jobs[job.id]
             if current is None or open_job.state.final:
                 return Change()
+            if current.job != job.id and self._ledger.open_job(job.instance) is not None:
+                raise Busy("job.turn", f"another job of {job.instance} is under way", hint="this one follows it")
             # Here and not before: what others hold must be what they hold when this is written.
             facts = self._facts.facts(job.instance, look)
             refuse(admit(release.manifest, spec, self._catalog.premises.policy, facts))
@@ -178,4 +183,4 @@ class PullProgress:
         part = done / total if total else 0.0
         percent = int(100 * (self._number + part) / self._count)
         size = f" {done / 1e6:.1f} of {total / 1e6:.1f} MB" if total else ""
-        self._told(percent, f"{self._ref}:{size} {what}".strip())
+        self._told(percent, f"{self._ref}:{size} {what}".strip(), done, total)

@@ -9,14 +9,16 @@ from typing import Any
 
 from agent.control.catalog import Catalog
 from agent.control.inbox import Act, Decide, Read
+from agent.control.jobs import NO_TIME, JobMaker, accepted
 from agent.control.ledger import Ledger
-from agent.control.runner import Told, Work, accepted, begin
+from agent.control.runner import Told, Work
+from agent.control.vault import Vault
 from agent.domain.admission import allowed_registry
 from agent.domain.command import Command, Job, JobState, Origin, Reply
 from agent.domain.journal import Change
-from agent.domain.params import Build, Image, Load, Nothing, Params, Save
+from agent.domain.params import Build, Image, Load, Nothing, Params, Pull, Save
 from agent.errors import Conflict, NotFound, Refused
-from agent.ports import Clock, Images, Progress
+from agent.ports import Images, Progress
 
 LONG = ("image.pull", "image.push", "image.build", "image.load", "image.save")
 
@@ -24,11 +26,12 @@ LONG = ("image.pull", "image.push", "image.build", "image.load", "image.save")
 class ImageWork:
     """`decisions` start jobs, `kinds` are their work, `acts` are short."""
 
-    def __init__(self, ledger: Ledger, catalog: Catalog, images: Images, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, catalog: Catalog, images: Images, maker: JobMaker, vault: Vault) -> None:
         self._ledger = ledger
         self._catalog = catalog
         self._images = images
-        self._clock = clock
+        self._maker = maker
+        self._vault = vault
         self.decisions: dict[str, Decide] = dict.fromkeys(LONG, self.begin)
         self.kinds: dict[str, Work] = {
             "image.pull": self.pull,
@@ -45,7 +48,13 @@ class ImageWork:
         leaves = command.type == "image.push" and command.origin is not Origin.LOCAL
         if isinstance(params, Image) and (command.type == "image.pull" or leaves):
             self._must_be_allowed(params.image)
-        job = begin(command, command.type, "", params.model_dump(), self._clock.now_ms())
+        job = self._maker.make(command, command.type, params, params.model_dump(exclude=NO_TIME))
+        if isinstance(params, Pull):
+            again = self._maker.take_up(command, job, self._ledger.open_jobs(""), params.credentials)
+            if again is not None:
+                return again
+            self._maker.keep_logins(job, params.credentials)
+        job = self._maker.held(job) or job
         return Change(jobs=(job,)), accepted(command, job)
 
     def _must_be_allowed(self, image: str) -> None:
@@ -58,8 +67,11 @@ class ImageWork:
 
     async def pull(self, job: Job, told: Told) -> None:
         """Fetch an image by the digest its registry gives now."""
-        pinned = await self._images.pin(str(job.params["image"]))
-        await self._images.pull(pinned, _percent(told))
+        image = str(job.params["image"])
+        login = self._vault.login(job.id, image)
+        await self._ledger.move_job(job.id, JobState.DOWNLOADING, "asking for the image")
+        pinned = await self._images.pin(image, login)
+        await self._images.pull(pinned, _percent(told), login)
         await self._done(job, pinned)
 
     async def push(self, job: Job, told: Told) -> None:
@@ -129,6 +141,6 @@ class ImageWork:
 
 def _percent(told: Told) -> Progress:
     def progress(done: int, total: int, what: str) -> None:
-        told(int(100 * done / total) if total else 0, what)
+        told(int(100 * done / total) if total else 0, what, done, total)
 
     return progress

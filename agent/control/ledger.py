@@ -104,6 +104,10 @@ class Ledger:
         job = self.jobs.get(desired.job) if desired and desired.job else None
         return job if job and not job.state.final else None
 
+    def open_jobs(self, instance: str) -> list[Job]:
+        """All jobs of an instance that are not over: the one under way and those that wait for their time."""
+        return [job for job in self.jobs.values() if job.instance == instance and not job.state.final]
+
     async def decide(self, decision: Decision, *, answered: tuple[Command, Reply] | None = None) -> Change:
         """Compute a change from the state as it is now, write it, then let everybody see it.
 
@@ -135,7 +139,7 @@ class Ledger:
             job = self.jobs[job_id]
             if job.state.final:
                 return Change()
-            return Change(jobs=(replace(job, state=state, message=message, progress=progress),))
+            return Change(jobs=(replace(job, state=state, message=message, progress=progress, until_ms=0),))
 
         await self.decide(decision)
 

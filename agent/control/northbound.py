@@ -132,5 +132,8 @@ def job_body(job: Job) -> dict[str, Any]:
         "state": job.state.value,
         "message": job.message,
         "progress": job.progress,
+        "bytes": [job.done_bytes, job.total_bytes],
+        "until": job.until_ms,
+        "deadline": job.deadline_ms,
         "ts": job.updated_ms,
     }

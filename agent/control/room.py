@@ -11,12 +11,16 @@ from typing import Any, Protocol
 from agent.control.apps import AppDecisions
 from agent.control.belongings import Belongings
 from agent.control.catalog import AppDoors, Catalog, FileShelf, Premises
+from agent.control.deadlines import Deadlines
 from agent.control.deploy import Deployer
 from agent.control.enginewatch import EngineWatch
 from agent.control.facts import FactBook
 from agent.control.gateway import Box, GatewayWork, RecentLines
 from agent.control.imagework import ImageWork
 from agent.control.inbox import Inbox
+from agent.control.joborders import JobOrders
+from agent.control.jobs import JobMaker
+from agent.control.jobviews import JobViews
 from agent.control.ledger import Journal, Ledger
 from agent.control.metering import Metering, Pace
 from agent.control.plant import AlarmBook, Devices, PlantWork, PointsView, RuleWork, Writes
@@ -26,12 +30,15 @@ from agent.control.site import Plane, SiteFiles
 from agent.control.steps import StepRunner
 from agent.control.supervisor import Alarms, Heartbeats, Supervisor
 from agent.control.survey import Survey
+from agent.control.timetable import Timetable
 from agent.control.trial import Prober, TrialRunner
 from agent.control.usealarms import Lines, UseAlarms
 from agent.control.usewatch import UseWatch
+from agent.control.vault import Vault
 from agent.control.views import AppViews
 from agent.control.wishes import Wishes
 from agent.domain.restart import RestartPolicy
+from agent.domain.schedule import UpdateTimes
 from agent.ports import Clock, Engine, Ground, Host, Images, Meter
 
 
@@ -95,11 +102,12 @@ class Outside:
 
 @dataclass(frozen=True, slots=True)
 class Care:
-    """How services are looked after: when they are restarted, what counts as scarce, how often their use is looked at."""
+    """How services are looked after: restarts, what counts as scarce, how often that is looked at, when updates may run."""
 
     restarts: RestartPolicy
     lines: Lines = field(default_factory=Lines)
     pace: Pace = field(default_factory=Pace)
+    times: UpdateTimes = field(default_factory=UpdateTimes)
 
 
 class ControlRoom:
@@ -123,11 +131,18 @@ class ControlRoom:
             outside.meter, outside.clock, watch, self.reconciler.observed, lambda: self.engine.folder, care.pace
         )
         ledger.listen(metering.see_change)
-        self.deployer = Deployer(ledger, catalog, outside.images, facts)
-        images = ImageWork(ledger, catalog, outside.images, outside.clock)
+        vault, timetable = Vault(), Timetable(outside.clock, care.times)
+        maker = JobMaker(ledger, timetable, vault)
+        self.deployer = Deployer(ledger, catalog, outside.images, vault, facts)
+        images = ImageWork(ledger, catalog, outside.images, maker, vault)
         deploys = {"install": self.deployer.deploy, "upgrade": self.deployer.deploy}
-        self.runner = JobRunner(ledger, {**deploys, "configure": self.deployer.configure, **images.kinds})
+        kinds = {**deploys, "configure": self.deployer.configure, **images.kinds}
+        apps = AppDecisions(ledger, catalog, self.deployer, maker)
+        orders = JobOrders(ledger)
+        self.runner = JobRunner(ledger, kinds, timetable, vault, apps.enter)
+        self.deadlines = Deadlines(ledger, timetable, orders)
         self.views = AppViews(ledger, catalog, self.reconciler, self.deployer, outside.engine, metering)
+        jobs = JobViews(ledger, self.runner.notes)
         self.inbox = Inbox(ledger, outside.clock)
         self.wishes = Wishes(ledger, self.inbox)
         self.site = SiteFiles(site, ledger, self.inbox, self.deployer, plane, plane.alarms)
@@ -143,9 +158,10 @@ class ControlRoom:
         self.gateway = GatewayWork(ledger, self.engine, self.views, self.wishes, box)
         rules = RuleWork(plane.rules.status, self.site.parse)
         plant = PlantWork(ledger, plane.table, plane.writes, plane.devices, plane.alarms, rules)
-        apps = AppDecisions(ledger, catalog, self.deployer, outside.clock)
         learn = dict.fromkeys(("app.install", "app.upgrade", "app.plan"), self.deployer.learn)
-        self.inbox.offer(reads=self.views.table, decisions=apps.table, prepares=learn)
+        self.inbox.offer(
+            reads={**self.views.table, **jobs.table}, decisions={**apps.table, **orders.table}, prepares=learn
+        )
         self.inbox.offer(reads=images.reads, acts=images.acts, decisions=images.decisions)
         belongings = Belongings(ledger, outside.engine, self.reconciler)
         self.inbox.offer(reads=belongings.reads, acts=belongings.acts)
@@ -157,6 +173,7 @@ class ControlRoom:
         await self.ledger.load()
         await self.engine.ask()
         await self.gateway.learn()
+        self.deadlines.resume()
         self.runner.resume()
 
     async def run(self) -> None:
@@ -168,4 +185,5 @@ class ControlRoom:
 
     async def stop(self) -> None:
         """Stop jobs; they go on at the next start."""
+        await self.deadlines.stop()
         await self.runner.stop()

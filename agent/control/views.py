@@ -1,9 +1,8 @@
-"""What people and clouds are shown of instances, jobs, volumes and networks: plain JSON, made from the last look."""
+"""What people and clouds are shown of instances: plain JSON, made from the last look."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from agent.control.catalog import Catalog, read
@@ -17,16 +16,14 @@ from agent.control.versions import list_versions
 from agent.domain.app import Desired, Wanted, phase
 from agent.domain.command import Job, JobState, Origin
 from agent.domain.container import as_json
-from agent.domain.params import Deploy, JobId, Logs, MaybeInstance, Nothing
+from agent.domain.params import Deploy, Logs, MaybeInstance, Nothing
 from agent.domain.planner import Observed, plan
 from agent.errors import NotFound
 from agent.ports import Engine
 
-MAX_T_MS = 2**53
-
 
 class AppViews:
-    """The reads about APPs and jobs; `table` is what the inbox takes."""
+    """The reads about APPs; `table` is what the inbox takes."""
 
     def __init__(
         self,
@@ -48,8 +45,6 @@ class AppViews:
             "app.status": self.status,
             "app.plan": self.plan,
             "app.logs": self.logs,
-            "job.list": self.list_jobs,
-            "job.status": self.job,
         }
 
     def summary(self, instance: str) -> dict[str, Any]:
@@ -69,13 +64,19 @@ class AppViews:
             "desired": desired.wanted.value,
             "owner": desired.owner.value,
             "services": len(observed.containers),
-            "message": str(error) if error else desired.hold,
+            "message": str(error) if error else desired.hold or self._waiting(instance),
             "job": job.id if job else "",
         }
 
     def report(self, instance: str) -> dict[str, Any]:
         """The same as `detail` for a link that costs money: what is used is renewed only when it says something new."""
         return self.detail(instance) | {"use": dict(self._metering.told(instance))}
+
+    def _waiting(self, instance: str) -> str:
+        """What waits for its time, its window or its credentials."""
+        idle = (JobState.WAITING, JobState.CREDENTIALS_NEEDED)
+        waiting = [j for j in self._ledger.open_jobs(instance) if j.state in idle and j.message]
+        return "; ".join(f"{job.kind} {job.state}: {job.message}" for job in waiting)
 
     def detail(self, instance: str) -> dict[str, Any]:
         """Everything about one instance: services, what they use, values with their source, grants, limits, versions."""
@@ -139,35 +140,6 @@ class AppViews:
         if params.service is not None and params.service not in lines:
             raise NotFound("app.no_service", f"{params.instance} has no container of service '{params.service}'")
         return lines
-
-    async def list_jobs(self, params: MaybeInstance) -> Any:
-        """Jobs, newest first."""
-        jobs = [j for j in self._ledger.jobs.values() if params.instance in (None, j.instance)]
-        return [show_job(j) for j in sorted(jobs, key=lambda j: -j.created_ms)]
-
-    async def job(self, params: JobId) -> Any:
-        """One job, with the steps of its instance while it was under way."""
-        job = self._ledger.jobs.get(params.job)
-        if job is None:
-            raise NotFound("job.unknown", f"there is no job '{params.job}'", hint="see `ecgw job list`")
-        to_ms = job.updated_ms if job.state.final else MAX_T_MS
-        steps = await self._ledger.journal.steps(job.instance, job.created_ms, to_ms)
-        return {**show_job(job), "steps": [asdict(step) for step in steps]}
-
-
-def show_job(job: Job) -> dict[str, Any]:
-    """A job as people see it."""
-    return {
-        "id": job.id,
-        "kind": job.kind,
-        "instance": job.instance,
-        "command": job.command_id,
-        "state": job.state.value,
-        "message": job.message,
-        "progress": job.progress,
-        "created_ms": job.created_ms,
-        "updated_ms": job.updated_ms,
-    }
 
 
 def _service(container: Mapping[str, Any]) -> dict[str, Any]:

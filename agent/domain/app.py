@@ -97,6 +97,7 @@ class Phase(StrEnum):
 _JOB_PHASE: Mapping[JobState, Phase] = {
     JobState.WAITING: Phase.DOWNLOADING,
     JobState.DOWNLOADING: Phase.DOWNLOADING,
+    JobState.CREDENTIALS_NEEDED: Phase.DOWNLOADING,
     JobState.INSTALLING: Phase.INSTALLING,
     JobState.VERIFYING: Phase.VERIFYING,
 }

@@ -69,9 +69,18 @@ class JobState(StrEnum):
 FINAL = frozenset({JobState.DONE, JobState.FAILED, JobState.ROLLED_BACK, JobState.CANCELLED, JobState.SUPERSEDED})
 
 
+DEPLOYMENTS = frozenset({"install", "upgrade", "configure", "rollback"})
+"""Kinds of jobs that bring another version or other values."""
+FETCHING = frozenset({JobState.WAITING, JobState.DOWNLOADING, JobState.CREDENTIALS_NEEDED})
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Long work that a command started. `progress` is 0 to 100; times are epoch ms."""
+    """Long work that a command started. `progress` is 0 to 100; times are epoch ms, and 0 is none.
+
+    It runs not before `at_ms`, and waits until `until_ms` where it waits for a time that is known; `at_once` lifts
+    both. `deadline_ms` is by the wall clock (0 also where that was wrong); `deadline_s` counts from the command.
+    """
 
     id: str
     kind: str
@@ -84,3 +93,15 @@ class Job:
     updated_ms: int = 0
     params: Mapping[str, Any] = field(default_factory=dict)
     origin: Origin = Origin.LOCAL
+    at_ms: int = 0
+    until_ms: int = 0
+    at_once: bool = False
+    deadline_s: float = 0.0
+    deadline_ms: int = 0
+    done_bytes: int = 0
+    total_bytes: int = 0
+
+    @property
+    def fetching(self) -> bool:
+        """True while it has changed nothing yet."""
+        return self.state in FETCHING

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 INSTANCE_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 RULES_NAME_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
 Scalar = bool | int | float | str
+LAST_MS = 4_102_444_800_000
+"""The year 2100."""
+LONGEST_S = 30 * 86_400.0
 
 
 class Params(BaseModel):
@@ -33,8 +36,32 @@ class MaybeInstance(Params):
     instance: str | None = Field(default=None, pattern=INSTANCE_PATTERN)
 
 
+class Login(Params):
+    """Who asks at a registry, this once. The password shows in no text and is in no journal."""
+
+    username: str = Field(min_length=1, max_length=256)
+    password: SecretStr = Field(min_length=1, max_length=16_384)
+
+
+class Timed(Params):
+    """Work with times of its own: not before `at` (epoch ms), and failed when not done `deadline_s` after the command."""
+
+    at: int | None = Field(default=None, ge=1, le=LAST_MS)
+    deadline_s: float | None = Field(default=None, gt=0, le=LONGEST_S)
+
+
+class Credentials(Params):
+    """Logins by registry (host or host:port), for this one command: held in memory, never written."""
+
+    credentials: dict[str, Login] = Field(default_factory=dict, max_length=16)
+
+
+class Order(Instance, Timed):
+    """`app.start`, `app.stop` and `app.restart`."""
+
+
 class Deploy(Instance):
-    """`app.install`, `app.upgrade` and `app.plan`: the manifest's text and the sender's layer of values.
+    """What `app.install`, `app.upgrade` and `app.plan` have in common: the manifest's text and the sender's layer of values.
 
     `files` are those the manifest refers to, by name. `folder` holds the APP's own files on the gateway's disk: never
     from the cloud.
@@ -50,21 +77,25 @@ class Deploy(Instance):
     force: bool = False
 
 
-class RollBack(Instance):
+class Deployment(Deploy, Timed, Credentials):
+    """`app.install` and `app.upgrade`."""
+
+
+class RollBack(Order):
     """`app.rollback`: to the version before, or to the kept one that `to` names by version or start of its hash."""
 
     to: str = Field(default="", max_length=64)
     force: bool = False
 
 
-class Remove(Instance):
+class Remove(Order):
     """`app.remove`: volumes stay unless asked."""
 
     volumes: bool = False
     take_over: bool = False
 
 
-class Configure(Instance):
+class Configure(Order):
     """`app.configure`: only what is given changes."""
 
     values: dict[str, Scalar] | None = None
@@ -83,6 +114,10 @@ class Image(Params):
     """A command about one image reference."""
 
     image: str = Field(min_length=1, max_length=512)
+
+
+class Pull(Image, Timed, Credentials):
+    """`image.pull`: waits for no window."""
 
 
 class Build(Params):
@@ -156,19 +191,19 @@ class Tail(Params):
 
 
 PARAMS: dict[str, type[Params]] = {
-    "app.install": Deploy,
-    "app.upgrade": Deploy,
+    "app.install": Deployment,
+    "app.upgrade": Deployment,
     "app.plan": Deploy,
-    "app.start": Instance,
-    "app.stop": Instance,
-    "app.restart": Instance,
+    "app.start": Order,
+    "app.stop": Order,
+    "app.restart": Order,
     "app.rollback": RollBack,
     "app.remove": Remove,
     "app.configure": Configure,
     "app.list": Nothing,
     "app.status": MaybeInstance,
     "app.logs": Logs,
-    "image.pull": Image,
+    "image.pull": Pull,
     "image.push": Image,
     "image.build": Build,
     "image.load": Load,
@@ -184,6 +219,7 @@ PARAMS: dict[str, type[Params]] = {
     "job.list": MaybeInstance,
     "job.status": JobId,
     "job.cancel": JobId,
+    "job.now": JobId,
     "device.list": Nothing,
     "device.show": Name,
     "point.list": Filter,

@@ -18,6 +18,7 @@ from agent.domain.command import Command, Job, Origin, Reply
 from agent.domain.policy import Policy
 from agent.domain.restart import RestartPolicy
 from agent.host.clock import SystemClock
+from agent.ports import Clock
 from agent.store.shelf import DiskShelf
 from agent.store.state import StateStore
 from tests.fakes.engine import FakeEngine
@@ -55,9 +56,10 @@ def manifest(
 class Rig:
     """One gateway. `restart()` is a kill of the agent: the engine stays as it is."""
 
-    def __init__(self, root: Path, care: Care = CARE) -> None:
+    def __init__(self, root: Path, care: Care = CARE, clock: Clock | None = None) -> None:
         self.root = root
         self.care = care
+        self.clock = clock or SystemClock(0)
         self.images = FakeImages(*(f"{REGISTRY}/{i}:{v}" for i in ("pump", "other") for v in "1234"))
         self.engine = FakeEngine("gw", self.images)
         self.plane = FakePlane()
@@ -79,7 +81,7 @@ class Rig:
             self.doors,
             DiskShelf(self.root / "files"),
             self.host,
-            SystemClock(0),
+            self.clock,
             self.prober,
             FakeLog(),
             dict,
@@ -132,9 +134,9 @@ class Rig:
 
 
 @contextlib.asynccontextmanager
-async def running(root: Path, care: Care = CARE) -> AsyncIterator[Rig]:
+async def running(root: Path, care: Care = CARE, clock: Clock | None = None) -> AsyncIterator[Rig]:
     """A rig that is stopped at the end."""
-    rig = Rig(root, care)
+    rig = Rig(root, care, clock)
     await rig.start()
     try:
         yield rig

@@ -42,6 +42,10 @@ class Faults:
         self._gates[op].append(gate)
         return gate
 
+    def clear(self) -> None:
+        """No more errors."""
+        self._errors.clear()
+
     async def pass_through(self, op: str) -> None:
         """Called by the fake at the start of `op`."""
         if self._gates[op]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import time
 from collections.abc import Callable
 
 START_MS = 1_795_000_000_000
@@ -32,6 +33,30 @@ class HandClock:
     def jump(self, seconds: float) -> None:
         """Move the wall clock alone."""
         self.wall_ms += seconds * 1000
+
+
+class ShiftedClock:
+    """The machine's time from `now_ms` on; `jump` sets the wall clock, `right` says whether it can be believed."""
+
+    def __init__(self, now_ms: int = START_MS) -> None:
+        self._shift_ms = now_ms - time.time() * 1000
+        self.right = True
+
+    def now_ms(self) -> int:
+        """Epoch ms."""
+        return int(time.time() * 1000 + self._shift_ms)
+
+    def monotonic(self) -> float:
+        """Seconds that go on, whatever the wall clock does."""
+        return time.monotonic()
+
+    def sane(self) -> bool:
+        """As `right` says."""
+        return self.right
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock."""
+        self._shift_ms += seconds * 1000
 
 
 class _Call:

@@ -94,7 +94,7 @@ class FakeImages:
         if pinned not in self._shelf:
             raise NotFound("image.not_found", f"the registry does not have {pinned}")
         progress(0, _SIZE_BYTES, "downloading")
-        await asyncio.sleep(0)
+        await self.faults.pass_through("pull progress")
         progress(_SIZE_BYTES, _SIZE_BYTES, "downloading")
         image = self._image(digest_of("config of " + pinned), digests=(pinned,))
         self._local[image.id] = image
