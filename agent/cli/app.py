@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.cli.appview import show_app, show_plan, show_versions
+from agent.cli.orders import LOGIN, TIMES, images_of, read_login, read_times
 from agent.cli.pairs import read_json, read_text, scalar, split_pairs
 from agent.cli.rows import listing
 from agent.cli.screen import Column, Screen
@@ -72,6 +73,13 @@ def read_deploy(given: Namespace, params: dict[str, Any]) -> None:
     read_site(given, params)
 
 
+def read_deployment(given: Namespace, params: dict[str, Any]) -> None:
+    """As `read_deploy`, with times and a login."""
+    read_deploy(given, params)
+    read_times(given, params)
+    read_login(given, params, images_of(params["manifest"]))
+
+
 def read_companions(path: Path, text: str) -> dict[str, str]:
     """The small text files beside the manifest whose names it mentions, such as a schema; the agent says which it lacks."""
     found: dict[str, str] = {}
@@ -84,6 +92,7 @@ def read_companions(path: Path, text: str) -> dict[str, str]:
 def read_configure(given: Namespace, params: dict[str, Any]) -> None:
     """As `read_site`; to give nothing is a mistake."""
     read_site(given, params)
+    read_times(given, params)
     if not params.keys() & {"values", "ports", "config"}:
         raise Malformed(
             "cli.nothing_given", "there is nothing to configure", hint="give --value, --port or --config-file"
@@ -130,22 +139,29 @@ VERBS = (
     Verb(
         "install",
         "Install an instance.",
-        (FILE, AS, *SITE, TAKE_OVER, FORCE),
+        (FILE, AS, *SITE, TAKE_OVER, FORCE, *TIMES, *LOGIN),
         "app.install",
-        prepare=read_deploy,
+        prepare=read_deployment,
         job=True,
     ),
     Verb(
         "upgrade",
         "Upgrade an instance to another release; it goes back by itself when that is not healthy.",
-        (FILE, AS, *SITE, TAKE_OVER, FORCE),
+        (FILE, AS, *SITE, TAKE_OVER, FORCE, *TIMES, *LOGIN),
         "app.upgrade",
-        prepare=read_deploy,
+        prepare=read_deployment,
         job=True,
     ),
-    Verb("start", "Start an instance that was stopped.", (INSTANCE,), "app.start", job=True),
-    Verb("stop", "Stop an instance until it is started again, also over reboots.", (INSTANCE,), "app.stop", job=True),
-    Verb("restart", "Stop and start an instance's containers.", (INSTANCE,), "app.restart", job=True),
+    Verb("start", "Start an instance that was stopped.", (INSTANCE, *TIMES), "app.start", None, read_times, job=True),
+    Verb(
+        "stop",
+        "Stop an instance until it is started again, also over reboots.",
+        (INSTANCE, *TIMES),
+        "app.stop",
+        prepare=read_times,
+        job=True,
+    ),
+    Verb("restart", "Stop and start an instance.", (INSTANCE, *TIMES), "app.restart", None, read_times, job=True),
     Verb("versions", "The version that runs and those to go back to.", (INSTANCE,), "app.status", show_versions),
     Verb(
         "rollback",
@@ -154,21 +170,24 @@ VERBS = (
             INSTANCE,
             arg("--to", help="another kept one (see versions): its version, or the start of its release", metavar="V"),
             FORCE,
+            *TIMES,
         ),
         "app.rollback",
+        prepare=read_times,
         job=True,
     ),
     Verb(
         "remove",
         "Remove an instance's containers and networks.",
-        (INSTANCE, arg("--volumes", help="its volumes and their data too", action="store_true"), TAKE_OVER),
+        (INSTANCE, arg("--volumes", help="its volumes and their data too", action="store_true"), TAKE_OVER, *TIMES),
         "app.remove",
+        prepare=read_times,
         job=True,
     ),
     Verb(
         "configure",
         "Change values, ports or configuration; the rest stays.",
-        (INSTANCE, *SITE),
+        (INSTANCE, *SITE, *TIMES),
         "app.configure",
         None,
         read_configure,

@@ -6,6 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from agent.cli.orders import LOGIN, TIMES, read_pull
 from agent.cli.rows import listing
 from agent.cli.screen import Column
 from agent.cli.verb import Verb, arg
@@ -40,7 +41,7 @@ LIST = listing(
 
 VERBS = (
     Verb("list", "Images on the gateway.", type="image.list", render=LIST),
-    Verb("pull", "Fetch an image from its registry.", (IMAGE,), "image.pull", job=True),
+    Verb("pull", "Fetch an image from its registry.", (IMAGE, *TIMES, *LOGIN), "image.pull", None, read_pull, job=True),
     Verb(
         "build",
         "Build an image from a folder with a Dockerfile.",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.cli.screen import Screen
+from agent.cli.words import bar
 from agent.errors import Failed, GatewayError, Unreachable, from_problem
 
 if TYPE_CHECKING:
@@ -68,7 +69,10 @@ class Session:
         return reply.body
 
     def follow(self, job_id: str) -> dict[str, Any]:
-        """Poll a job until nothing more will happen to it, showing every change. Raises Failed unless it is done."""
+        """Poll a job until nothing more will happen to it, showing every change. Raises Failed unless it is done.
+
+        One that waits for a time further away is not followed: its number is enough.
+        """
         shown, pause_s, deadline = "", 0.05, time.monotonic() + PATIENCE_S
         while True:
             try:
@@ -82,10 +86,13 @@ class Session:
             state, text = str(job.get("state", "")), describe(job)
             if state and state != "done" and text != shown:
                 shown = text
-                self.screen.progress(text) if self.screen.live else self.screen.note(text)
+                self._say(job, text)
             if state in FINAL:
                 self.screen.end_progress()
                 return finish(job)
+            if state == "waiting" and float(job.get("until_ms") or 0) / 1000 > time.time() + PATIENCE_S:
+                self.screen.end_progress()
+                return job
             if state == "credentials_needed":
                 raise Failed(
                     "job.credentials_needed",
@@ -94,6 +101,14 @@ class Session:
                 )
             time.sleep(pause_s)
             pause_s = min(pause_s * 1.5, 0.5)
+
+    def _say(self, job: Mapping[str, Any], text: str) -> None:
+        if not self.screen.live:
+            self.screen.note(text)
+            return
+        percent = job.get("progress")
+        moving = job.get("state") == "downloading" and isinstance(percent, int)
+        self.screen.progress(f"{bar(percent)} {text}" if moving else text)
 
 
 def describe(job: Mapping[str, Any]) -> str:

@@ -95,3 +95,11 @@ def short_id(value: Any) -> str:
     """The first 12 digits of a digest or id."""
     text = plain(value)
     return text.removeprefix("sha256:")[:12]
+
+
+def bar(percent: Any) -> str:
+    """Percent as a bar of ten: ``####------  40``."""
+    if not isinstance(percent, int | float):
+        return plain(percent)
+    full = min(max(round(percent / 10), 0), 10)
+    return f"{'#' * full}{'-' * (10 - full)} {percent:3.0f}"

@@ -67,6 +67,9 @@ SENT = [
     (["job", "list"], "job.list", {}),
     (["job", "show", "j"], "job.status", {"job": "j"}),
     (["job", "cancel", "j"], "job.cancel", {"job": "j"}),
+    (["job", "now", "j"], "job.now", {"job": "j"}),
+    (["app", "stop", "a", "--deadline", "2m"], "app.stop", {"instance": "a", "deadline_s": 120.0}),
+    (["image", "pull", "r/x:1", "--at", "2026-11-25T02:00Z"], "image.pull", {"image": "r/x:1", "at": 1795572000000}),
     (["uplink"], "uplink.status", {}),
     (["status"], "gateway.status", {}),
 ]  # fmt: skip
