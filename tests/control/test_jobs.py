@@ -15,7 +15,6 @@ from agent.control import runner
 from agent.domain.command import Job, JobState, Origin
 from agent.domain.schedule import UpdateTimes, parse_window
 from agent.errors import Unreachable
-from agent.ports import Login
 from tests.control.rig import CARE, REGISTRY, Rig, manifest, running
 from tests.fakes.hand_clock import ShiftedClock
 
@@ -326,83 +325,3 @@ async def test_progress_is_shown_in_percent_bytes_and_words(rig: Rig) -> None:
     assert (shown["done_bytes"], shown["total_bytes"]) == (0, 2_000_000)
     gate.open()
     assert (await rig.job(reply)).state is JobState.DONE
-
-
-# ---- credentials ---------------------------------------------------------------------------------------------------
-
-PASSWORD = "s3cret-once-only"
-CREDENTIALS = {REGISTRY: {"username": "anna", "password": PASSWORD}}
-
-
-def everything_written(rig: Rig) -> bytes:
-    return b"".join(path.read_bytes() for path in sorted(rig.root.rglob("*")) if path.is_file())
-
-
-async def test_a_one_time_password_opens_the_registry_and_is_written_nowhere(
-    rig: Rig, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("DEBUG")
-    rig.images.lock(REGISTRY, Login("anna", PASSWORD))
-    refused = await rig.job(await rig.send("app.install", instance="pump", manifest=manifest()))
-    assert (refused.state, "the registry refuses" in refused.message) == (JobState.FAILED, True)
-    params: dict[str, Any] = {"instance": "pump", "manifest": manifest(), "credentials": CREDENTIALS}
-    reply = await rig.send("app.install", id_="once", **params)
-    assert (await rig.job(reply)).state is JobState.DONE
-    assert await rig.send("app.install", id_="once", **params) == reply
-    pulled = await rig.send("image.pull", image=f"{REGISTRY}/other:1", credentials=CREDENTIALS)
-    assert (await rig.job(pulled)).state is JobState.DONE
-    wrong = {REGISTRY: {"username": "anna", "password": PASSWORD, "pass": PASSWORD}}
-    malformed = await rig.send("image.pull", image=f"{REGISTRY}/other:1", credentials=wrong)
-    assert malformed.code == 400
-    shown = [await rig.send(type_, Origin.LOCAL) for type_ in ("job.list", "app.list")]
-    texts = repr((reply, malformed, shown, rig.room.ledger.jobs, rig.room.ledger.desired))
-    assert PASSWORD.encode() not in everything_written(rig)
-    assert PASSWORD not in caplog.text + texts
-
-
-async def test_a_job_that_lost_its_credentials_in_a_restart_waits_for_them_and_goes_on_with_the_same_command(
-    rig: Rig,
-) -> None:
-    rig.images.lock(REGISTRY, Login("anna", PASSWORD))
-    rig.images.fail_next("pull", Unreachable("image.registry_unreachable", "no route"))
-    params: dict[str, Any] = {"instance": "pump", "manifest": manifest()}
-    reply = await rig.send("app.install", credentials=CREDENTIALS, **params)
-    await rig.until(lambda: "trying again" in job_of(rig, reply.job).message, "its first try")
-    await rig.restart()
-    await rig.until(lambda: job_of(rig, reply.job).state is JobState.CREDENTIALS_NEEDED, "its waiting")
-    assert REGISTRY in job_of(rig, reply.job).message
-    assert "credentials_needed" in rig.room.views.summary("pump")["message"]
-    assert (await rig.send("app.install", **params)).code == 409
-    again = await rig.send("app.install", credentials=CREDENTIALS, **params)
-    assert (again.code, again.job) == (202, reply.job)
-    assert (await rig.job(again)).state is JobState.DONE
-
-
-async def test_credentials_that_are_needed_no_more_are_not_asked_for(rig: Rig) -> None:
-    rig.images.fail_next("pull", Unreachable("image.registry_unreachable", "no route"))
-    reply = await rig.send("app.install", instance="pump", manifest=manifest(), credentials=CREDENTIALS)
-    await rig.until(lambda: "trying again" in job_of(rig, reply.job).message, "its first try")
-    await rig.restart()
-    assert (await rig.job(reply)).state is JobState.DONE
-
-
-async def test_another_command_replaces_the_job_that_waits_for_credentials(rig: Rig) -> None:
-    await install(rig)
-    rig.images.lock(REGISTRY, Login("anna", PASSWORD))
-    rig.images.fail_next("pin", Unreachable("image.registry_unreachable", "no route"))
-    first = await rig.send(
-        "app.upgrade", take_over=True, instance="pump", manifest=manifest("2"), credentials=CREDENTIALS
-    )
-    await rig.until(lambda: "trying again" in job_of(rig, first.job).message, "its first try")
-    await rig.restart()
-    await rig.until(lambda: job_of(rig, first.job).state is JobState.CREDENTIALS_NEEDED, "its waiting")
-    second = await rig.send("app.upgrade", instance="pump", manifest=manifest("3"), credentials=CREDENTIALS)
-    assert second.job != first.job
-    assert (await rig.job(second)).state is JobState.DONE
-    assert job_of(rig, first.job).state is JobState.SUPERSEDED
-
-
-async def test_a_wrong_password_ends_the_job_and_says_so(rig: Rig) -> None:
-    rig.images.lock(REGISTRY, Login("anna", "another"))
-    job = await rig.job(await rig.send("app.install", instance="pump", manifest=manifest(), credentials=CREDENTIALS))
-    assert (job.state, "the registry refuses" in job.message) == (JobState.FAILED, True)
