@@ -58,6 +58,11 @@ class GatewayWork:
         """Find out what machine this is, once."""
         self._facts = {"id": self._box.gateway, **await self._box.host.facts()}
 
+    @property
+    def boot_id(self) -> str:
+        """Which boot of the machine this is; "" when it cannot tell."""
+        return str(self._facts.get("boot_id", ""))
+
     def index(self) -> dict[str, Any]:
         """What is so on the whole gateway, latest only."""
         worst = [a.severity.value for a in self._box.alarms()]

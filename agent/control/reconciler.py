@@ -12,6 +12,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 
 from agent.control.catalog import Catalog
+from agent.control.comeback import Comeback
 from agent.control.ledger import Ledger
 from agent.control.steps import StepRunner
 from agent.control.supervisor import Supervisor
@@ -65,6 +66,7 @@ class Reconciler:
         self._room = asyncio.Semaphore(AT_ONCE)
         self._watchers: list[Callable[[str], None]] = []
         self._surveyor: Surveyor | None = None
+        self._comeback: Comeback | None = None
         ledger.listen(self._on_change)
 
     def watch(self, watcher: Callable[[str], None]) -> None:
@@ -74,6 +76,10 @@ class Reconciler:
     def survey(self, surveyor: Surveyor) -> None:
         """Have `surveyor(containers)` awaited each time all containers were listed, before anything is done about them."""
         self._surveyor = surveyor
+
+    def put_in_order(self, comeback: Comeback) -> None:
+        """Put in order by `comeback` what came back by itself."""
+        self._comeback = comeback
 
     async def run(self) -> None:
         """Follow the engine until cancelled."""
@@ -126,6 +132,8 @@ class Reconciler:
 
     async def _on_connect(self) -> None:
         self.listed = True
+        if self._comeback is not None:
+            self._comeback.reconnect()
         try:
             containers = await self._engine.containers()
             if self._surveyor is not None:
@@ -208,6 +216,8 @@ class Reconciler:
         )
         seen = Observed(tuple(containers), tuple(networks), tuple(volumes), self._supervisor.looping(instance))
         self.observed[instance] = seen
+        if self._comeback is not None:
+            self._comeback.note(instance, seen.containers)
         return seen
 
     async def _once(self, instance: str, desired: Desired | None) -> float | None:
@@ -233,8 +243,9 @@ class Reconciler:
         steps = list(plan(desired, spec, observed))
         wake_s: float | None = None
         if desired.trial is not Trial.VERIFYING and desired.wanted is Wanted.RUNNING:
-            own, wake_s = self._supervisor.steps(spec, observed.containers)
-            steps += own
+            mends = self._comeback.steps(spec, observed.containers, looping) if self._comeback is not None else ()
+            own, wake_s = ([], None) if mends else self._supervisor.steps(spec, observed.containers)
+            steps += (*mends, *own)
         if steps:
             complete = await self._steps.run(
                 instance, steps, still=lambda: self._ledger.desired.get(instance) == desired
@@ -243,6 +254,8 @@ class Reconciler:
             if not complete:
                 self._dirty.add(instance)
                 return None
+        if self._comeback is not None:
+            await self._comeback.settled(instance)
         if not _on_trial(desired):
             await self._trials.conclude(desired)
         return wake_s
@@ -251,6 +264,8 @@ class Reconciler:
         steps = plan(desired, None, observed)
         await self._steps.run(desired.name, steps, still=lambda: self._ledger.desired.get(desired.name) == desired)
         self._supervisor.forget(desired.name)
+        if self._comeback is not None:
+            await self._comeback.forget(desired.name)
         await self._catalog.dismantle(desired)
         await self._trials.forget(desired)
         self.observed.pop(desired.name, None)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from agent.control.apps import AppDecisions
 from agent.control.belongings import Belongings
 from agent.control.catalog import AppDoors, Catalog, FileShelf, Premises
+from agent.control.comeback import Comeback
 from agent.control.deadlines import Deadlines
 from agent.control.deploy import Deployer
 from agent.control.enginewatch import EngineWatch
@@ -123,6 +124,8 @@ class ControlRoom:
         self.reconciler = Reconciler(ledger, outside.engine, catalog, steps, self.supervisor, trials)
         self.engine = EngineWatch(outside.engine, plane.alarms, lambda: self.reconciler.errors)
         self.reconciler.watch(self.engine.look)
+        self._comeback = Comeback(ledger, outside.clock)
+        self.reconciler.put_in_order(self._comeback)
         self.reconciler.survey(Survey(ledger, catalog, plane.alarms).look)
         alarms = UseAlarms(plane.alarms, care.lines)
         beside = (outside.host, outside.doors)
@@ -173,6 +176,7 @@ class ControlRoom:
         await self.ledger.load()
         await self.engine.ask()
         await self.gateway.learn()
+        await self._comeback.begin(self.gateway.boot_id)
         self.deadlines.resume()
         self.runner.resume()
 

@@ -291,9 +291,10 @@ class FakeEngine:
         """A container, network or volume of somebody else has this name."""
         self._foreign_names.add(name)
 
-    def reboot(self) -> None:
-        """The host restarts: what ran starts anew unless its policy is `no`; the event stream breaks."""
-        for box in self._boxes.values():
+    def reboot(self, *, backwards: bool = False) -> None:
+        """The host restarts: what ran starts anew unless its policy is `no`, in any order; the event stream breaks."""
+        boxes = list(self._boxes.values())
+        for box in reversed(boxes) if backwards else boxes:
             if box.state.serving:
                 stays_down = box.state.live.restart in (Restart.NO, Restart.ON_FAILURE)
                 box.state = replace(box.state, state=RunState.EXITED, health=Health.NONE, exit_code=255, pid=0)
