@@ -272,6 +272,15 @@ class DesiredRelease:
 
 
 @dataclass(frozen=True, slots=True)
+class DesiredBundle:
+    """As `DesiredRelease`, by reference: where the bundle is, and its digest (64 hexadecimal digits)."""
+
+    instance: str
+    url: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Outgoing:
     """A message ready for the link."""
 
@@ -285,7 +294,7 @@ class Dialect(Protocol):
     """A northbound protocol: the only place that knows topics and envelopes."""
 
     def subscriptions(self) -> list[str]: ...
-    def decode(self, message: Incoming) -> Command | DesiredIndex | DesiredRelease:
+    def decode(self, message: Incoming) -> Command | DesiredIndex | DesiredRelease | DesiredBundle:
         """Raises Malformed (with field `id` where one could be read) or TooLarge."""
         ...
 

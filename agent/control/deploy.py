@@ -67,6 +67,9 @@ class Deployer:
         if base is None:
             base = Version("", site=self.site_layers.get(job.instance, Layer()))
         values, config, ports = job.params.get("values"), job.params.get("config"), job.params.get("ports")
+        if job.params.get("exact"):
+            base = replace(base, cloud=replace(base.cloud, values={}) if job.origin is Origin.CLOUD else base.cloud)
+            base = replace(base, site=replace(base.site, values={}) if job.origin is Origin.LOCAL else base.site)
         if job.origin is Origin.CLOUD:
             return merged(base.cloud, values, config, ports), base.site
         if job.origin is Origin.FILE:

@@ -18,7 +18,7 @@ from agent.domain.command import Command, Job, Reply
 from agent.domain.journal import Change
 from agent.domain.priority import Priority
 from agent.errors import GatewayError
-from agent.ports import CloudLink, DesiredIndex, Dialect, Incoming, OutRecord
+from agent.ports import CloudLink, DesiredBundle, DesiredIndex, Dialect, Incoming, OutRecord
 
 log = logging.getLogger("agent.control.northbound")
 
@@ -95,6 +95,8 @@ class Northbound:
                 await self._answer(await self._inbox.submit(decoded, expiry_left_s=message.expiry_left_s))
             elif isinstance(decoded, DesiredIndex):
                 await self._wishes.take_index(decoded)
+            elif isinstance(decoded, DesiredBundle):
+                await self._wishes.take_bundle(decoded)
             else:
                 await self._wishes.take_release(decoded)
             message.ack()

@@ -64,7 +64,7 @@ class Deploy(Instance):
     """What `app.install`, `app.upgrade` and `app.plan` have in common: the manifest's text and the sender's layer of values.
 
     `files` are those the manifest refers to, by name. `folder` holds the APP's own files on the gateway's disk: never
-    from the cloud.
+    from the cloud. `exact`: `values` are all that this side sets; else they are laid over what it set before.
     """
 
     manifest: str = Field(min_length=1, max_length=262_144)
@@ -73,6 +73,7 @@ class Deploy(Instance):
     ports: dict[str, str] = Field(default_factory=dict)
     files: dict[str, str] = Field(default_factory=dict)
     folder: str = ""
+    exact: bool = False
     take_over: bool = False
     force: bool = False
 
@@ -96,9 +97,10 @@ class Remove(Order):
 
 
 class Configure(Order):
-    """`app.configure`: only what is given changes."""
+    """`app.configure`: only what is given changes. `exact`: of the values, those not given go."""
 
     values: dict[str, Scalar] | None = None
+    exact: bool = False
     config: dict[str, Any] | None = None
     ports: dict[str, str] | None = None
 

@@ -13,7 +13,7 @@ from agent.cloud.dialects.ec import PAYLOAD_MAX_BYTES, EcDialect
 from agent.cloud.dialects.strict_json import DEPTH_MAX
 from agent.domain.command import Command, Origin
 from agent.errors import GatewayError, Malformed, TooLarge
-from agent.ports import DesiredApp, DesiredIndex, DesiredRelease, Incoming
+from agent.ports import DesiredApp, DesiredBundle, DesiredIndex, DesiredRelease, Incoming
 
 DIALECT = EcDialect("gw-1")
 ROOT = "ec/1/gw-1/"
@@ -226,7 +226,11 @@ def test_an_index_is_decoded_and_null_removes() -> None:
     }
     assert decode("desired", body, retained=True) == DesiredIndex(
         7,
-        {"a": DesiredApp(RELEASE, "stopped", {"X": 1}), "b": None, "c": DesiredApp("", "running", {})},
+        {
+            "a": DesiredApp(RELEASE.removeprefix("sha256:"), "stopped", {"X": 1}),
+            "b": None,
+            "c": DesiredApp("", "running", {}),
+        },
         {"r": "rules: {}", "s": None},
     )
 
@@ -243,9 +247,11 @@ def test_a_manifest_is_taken_as_it_is_in_any_of_yamls_styles() -> None:
         assert decode("desired/a", manifest) == DesiredRelease("a", manifest)
 
 
-def test_a_bundle_is_refused_by_name() -> None:
-    error = refusal("desired/a", {"url": "https://example.org/a.tar", "sha256": "0" * 64})
-    assert error.code == "cloud.bundle_unsupported"
+def test_a_bundle_by_reference_is_told_from_a_manifest() -> None:
+    for written in ("0" * 64, "sha256:" + "0" * 64):
+        body = {"url": "https://example.org/a.tar", "sha256": written}
+        assert decode("desired/a", body) == DesiredBundle("a", "https://example.org/a.tar", "0" * 64)
+    assert isinstance(decode("desired/a", {"url": "x", "sha256": "short"}), DesiredRelease)
 
 
 def test_a_release_for_no_instance_is_refused() -> None:

@@ -24,12 +24,12 @@ from agent.cloud.dialects.strict_json import read_id
 from agent.domain.batch import compress
 from agent.domain.command import Command, Origin
 from agent.errors import Malformed, TooLarge
-from agent.ports import DesiredApp, DesiredIndex, DesiredRelease, Incoming, Outgoing, Stored
+from agent.ports import DesiredApp, DesiredBundle, DesiredIndex, DesiredRelease, Incoming, Outgoing, Stored
 
 PAYLOAD_MAX_BYTES = 262_144
 _GATEWAY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
-Decoded = Command | DesiredIndex | DesiredRelease
+Decoded = Command | DesiredIndex | DesiredRelease | DesiredBundle
 
 
 class EcDialect:
@@ -125,33 +125,29 @@ def _decode_index(message: Incoming, _rest: str) -> DesiredIndex:
             field="devices",
         )
     apps = {
-        instance: None if app is None else DesiredApp(app.release, app.state, app.values)
+        instance: None if app is None else DesiredApp(app.release.removeprefix("sha256:"), app.state, app.values)
         for instance, app in check_apps(wire.apps).items()
     }
     return DesiredIndex(wire.revision, apps, check_rules(wire.rules))
 
 
-def _decode_release(message: Incoming, instance: str) -> DesiredRelease:
+def _decode_release(message: Incoming, instance: str) -> DesiredRelease | DesiredBundle:
     check_instance(instance, "desired")
     try:
         manifest = message.payload.decode()
     except UnicodeDecodeError as error:
         raise malformed(f"the manifest of {instance} is not UTF-8 at byte {error.start}") from None
-    if manifest.lstrip()[:1] == "{" and _is_bundle(message.payload):
-        raise malformed(
-            f"the release of {instance} is a bundle, which this version does not fetch",
-            code="cloud.bundle_unsupported",
-            hint="send the manifest's text",
-        )
+    bundle = _read_bundle(message.payload) if manifest.lstrip()[:1] == "{" else None
+    if bundle is not None:
+        return DesiredBundle(instance, bundle.url, bundle.sha256.removeprefix("sha256:"))
     return DesiredRelease(instance, manifest)
 
 
-def _is_bundle(payload: bytes) -> bool:
+def _read_bundle(payload: bytes) -> BundleWire | None:
     try:
-        check_shape(parse_document(payload, None), BundleWire, None)
+        return check_shape(parse_document(payload, None), BundleWire, None)
     except Malformed:
-        return False  # a manifest in YAML's flow style also begins with a brace; its reader judges it
-    return True
+        return None  # a manifest in YAML's flow style also begins with a brace; its reader judges it
 
 
 def _items(payload: bytes) -> msgspec.Raw:

@@ -59,8 +59,8 @@ class IndexWire(_Wire, frozen=True):
 class BundleWire(_Wire, frozen=True):
     """``desired/{instance}`` by reference."""
 
-    url: str
-    sha256: str
+    url: Annotated[str, Meta(max_length=2048)]
+    sha256: Annotated[str, Meta(pattern=r"^(sha256:)?[0-9a-f]{64}\Z")]
 
 
 T = TypeVar("T", bound=_Wire)
