@@ -6,6 +6,7 @@ neighbour writes a heartbeat ten times a second; its worst gap is held to a boun
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import tempfile
@@ -98,7 +99,7 @@ class House:
         """Between two heartbeats of the neighbour from `since` to now."""
         now = float(Path("/proc/uptime").read_text().split()[0])
         alive = [since, *(each for each in self.times() if since < each < now), now]
-        return max(b - a for a, b in zip(alive, alive[1:], strict=False))
+        return max(b - a for a, b in itertools.pairwise(alive))
 
 
 @pytest.fixture(scope="module")
