@@ -174,7 +174,9 @@ class ContainerMaker:
             else:
                 source = posixpath.normpath(posixpath.join(self._place.app_dir, use.source))
                 mounts.append(Mount("bind", source, use.target, use.read_only))
-        mounts += [Mount("bind", self._placed(use), use.target, read_only=True) for use in service.files]
+        # One whose source the reader has refused is admission's to refuse; here it has nothing to place.
+        placed = [use for use in service.files if self._body.declares(use)]
+        mounts += [Mount("bind", self._placed(use), use.target, read_only=True) for use in placed]
         return tuple(sorted(mounts, key=lambda mount: mount.target))
 
     def _placed(self, use: FileUse) -> str:

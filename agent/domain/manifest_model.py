@@ -251,6 +251,10 @@ class Body:
     update: Update = field(default_factory=Update)
     asks: tuple[Ask, ...] = ()
 
+    def declares(self, use: FileUse) -> bool:
+        """Whether the config or secret that is used could be read."""
+        return use.source in {each.name for each in (self.configs if use.kind == "configs" else self.secrets)}
+
     def source(self, use: FileUse) -> FileSource:
         """The config or secret that is used; KeyError where it is not declared."""
         known = self.configs if use.kind == "configs" else self.secrets
