@@ -88,12 +88,15 @@ class PublishedPort:
 
 @dataclass(frozen=True, slots=True)
 class Healthcheck:
-    """The engine's own health probe; `test` as in Compose after normalising: ("CMD", ...) or ("CMD-SHELL", s)."""
+    """The engine's own health probe; `test` as in Compose after normalising: ("CMD", ...) or ("CMD-SHELL", s).
 
-    test: tuple[str, ...]
-    interval_s: float = 30.0
-    timeout_s: float = 30.0
-    retries: int = 3
+    Empty and 0: the image's own, or else the engine's (30 s, 30 s, 3 times).
+    """
+
+    test: tuple[str, ...] = ()
+    interval_s: float = 0.0
+    timeout_s: float = 0.0
+    retries: int = 0
     start_period_s: float = 0.0
 
 

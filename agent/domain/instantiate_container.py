@@ -50,6 +50,7 @@ DEFAULTS: Mapping[str, str] = {
     "logging": "json-file, 3 files of 1 MiB",
     "restart": "unless-stopped; on-failure for a service that another waits for to complete",
     "network": "none: no network at all; several services get a bridge of their own that leads nowhere else",
+    "dns": "nobody, where all networks lead nowhere: a name from outside fails at once",
     "/run/ec": "the eSDK's directory, read-only, with the socket esdk.sock",
     "EC_APP": "the instance's name",
     "EC_SERVICE": "the service's name",

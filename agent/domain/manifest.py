@@ -50,7 +50,8 @@ def read_manifest(document: Document) -> tuple[Manifest | None, tuple[Problem, .
     if found:
         # What no grant can allow is a mistake too: said with the others, it is corrected in the same go.
         hopeless = (ask for ask in body.asks if not ask.grant)
-        found += (document.problem(ask.path, ask.code, ask.message, ask.hint, at_key=True) for ask in hopeless)
+        none = "remove it; nobody can allow it"
+        found += (document.problem(ask.path, ask.code, ask.message, ask.hint or none, at_key=True) for ask in hopeless)
         return None, tuple(
             sorted(set(found), key=lambda each: (each.mark.line, each.mark.col, each.code, each.message))
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from agent.domain.document import Document, Mark, Path, Problem, did_you_mean
@@ -39,29 +40,29 @@ def read_sources(findings: Findings, kind: str, value: Any) -> tuple[FileSource,
         for key in _SOURCE_LATER:
             if fields.get(key) is not None:
                 findings.unsupported((*path, key), "leave it out")
-        source = _source(findings, kind, name, path, fields)
-        if source is not None:
-            found.append(source)
+        found.append(_source(findings, kind, name, path, fields))
     return tuple(sorted(found, key=lambda each: each.name))
 
 
-def _source(findings: Findings, kind: str, name: str, path: Path, fields: Mapping[str, Any]) -> FileSource | None:
+def _source(findings: Findings, kind: str, name: str, path: Path, fields: Mapping[str, Any]) -> FileSource:
+    """What is in it; nothing where that was refused, which has been noted."""
+    nothing = FileSource(name, content="", path=path)
     given = [key for key in ("file", "content") if fields.get(key) is not None]
     if len(given) == 2:
         findings.say(path, "manifest.conflict", f"{name} has both file and content", "keep one", at_key=True)
-        return None
+        return nothing
     if given == ["content"]:
         text = findings.text((*path, "content"), fields["content"])
-        return FileSource(name, content=text, path=path) if text is not None else None
+        return replace(nothing, content=text or "")
     if given:
         file = read_beside(findings, (*path, "file"), fields["file"])
-        return FileSource(name, file=file, path=(*path, "file")) if file else None
-    if not any(fields.get(key) for key in _ASKED) and isinstance(fields, dict):
+        return FileSource(name, file=file, path=(*path, "file")) if file else nothing
+    if not any(fields.get(key) for key in _ASKED):
         wanted = "file: ./name" + (", or content" if kind == "configs" else "")
         findings.say(
             path, "manifest.missing", f"{kind[:-1]} {name} says not what is in it", f"write {wanted}", at_key=True
         )
-    return None
+    return nothing
 
 
 def read_beside(findings: Findings, path: Path, value: Any) -> str | None:
@@ -146,9 +147,7 @@ def check_uses(findings: Findings, services: Iterable[Service], sources: Mapping
     for service in services:
         for use in service.files:
             known = {each.name for each in sources[use.kind]}
-            asked = {str(ask.path[1]) for ask in findings.asks if ask.path[0] == use.kind and len(ask.path) > 1}
-            wrong = set(findings.document.data.get(use.kind) or {}) - known
-            if use.source not in known | asked | wrong:
+            if use.source not in known:
                 hint = f"write {use.kind}: {{{use.source}: {{file: ./{use.source}}}}} at the top"
                 hint += f"; {did_you_mean(use.source, known)}" if known else ""
                 words = f"{use.kind[:-1]} '{use.source}' is not declared"

@@ -101,13 +101,17 @@ def read_healthcheck(findings: Findings, path: Path, value: Any) -> Healthcheck 
         findings.unsupported((*path, "start_interval"), "use interval")
     if "disable" in fields and findings.flag((*path, "disable"), fields["disable"]):
         return Healthcheck(("NONE",))
-    test = _health_test(findings, (*path, "test"), fields.get("test"))
+    test: tuple[str, ...] | None = ()
+    if fields.get("test") is not None:
+        test = _health_test(findings, (*path, "test"), fields["test"])
     times = {
         key: findings.seconds((*path, key), fields[key])
         for key in ("interval", "timeout", "start_period")
         if key in fields
     }
-    retries = findings.integer((*path, "retries"), fields.get("retries", 3), 1, 1000)
+    retries = 0
+    if fields.get("retries") is not None:
+        retries = findings.integer((*path, "retries"), fields["retries"], 1, 1000) or 0
     for key in ("interval", "timeout"):
         given = times.get(key)
         if given is not None and given < 0.001:
@@ -116,9 +120,9 @@ def read_healthcheck(findings: Findings, path: Path, value: Any) -> Healthcheck 
         return None
     return Healthcheck(
         test,
-        times.get("interval") or 30.0,
-        times.get("timeout") or 30.0,
-        retries or 3,
+        times.get("interval") or 0.0,
+        times.get("timeout") or 0.0,
+        retries,
         times.get("start_period") or 0.0,
     )
 
