@@ -8,6 +8,7 @@ its steps out.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -31,6 +32,8 @@ from agent.domain.restart import (
     record_well,
 )
 from agent.ports import Clock, EngineEvent
+
+log = logging.getLogger("agent.control.supervisor")
 
 CRASH_LOOP = "crash_loop"
 UNHEALTHY = "unhealthy"
@@ -99,6 +102,7 @@ class Supervisor:
                 self._stopping.discard(event.container_id)
                 return
             before = self._episodes.get(key, Episode())
+            log.info("service_died instance=%s service=%s container=%s", *key, event.container_id[:12])
             self._episodes[key] = record_death(before, self._policy, now, self._jitter(), oom=before.oom)
 
     def adopt(self, instance: str, spec: AppSpec, containers: Iterable[ContainerState]) -> None:

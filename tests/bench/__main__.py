@@ -1,6 +1,6 @@
 """`make bench`: every figure on real parts, in about five minutes, into build/bench.json and a table.
 
-``python -m tests.bench [deploy] [agent] [rule] [ingest]``: only these, and nothing is written.
+``python -m tests.bench [deploy] [agent] [restart] [rule] [ingest]``: only these, and nothing is written.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tests.bench.figures import Figure, make_table, write_figures
 from tests.bench.idle import measure_idle
 from tests.bench.ingest import measure_ingest
 from tests.bench.many import measure_many
+from tests.bench.restarting import measure_restarting
 from tests.bench.rule_path import measure_rule_path
 
 RESULT = Path("build/bench.json")
@@ -27,6 +28,7 @@ PARTS: dict[str, Callable[[], list[Figure]]] = {
     "deploy": measure_deploying,
     "compose": measure_composed,
     "agent": measure_idle,
+    "restart": measure_restarting,
     "many": measure_many,
     "ingest": measure_ingest,
 }

@@ -36,6 +36,8 @@ BUDGETS: dict[str, Budget | None] = {
     "agent.cpu_idle_percent_at_200_apps": None,
     "agent.ready_ms_at_200_apps": None,
     "deploy.s_for_200_apps": None,
+    "restart.detect_ms": None,
+    "restart.back_ms": None,
     "rule.latency_p50_ms": Budget(0.3),
     "rule.latency_p99_ms": Budget(2.0),
     "rule.inside_p50_ms": None,
