@@ -5,7 +5,7 @@ Every coroutine here has a deadline of its own inside the adapter and raises onl
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -108,6 +108,42 @@ class Images(Protocol):
     async def list(self) -> list[ImageInfo]: ...
     async def remove(self, ref: str) -> None: ...
     async def prune(self, keep: Sequence[str]) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class BundleHead:
+    """What an offline bundle says of itself, read without its images.
+
+    `files` are the small texts beside the manifest, by name; `images` maps each image as written to its pinned name;
+    `key` is the hash of its index, by which the same bundle is known again; `folder` is where its files will lie.
+    """
+
+    path: str
+    key: str
+    name: str
+    version: str
+    architecture: str
+    manifest: str
+    files: Mapping[str, str]
+    images: Mapping[str, str]
+    size_bytes: int
+    folder: str
+
+
+class Bundles(Protocol):
+    """Offline packages of a manifest, its files and its images."""
+
+    async def look(self, path: str) -> BundleHead:
+        """Read its head and hold its members against its index. Malformed; Unreachable when it is not there."""
+        ...
+
+    async def take(self, path: str, progress: Progress) -> str:
+        """Bring its images' blobs and its files here, checked; the folder of its files. Safe to repeat."""
+        ...
+
+    async def keep(self, folders: Collection[str]) -> None:
+        """Remove the files of all bundles but those in `folders`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from agent.bundles.tar import Entry, read_entries
 from agent.domain import bundle
 from agent.domain.bundle import BundleIndex
-from agent.errors import Failed, Malformed, NoSpace, NotFound
+from agent.errors import Failed, Malformed, NoSpace, Unreachable
 
 CHUNK_BYTES = 256 * 1024
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -84,7 +84,7 @@ class Bundle:
 
 
 def open_bundle(path: Path) -> Bundle:
-    """The bundle at `path`. NotFound, or Malformed: not a bundle, cut short, or other members than its index says.
+    """The bundle at `path`. Unreachable when it is not there; Malformed: not a bundle, cut short, or other members than its index says.
 
     Blocks: reads the index and every header, for threads only.
     """
@@ -131,8 +131,9 @@ def _open(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except OSError as error:
-        hint = "is the stick still there?" if isinstance(error, FileNotFoundError) else "look at its rights"
-        raise NotFound("bundle.gone", f"cannot read the bundle {path}: {error.strerror}", hint=hint) from None
+        # What is on a stick comes back with it: a job that waits for it goes on then.
+        hint = "put the stick back in" if isinstance(error, FileNotFoundError) else "look at its rights"
+        raise Unreachable("bundle.gone", f"cannot read the bundle {path}: {error.strerror}", hint=hint) from None
 
 
 def _piece(piece: bytes, path: Path) -> bytes:

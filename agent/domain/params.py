@@ -82,6 +82,30 @@ class Deployment(Deploy, Timed, Credentials):
     """`app.install` and `app.upgrade`."""
 
 
+class FromBundle(Deployment):
+    """A deployment from an offline bundle at path `bundle`, whose images are pinned by it. Never on the wire."""
+
+    bundle: str
+    pins: dict[str, str]
+
+
+class OnDisk(Params):
+    """A command about a file of the gateway's disk; local origin only."""
+
+    path: str = Field(min_length=1, max_length=4096)
+
+
+class Import(OnDisk, Timed):
+    """`bundle.import`: a bundle under its own name or another, with the site's layer as in `Deploy`."""
+
+    instance: str | None = Field(default=None, pattern=INSTANCE_PATTERN)
+    values: dict[str, Scalar] = Field(default_factory=dict)
+    config: dict[str, Any] | None = None
+    ports: dict[str, str] = Field(default_factory=dict)
+    take_over: bool = False
+    force: bool = False
+
+
 class RollBack(Order):
     """`app.rollback`: to the version before, or to the kept one that `to` names by version or start of its hash."""
 
@@ -205,6 +229,8 @@ PARAMS: dict[str, type[Params]] = {
     "app.list": Nothing,
     "app.status": MaybeInstance,
     "app.logs": Logs,
+    "bundle.show": OnDisk,
+    "bundle.import": Import,
     "image.pull": Pull,
     "image.push": Image,
     "image.build": Build,
@@ -237,5 +263,5 @@ PARAMS: dict[str, type[Params]] = {
     "gateway.logs": Tail,
 }
 
-LOCAL_ONLY = frozenset({"image.build", "image.load", "image.save"})
+LOCAL_ONLY = frozenset({"bundle.show", "bundle.import", "image.build", "image.load", "image.save"})
 """Types that name a path of the gateway's disk: never accepted from the cloud."""

@@ -38,11 +38,11 @@ class BlobStore:
 
     def has(self, digest: str) -> bool:
         """True if the whole blob is here."""
-        return self._path(digest).is_file()
+        return self.path(digest).is_file()
 
     def bytes_of(self, digest: str) -> int:
         """How many of its bytes are here, whole or in part."""
-        for path in (self._path(digest), self._part(digest)):
+        for path in (self.path(digest), self._part(digest)):
             with contextlib.suppress(OSError):
                 return path.stat().st_size
         return 0
@@ -50,7 +50,7 @@ class BlobStore:
     def open(self, digest: str) -> IO[bytes]:
         """The whole blob, to read. Failed ``image.blob_missing`` when it is not here."""
         try:
-            return self._path(digest).open("rb")
+            return self.path(digest).open("rb")
         except OSError as error:
             raise Failed(
                 "image.blob_missing", f"blob {digest} cannot be read: {error.strerror}", hint="fetch it again"
@@ -77,7 +77,7 @@ class BlobStore:
         try:
             with _disk_words():
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                intake = Intake(self._path(digest), self._part(digest), digest, self._reserve_bytes)
+                intake = Intake(self.path(digest), self._part(digest), digest, self._reserve_bytes)
             try:
                 yield intake
             finally:
@@ -89,7 +89,7 @@ class BlobStore:
     def remove(self, *digests: str) -> None:
         """Let go of whole blobs; one that is not here is left alone."""
         for digest in digests:
-            self._path(digest).unlink(missing_ok=True)
+            self.path(digest).unlink(missing_ok=True)
 
     def clean(self, keep: Collection[str] = ()) -> int:
         """Remove all blobs and beginnings but `keep` and those that are being fetched; the bytes that came free."""
@@ -107,13 +107,14 @@ class BlobStore:
                 Path(entry.path).unlink()
         return freed_bytes
 
-    def _path(self, digest: str) -> Path:
+    def path(self, digest: str) -> Path:
+        """Where it is, or would be."""
         if not DIGEST.fullmatch(digest):
             raise Failed("image.bad_digest", f"{digest[:80]!r} is not a digest", hint="only sha256 is known")
         return self.folder / digest.removeprefix("sha256:")
 
     def _part(self, digest: str) -> Path:
-        path = self._path(digest)
+        path = self.path(digest)
         return path.with_name(path.name + PART)
 
 

@@ -25,7 +25,7 @@ class Kept:
     def keep(self, body: bytes) -> str:
         """Put a document on disk; its digest. NoSpace, Failed."""
         digest = digest_of(body)
-        path = self._path(digest)
+        path = self.path(digest)
         part = path.with_name(path.name + ".part")
         if self.read(digest) is not None:
             return digest
@@ -48,7 +48,7 @@ class Kept:
     def read(self, digest: str) -> bytes | None:
         """The document of a digest; None when it is not here, or what is here is another."""
         try:
-            body = self._path(digest).read_bytes()
+            body = self.path(digest).read_bytes()
         except OSError:
             return None
         return body if digest_of(body) == digest else None
@@ -63,7 +63,7 @@ class Kept:
                 read = read_manifest(body, digest)
                 if not isinstance(read, Index):
                     return digest
-                digest = next((d for _, _, d in read.entries if self._path(d).is_file()), "")
+                digest = next((d for _, _, d in read.entries if self.path(d).is_file()), "")
         except GatewayError:
             return None
         return None
@@ -91,9 +91,10 @@ class Kept:
     def forget(self, digests: Collection[str]) -> None:
         """Remove documents."""
         for digest in digests:
-            self._path(digest).unlink(missing_ok=True)
+            self.path(digest).unlink(missing_ok=True)
 
-    def _path(self, digest: str) -> Path:
+    def path(self, digest: str) -> Path:
+        """Where it is, or would be."""
         if not DIGEST.fullmatch(digest):
             raise Failed("image.bad_digest", f"{digest[:80]!r} is not a digest", hint="only sha256 is known")
         return self._folder / digest.removeprefix("sha256:")

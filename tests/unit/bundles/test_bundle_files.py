@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from agent.bundles.reader import Bundle, check_all, open_bundle
 from agent.domain.bundle import BLOBS, INDEX, MANIFEST, check_name, write_index
-from agent.errors import GatewayError, Malformed, NotFound
+from agent.errors import GatewayError, Malformed, Unreachable
 from tests.unit.bundles.packing import TEXT, content, hostile, index_of, pack, with_members
 
 
@@ -75,9 +75,9 @@ def test_a_file_that_is_something_else_is_refused(tmp_path: Path) -> None:
     with tarfile.open(path, "w") as archive:
         archive.addfile(tarfile.TarInfo("oci-layout"))
     assert refusal(path).code == "bundle.foreign"
-    with pytest.raises(NotFound, match="No such file"):
+    with pytest.raises(Unreachable, match="No such file"):
         open_bundle(tmp_path / "nothing")
-    with pytest.raises(NotFound, match="directory"):
+    with pytest.raises(Unreachable, match="directory"):
         open_bundle(tmp_path)
 
 

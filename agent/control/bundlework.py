@@ -1,0 +1,73 @@
+"""Commands about offline bundles: a bundle takes the same way as any deployment, only its images come along with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agent.control.apps import AppDecisions
+from agent.control.inbox import Decide, Prepare, Read
+from agent.control.ledger import Ledger
+from agent.domain.command import Command, Reply
+from agent.domain.journal import Change
+from agent.domain.params import FromBundle, Import, OnDisk
+from agent.errors import Failed
+from agent.ports import BundleHead, Bundles
+
+HEADS_MOST = 16
+
+
+class BundleWork:
+    """`prepares` reads a bundle's head, `decisions` begin the deployment of what it holds, `reads` show it."""
+
+    def __init__(self, ledger: Ledger, apps: AppDecisions, bundles: Bundles) -> None:
+        self._ledger = ledger
+        self._apps = apps
+        self._bundles = bundles
+        self._heads: dict[str, BundleHead] = {}
+        self.prepares: dict[str, Prepare] = {"bundle.import": self.look}
+        self.decisions: dict[str, Decide] = {"bundle.import": self.begin}
+        self.reads: dict[str, Read] = {"bundle.show": self.show}
+
+    async def look(self, params: OnDisk) -> None:
+        """Read the bundle's head, for the decision that follows."""
+        self._heads.pop(params.path, None)
+        self._heads[params.path] = await self._bundles.look(params.path)
+        while len(self._heads) > HEADS_MOST:
+            self._heads.pop(next(iter(self._heads)))
+
+    def begin(self, command: Command, params: Import) -> tuple[Change, Reply]:
+        """Install the APP in the bundle, or upgrade the instance of that name."""
+        head = self._heads.pop(params.path, None)
+        if head is None:
+            raise Failed("bundle.not_read", f"the bundle {params.path} was not read", hint="import it again")
+        instance = params.instance or head.name
+        deploy = FromBundle(
+            instance=instance,
+            manifest=head.manifest,
+            files=dict(head.files),
+            folder=head.folder,
+            bundle=head.path,
+            pins=dict(head.images),
+            **params.model_dump(exclude={"path", "instance"}),
+        )
+        decide = self._apps.upgrade if instance in self._ledger.desired else self._apps.install
+        return decide(command, deploy)
+
+    async def show(self, params: OnDisk) -> Any:
+        """What a bundle holds."""
+        head = await self._bundles.look(params.path)
+        return {
+            "name": head.name,
+            "version": head.version,
+            "architecture": head.architecture,
+            "images": dict(head.images),
+            "files": sorted(head.files),
+            "size_bytes": head.size_bytes,
+            "manifest": head.manifest,
+        }
+
+    async def tidy(self) -> None:
+        """Remove the files of bundles that no version and no open job needs any more."""
+        versions = {v.folder for d in self._ledger.desired.values() for v in d.versions}
+        jobs = {str(j.params.get("folder", "")) for j in self._ledger.jobs.values() if not j.state.final}
+        await self._bundles.keep(versions | jobs)
