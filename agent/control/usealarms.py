@@ -38,7 +38,8 @@ class UseAlarms:
     def __init__(self, alarms: Alarms, lines: Lines) -> None:
         self._alarms = alarms
         self._lines = lines
-        self._levels: dict[tuple[str, str], Level] = {}
+        # By whom it is about first: one of two hundred instances must not be searched for among all alarms.
+        self._levels: dict[str, dict[tuple[str, str], Level]] = {}
         self._standing: frozenset[str] | None = None
 
     def see_machine(self, usage: Mapping[str, Any], now: float) -> None:
@@ -89,29 +90,32 @@ class UseAlarms:
 
     def keep(self, instance: str, running: frozenset[str]) -> None:
         """Of the instance only these services run: what others used is no news any more."""
-        prefix = f"app:{instance}/"
-        for key in [k for k in self._levels if k[0].startswith(prefix) and k[0][len(prefix) :] not in running]:
-            self._drop(key)
+        own = self._levels.get(f"app:{instance}", {})
+        for at, code in list(own):
+            _, of_service, service = at.partition("/")
+            if of_service and service not in running:
+                self._drop(own, (at, code))
 
     def forget(self, instance: str) -> None:
         """The instance is gone."""
-        self.keep(instance, frozenset())
-        for key in [k for k in self._levels if k[0] == f"app:{instance}"]:
-            self._drop(key)
+        own = self._levels.pop(f"app:{instance}", {})
+        for key in list(own):
+            self._drop(own, key)
 
-    def _drop(self, key: tuple[str, str]) -> None:
-        if self._levels.pop(key).raised:
+    def _drop(self, own: dict[tuple[str, str], Level], key: tuple[str, str]) -> None:
+        if own.pop(key).raised:
             self._alarms.clear_alarm(*key)
 
     def _see(
         self, at: str, code: str, severity: Severity, threshold: Threshold, value: float | None, now: float, said: str
     ) -> None:
         key = (at, code)
-        before = self._levels.get(key)
+        own = self._levels.setdefault(at.partition("/")[0], {})
+        before = own.get(key)
         if before is None:
             # What an earlier agent raised stands until the value is back behind the line.
             before = Level(f"{at}/{code}" in self._inherited())
-        after = self._levels[key] = observe(before, threshold, value, now)
+        after = own[key] = observe(before, threshold, value, now)
         if after.raised and not before.raised:
             self._alarms.raise_alarm(at, code, severity, said)
         elif before.raised and not after.raised:
