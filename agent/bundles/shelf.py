@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar, cast
 
+from agent.bundles.images import read_contents
 from agent.bundles.reader import Bundle, open_bundle
 from agent.domain import bundle
 from agent.errors import NoSpace, TimedOut
@@ -26,19 +27,26 @@ T = TypeVar("T")
 Told = Callable[[int, int], None]
 
 
-class Blobs(Protocol):
-    """Where blobs go: each under its digest, verified."""
+class Layers(Protocol):
+    """Where layers go: each under its digest, verified."""
 
     def has(self, digest: str) -> bool: ...
     def put(self, digest: str, stream: IO[bytes]) -> int: ...
 
 
-class BundleShelf:
-    """Blobs go to `blobs`, the files of each bundle to a folder of its own below `folder`."""
+class Documents(Protocol):
+    """Where manifests and configurations go, by content."""
 
-    def __init__(self, folder: Path, blobs: Blobs) -> None:
+    def keep(self, body: bytes) -> str: ...
+
+
+class BundleShelf:
+    """Images go to `layers` and `documents`, the files of each bundle to a folder of its own below `folder`."""
+
+    def __init__(self, folder: Path, layers: Layers, documents: Documents) -> None:
         self._folder = folder
-        self._blobs = blobs
+        self._layers = layers
+        self._documents = documents
 
     async def look(self, path: str) -> BundleHead:
         """See `agent.ports.Bundles`."""
@@ -86,15 +94,18 @@ class BundleShelf:
 
     def _take(self, path: str, told: Told) -> str:
         found = open_bundle(Path(path))
-        total = found.index.size_bytes
-        missing = {digest: size for digest, size in found.index.blobs.items() if not self._blobs.has(digest)}
+        contents = read_contents(found)
+        missing = {digest: size for digest, size in contents.layers.items() if not self._layers.has(digest)}
         folder = self._folder / _key(found)
         files_bytes = sum(found.entries[bundle.FILES + name].size for name in found.index.files)
         self._make_sure_of_room(path, sum(missing.values()) + files_bytes)
+        for document in contents.documents:
+            self._documents.keep(document)
+        total = sum(contents.layers.values())
         done = total - sum(missing.values())
         for digest, size in missing.items():
             pieces = found.read(bundle.BLOBS + digest.removeprefix("sha256:"))
-            self._blobs.put(digest, cast("IO[bytes]", _Stream(_count(pieces, done, total, told))))
+            self._layers.put(digest, cast("IO[bytes]", _Stream(_count(pieces, done, total, told))))
             done += size
         if not (folder / bundle.MANIFEST).is_file():
             found.unpack(folder)

@@ -46,7 +46,7 @@ def run_create(given: Namespace, session: Session) -> int:
     screen = session.screen
 
     def told(done: int, total: int, what: str) -> None:
-        screen.progress(done / total if total else 0.0, what)
+        screen.progress(f"{what} {size(done)} of {size(total)}" if total else what)
 
     file = Path(given.file)
     order = Order(

@@ -22,6 +22,7 @@ NOUNS: dict[str, tuple[str, str]] = {
     "check": ("check", "check configuration files without an agent; every mistake at once"),
     "status": ("status", "the gateway in one page"),
     "app": ("app", "APPs: install, upgrade, watch over, remove"),
+    "bundle": ("bundle", "offline packages: an APP with its images in one file"),
     "image": ("image", "images: build, pull, push, load, save, clean up"),
     "volume": ("volume", "volumes of the APPs"),
     "network": ("network", "networks of the APPs"),

@@ -35,7 +35,14 @@ class Sticks:
     """`folders` are looked into for ever; with `take_over`, bundles may replace what the cloud or a file owns."""
 
     def __init__(
-        self, folders: Sequence[Path], inbox: Inbox, ledger: Ledger, bundles: Bundles, alarms: Alarms, *, take_over: bool
+        self,
+        folders: Sequence[Path],
+        inbox: Inbox,
+        ledger: Ledger,
+        bundles: Bundles,
+        alarms: Alarms,
+        *,
+        take_over: bool,
     ) -> None:
         self._folders = tuple(folders)
         self._inbox = inbox

@@ -1,0 +1,173 @@
+"""`ecgw bundle create`: builds what it needs once, packs, and lets go. A composition root of its own: no agent runs.
+
+Images come from the registries of the configuration, or from an engine on this machine for what was built here. What was
+fetched before an interruption stays beside the output (``<output>.parts``) and is not fetched again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agent import terms
+from agent.bundles.saved import unpack_saved
+from agent.bundles.writer import describe, write_bundle
+from agent.domain.bundle import BLOBS, FILES, MANIFEST, BundleIndex, check_name
+from agent.domain.document import Mistakes
+from agent.domain.imageplan import Platform
+from agent.domain.imageref import Ref, read_ref
+from agent.domain.manifest import read_manifest
+from agent.domain.manifest_model import Manifest
+from agent.engine.images import DockerImages
+from agent.engine.observed import ARCHITECTURES
+from agent.errors import GatewayError, Malformed, NotFound
+from agent.files.yaml import read_document
+from agent.registry.client import RegistryClient
+from agent.settings import Settings, load
+
+Told = Callable[[int, int, str], None]
+SUFFIX = ".bundle"
+LEFT_OUT = frozenset({SUFFIX, ".part"})
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to pack. `output` None: NAME-VERSION.bundle here. `architecture` "": this machine's."""
+
+    manifest: Path
+    output: Path | None
+    config: Path
+    architecture: str
+    engine: bool = True
+
+
+@dataclass(slots=True)
+class _Load:
+    """What has come together: the file of each member, and each image's pinned name."""
+
+    sources: dict[str, Path] = field(default_factory=dict)
+    images: dict[str, str] = field(default_factory=dict)
+
+
+def pack(order: Order, told: Told) -> dict[str, Any]:
+    """Pack a bundle; what and where it is. Raises Mistakes with every problem of the manifest, and what fetching raises."""
+    text = _read_text(order.manifest)
+    manifest, problems = read_manifest(read_document(text, str(order.manifest)))
+    if manifest is None:
+        raise Mistakes(problems)
+    name = f"{manifest.name}-{manifest.version}" if manifest.version else manifest.name
+    output = (order.output or Path(f"{name}{SUFFIX}")).absolute()
+    parts = output.with_name(output.name + ".parts")
+    load_ = _Load({MANIFEST: order.manifest})
+    for path, member in _beside(order.manifest, manifest):
+        load_.sources[member] = path
+    asyncio.run(_bring_images(order, manifest, parts, load_, told))
+    index = BundleIndex(
+        kind="ec-bundle/1",
+        name=manifest.name,
+        version=manifest.version,
+        architecture=_architecture(order),
+        images=load_.images,
+        members={member: describe(path) for member, path in sorted(load_.sources.items())},
+    )
+    size_bytes = write_bundle(output, index, load_.sources, lambda done, total: told(done, total, "writing"))
+    shutil.rmtree(parts, ignore_errors=True)
+    return {
+        "path": str(output),
+        "name": manifest.name,
+        "version": manifest.version,
+        "size_bytes": size_bytes,
+        "images": load_.images,
+    }
+
+
+async def _bring_images(order: Order, manifest: Manifest, parts: Path, load_: _Load, told: Told) -> None:
+    settings = load(order.config) if order.config.is_dir() else Settings()
+    registry = RegistryClient(parts, terms.registry_hosts(settings), terms.fetch_limits(settings))
+    images = DockerImages(settings.engine.socket, registry, terms.image_rules(settings), registry.login)
+    try:
+        for ref in manifest.images:
+            try:
+                load_.images[ref] = await _from_registry(ref, order, registry, load_, told)
+            except (GatewayError, OSError) as error:
+                if not order.engine:
+                    raise
+                load_.images[ref] = await _from_engine(ref, error, images, registry, parts, load_)
+    finally:
+        images.close()
+        registry.close()
+
+
+async def _from_registry(ref: str, order: Order, registry: RegistryClient, load_: _Load, told: Told) -> str:
+    name = read_ref(ref)
+    login = await asyncio.to_thread(registry.login, name.registry)
+    digest = name.digest or await registry.resolve(name, login)
+    pinned = Ref(name.registry, name.repository, name.tag, digest)
+    plan = await registry.describe(pinned, Platform(_architecture(order)), login)
+    blobs = [layer.blob for layer in plan.layers]
+    await registry.fetch(pinned, blobs, lambda done, total, what: told(done, total, f"{ref}: {what}"), login)
+    for each in {digest, plan.manifest_digest, plan.config_digest}:
+        load_.sources[_member(each)] = registry.records.path(each)
+    for blob in blobs:
+        load_.sources[_member(blob.digest)] = registry.store.path(blob.digest)
+    return pinned.pinned
+
+
+async def _from_engine(
+    ref: str, error: Exception, images: DockerImages, registry: RegistryClient, parts: Path, load_: _Load
+) -> str:
+    """An image that no registry has: as the engine on this machine has it."""
+    if await images.find(ref) is None:
+        raise error
+    archive = parts / "saved.tar"
+    parts.mkdir(parents=True, exist_ok=True)
+    await images.save([ref], str(archive))
+    digest, layers = await asyncio.to_thread(unpack_saved, archive, parts / "layers", registry.records.keep)
+    archive.unlink()
+    for each in registry.records.digests():
+        load_.sources.setdefault(_member(each), registry.records.path(each))
+    for each, path in layers.items():
+        load_.sources[_member(each)] = path
+    return f"{read_ref(ref).repository}@{digest}"
+
+
+def _beside(manifest_path: Path, manifest: Manifest) -> list[tuple[Path, str]]:
+    """The files that go along: all of the APP's folder when it has one of its own, else those the manifest names."""
+    folder = manifest_path.parent
+    if manifest_path.name == MANIFEST:
+        found = [p for p in sorted(folder.rglob("*")) if p.is_file() and p != manifest_path and p.suffix not in LEFT_OUT]
+    else:
+        found = [folder / each for each in manifest.files]
+    members = []
+    for path in found:
+        member = FILES + path.relative_to(folder).as_posix()
+        if path.is_symlink() or not path.resolve().is_relative_to(folder.resolve()):
+            raise Malformed("bundle.link", f"{path} is a link", hint="put the file itself into the APP's folder")
+        if not path.is_file():
+            raise NotFound("bundle.file_missing", f"there is no file {path}, which the manifest names")
+        try:
+            check_name(member)
+        except ValueError as error:
+            raise Malformed("bundle.name", f"{path}: {error}", hint="rename it, or move it out of the folder") from None
+        members.append((path, member))
+    return members
+
+
+def _member(digest: str) -> str:
+    return BLOBS + digest.removeprefix("sha256:")
+
+
+def _architecture(order: Order) -> str:
+    return order.architecture or ARCHITECTURES.get(platform.machine(), platform.machine())
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Malformed("bundle.manifest", f"cannot read {path}: {error}", hint="name a manifest, or its folder") from None
