@@ -19,6 +19,7 @@ from typing import Any
 
 from agent import BUILD_MS, __version__, terms
 from agent.admin.api import AdminApi
+from agent.bundles.shelf import BundleShelf
 from agent.cloud.dialects.ec import EcDialect
 from agent.cloud.link import PahoLink
 from agent.control.calendar import Calendar
@@ -26,6 +27,7 @@ from agent.control.catalog import Premises
 from agent.control.northbound import Northbound
 from agent.control.reporter import Reporter
 from agent.control.room import ControlRoom, Outside
+from agent.control.sticks import Sticks
 from agent.data.plane import make_plane
 from agent.domain.alarm import Severity
 from agent.domain.document import Mistakes
@@ -86,6 +88,7 @@ class Daemon:
             settings.engine.socket, settings.identity.id, pool=settings.policy.subnets, routes=read_routes,
             image_ids=registry.records.image_ids,
         )  # fmt: skip
+        shelf = BundleShelf(paths.state / "bundles", registry.store, registry.records)
         self._meter = SystemMeter()
         self._verifier = CgroupVerifier(self._instance_of)
         self._logs = AppLogs(paths.state / "log")
@@ -108,6 +111,7 @@ class Daemon:
             with_failpoint(self._state),
             self._engine,
             images,
+            shelf,
             self._sockets,
             DiskShelf(paths.state / "files"),
             self._host,
@@ -119,6 +123,9 @@ class Daemon:
         )
         self.room = ControlRoom(outside, premises, plane, paths.root, terms.care(settings))
         self.room.catalog.on_views(self._tell_publishers)
+        folders = [paths.root / folder for folder in settings.bundles.folders]
+        room, take_over = self.room, settings.bundles.take_over
+        self._sticks = Sticks(folders, room.inbox, room.ledger, shelf, plane.alarms, take_over=take_over)
         self._watcher = Watcher(paths.root, every_s=settings.watch.every_s, settle_s=settings.watch.settle_s)
         self._admin = AdminApi(self.room.inbox.submit, plane.streams, self._health)
         self._calendar = Calendar(clock, {"17 3 * * *": self._trim})
@@ -144,6 +151,8 @@ class Daemon:
         self._keep("engine", self.room.run)
         self._keep("files", self._follow_files)
         self._keep("calendar", self._calendar.run)
+        if self._settings.bundles.folders:
+            self._keep("sticks", self._sticks.run)
         self._keep("time", self._keep_time)
         if self._settings.cloud.enabled:
             await self._start_cloud()

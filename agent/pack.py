@@ -63,6 +63,7 @@ def pack(order: Order, told: Told) -> dict[str, Any]:
     name = f"{manifest.name}-{manifest.version}" if manifest.version else manifest.name
     output = (order.output or Path(f"{name}{SUFFIX}")).absolute()
     parts = output.with_name(output.name + ".parts")
+    parts.mkdir(parents=True, exist_ok=True)
     load_ = _Load({MANIFEST: order.manifest})
     for path, member in _beside(order.manifest, manifest):
         load_.sources[member] = path
@@ -87,7 +88,7 @@ def pack(order: Order, told: Told) -> dict[str, Any]:
 
 
 async def _bring_images(order: Order, manifest: Manifest, parts: Path, load_: _Load, told: Told) -> None:
-    settings = load(order.config) if order.config.is_dir() else Settings()
+    settings = await asyncio.to_thread(_settings, order.config, parts)
     registry = RegistryClient(parts, terms.registry_hosts(settings), terms.fetch_limits(settings))
     images = DockerImages(settings.engine.socket, registry, terms.image_rules(settings), registry.login)
     try:
@@ -125,7 +126,6 @@ async def _from_engine(
     if await images.find(ref) is None:
         raise error
     archive = parts / "saved.tar"
-    parts.mkdir(parents=True, exist_ok=True)
     await images.save([ref], str(archive))
     digest, layers = await asyncio.to_thread(unpack_saved, archive, parts / "layers", registry.records.keep)
     archive.unlink()
@@ -140,7 +140,9 @@ def _beside(manifest_path: Path, manifest: Manifest) -> list[tuple[Path, str]]:
     """The files that go along: all of the APP's folder when it has one of its own, else those the manifest names."""
     folder = manifest_path.parent
     if manifest_path.name == MANIFEST:
-        found = [p for p in sorted(folder.rglob("*")) if p.is_file() and p != manifest_path and p.suffix not in LEFT_OUT]
+        found = [
+            p for p in sorted(folder.rglob("*")) if p.is_file() and p != manifest_path and p.suffix not in LEFT_OUT
+        ]
     else:
         found = [folder / each for each in manifest.files]
     members = []
@@ -158,6 +160,11 @@ def _beside(manifest_path: Path, manifest: Manifest) -> list[tuple[Path, str]]:
     return members
 
 
+def _settings(config: Path, empty: Path) -> Settings:
+    """On a laptop there is no gateway's configuration: an empty folder gives the defaults of one."""
+    return load(config if config.is_dir() else empty)
+
+
 def _member(digest: str) -> str:
     return BLOBS + digest.removeprefix("sha256:")
 
@@ -170,4 +177,6 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise Malformed("bundle.manifest", f"cannot read {path}: {error}", hint="name a manifest, or its folder") from None
+        raise Malformed(
+            "bundle.manifest", f"cannot read {path}: {error}", hint="name a manifest, or its folder"
+        ) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agent.control.apps import AppDecisions
+from agent.control.deploy import Deployer
 from agent.control.inbox import Decide, Prepare, Read
 from agent.control.ledger import Ledger
 from agent.domain.command import Command, Reply
@@ -19,9 +20,10 @@ HEADS_MOST = 16
 class BundleWork:
     """`prepares` reads a bundle's head, `decisions` begin the deployment of what it holds, `reads` show it."""
 
-    def __init__(self, ledger: Ledger, apps: AppDecisions, bundles: Bundles) -> None:
+    def __init__(self, ledger: Ledger, apps: AppDecisions, deployer: Deployer, bundles: Bundles) -> None:
         self._ledger = ledger
         self._apps = apps
+        self._deployer = deployer
         self._bundles = bundles
         self._heads: dict[str, BundleHead] = {}
         self.prepares: dict[str, Prepare] = {"bundle.import": self.look}
@@ -34,15 +36,22 @@ class BundleWork:
         self._heads[params.path] = await self._bundles.look(params.path)
         while len(self._heads) > HEADS_MOST:
             self._heads.pop(next(iter(self._heads)))
+        if isinstance(params, Import):
+            await self._deployer.learn(self._deploy(params))
 
     def begin(self, command: Command, params: Import) -> tuple[Change, Reply]:
         """Install the APP in the bundle, or upgrade the instance of that name."""
-        head = self._heads.pop(params.path, None)
+        deploy = self._deploy(params)
+        self._heads.pop(params.path)
+        decide = self._apps.upgrade if deploy.instance in self._ledger.desired else self._apps.install
+        return decide(command, deploy)
+
+    def _deploy(self, params: Import) -> FromBundle:
+        head = self._heads.get(params.path)
         if head is None:
             raise Failed("bundle.not_read", f"the bundle {params.path} was not read", hint="import it again")
-        instance = params.instance or head.name
-        deploy = FromBundle(
-            instance=instance,
+        return FromBundle(
+            instance=params.instance or head.name,
             manifest=head.manifest,
             files=dict(head.files),
             folder=head.folder,
@@ -50,8 +59,6 @@ class BundleWork:
             pins=dict(head.images),
             **params.model_dump(exclude={"path", "instance"}),
         )
-        decide = self._apps.upgrade if instance in self._ledger.desired else self._apps.install
-        return decide(command, deploy)
 
     async def show(self, params: OnDisk) -> Any:
         """What a bundle holds."""

@@ -25,7 +25,7 @@ from agent.domain.params import Deploy
 from agent.domain.release import Release, make_release
 from agent.domain.values import Effective
 from agent.errors import Busy, Conflict, GatewayError, Refused
-from agent.ports import Images
+from agent.ports import Bundles, Images
 
 
 def refuse(problems: tuple[Problem, ...]) -> None:
@@ -38,12 +38,15 @@ def refuse(problems: tuple[Problem, ...]) -> None:
 class Deployer:
     """The work of the job kinds install, upgrade and configure, up to the point where the reconciler takes over."""
 
-    def __init__(self, ledger: Ledger, catalog: Catalog, images: Images, vault: Vault, facts: FactBook) -> None:
+    def __init__(
+        self, ledger: Ledger, catalog: Catalog, images: Images, vault: Vault, facts: FactBook, bundles: Bundles
+    ) -> None:
         self._ledger = ledger
         self._catalog = catalog
         self._images = images
         self._vault = vault
         self._facts = facts
+        self._bundles = bundles
         self._around = Look()
         self.site_layers: Mapping[str, Layer] = {}
         self._here: dict[str, str] = {}
@@ -86,7 +89,8 @@ class Deployer:
         policy = self._catalog.premises.policy
         refuse(admit_images(manifest, policy, self._here))
         files = dict(job.params.get("files") or {})
-        known = {image: self._here.get(image) or (pins or {}).get(image, image) for image in manifest.images}
+        pins = pins or job.params.get("pins") or {}
+        known = {image: self._here.get(image) or pins.get(image, image) for image in manifest.images}
         release = make_release(manifest, known, files)
         effective = layered(manifest, *self.layers(job, desired), files)
         folder = _folder(job, desired)
@@ -111,9 +115,13 @@ class Deployer:
         manifest = read(str(job.params["manifest"]), str(job.params.get("source", job.instance)))
         found: dict[str, ImageInfo] = {}
         digests: dict[str, str] = {}
+        pins = job.params.get("pins") or {}
+        bundle = str(job.params.get("bundle") or "")
+        if bundle:
+            await self._bundles.take(bundle, PullProgress(told, 0, 1, bundle))
         for number, ref in enumerate(manifest.images):
             login = self._vault.login(job.id, ref)
-            pinned = await self._images.pin(ref, login)
+            pinned = pins.get(ref) or await self._images.pin(ref, login)
             digests[ref] = pinned
             here = await self._images.find(pinned)
             found[pinned] = here or await self._images.pull(

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from agent.control.apps import AppDecisions
 from agent.control.belongings import Belongings
+from agent.control.bundlework import BundleWork
 from agent.control.catalog import AppDoors, Catalog, FileShelf, Premises
 from agent.control.comeback import Comeback
 from agent.control.deadlines import Deadlines
@@ -40,7 +41,7 @@ from agent.control.views import AppViews
 from agent.control.wishes import Wishes
 from agent.domain.restart import RestartPolicy
 from agent.domain.schedule import UpdateTimes
-from agent.ports import Clock, Engine, Ground, Host, Images, Meter
+from agent.ports import Bundles, Clock, Engine, Ground, Host, Images, Meter
 
 
 class AllAlarms(Alarms, AlarmBook, Protocol):
@@ -91,6 +92,7 @@ class Outside:
     journal: Journal
     engine: Engine
     images: Images
+    bundles: Bundles
     doors: Doors
     shelf: FileShelf
     host: Machine
@@ -136,7 +138,7 @@ class ControlRoom:
         ledger.listen(metering.see_change)
         vault, timetable = Vault(), Timetable(outside.clock, care.times)
         maker = JobMaker(ledger, timetable, vault)
-        self.deployer = Deployer(ledger, catalog, outside.images, vault, facts)
+        self.deployer = Deployer(ledger, catalog, outside.images, vault, facts, outside.bundles)
         images = ImageWork(ledger, catalog, outside.images, maker, vault)
         deploys = {"install": self.deployer.deploy, "upgrade": self.deployer.deploy}
         kinds = {**deploys, "configure": self.deployer.configure, **images.kinds}
@@ -165,6 +167,8 @@ class ControlRoom:
         self.inbox.offer(
             reads={**self.views.table, **jobs.table}, decisions={**apps.table, **orders.table}, prepares=learn
         )
+        self.bundles = bundles = BundleWork(ledger, apps, self.deployer, outside.bundles)
+        self.inbox.offer(reads=bundles.reads, decisions=bundles.decisions, prepares=bundles.prepares)
         self.inbox.offer(reads=images.reads, acts=images.acts, decisions=images.decisions)
         belongings = Belongings(ledger, outside.engine, self.reconciler)
         self.inbox.offer(reads=belongings.reads, acts=belongings.acts)
@@ -177,6 +181,7 @@ class ControlRoom:
         await self.engine.ask()
         await self.gateway.learn()
         await self._comeback.begin(self.gateway.boot_id)
+        await self.bundles.tidy()
         self.deadlines.resume()
         self.runner.resume()
 

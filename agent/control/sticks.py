@@ -95,4 +95,5 @@ class Sticks:
 
     def _refused(self, path: Path, why: str) -> None:
         log.warning("bundle_refused path=%s reason=%s", path, why)
-        self._alarms.raise_alarm(SOURCE + path.name, REFUSED, Severity.MINOR, f"{path}: {why}")
+        message = why if str(path) in why else f"{path}: {why}"
+        self._alarms.raise_alarm(SOURCE + path.name, REFUSED, Severity.MINOR, message)

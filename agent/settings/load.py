@@ -167,6 +167,7 @@ def _finish(file: GatewayFile, board: Board, paths: Paths) -> Settings:
         policy=file.policy,
         supervision=file.supervision,
         updates=file.updates,
+        bundles=file.bundles,
         uplink=file.uplink,
         points=file.points,
         thresholds=file.thresholds,

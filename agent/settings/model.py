@@ -14,6 +14,7 @@ from agent.files.shape import Shape
 from agent.settings.board import Board
 from agent.settings.registries import Images, Registries
 from agent.settings.sections import (
+    Bundles,
     Cloud,
     Engine,
     Identity,
@@ -45,6 +46,9 @@ class GatewayFile(Shape):
         default_factory=Supervision
     )
     updates: Annotated[Updates, Field(description="when the cloud may deploy")] = field(default_factory=Updates)
+    bundles: Annotated[Bundles, Field(description="offline packages that are taken by themselves")] = field(
+        default_factory=Bundles
+    )
     uplink: Annotated[Uplink, Field(description="store-and-forward buffer and link budget")] = field(
         default_factory=Uplink
     )
@@ -122,6 +126,7 @@ class Settings:
     policy: Policy
     supervision: Supervision
     updates: Updates
+    bundles: Bundles
     uplink: Uplink
     points: Points
     thresholds: Thresholds

@@ -236,6 +236,21 @@ class Supervision(Shape):
 
 
 @dataclass(frozen=True, slots=True)
+class Bundles(Shape):
+    """Offline packages that are taken by themselves. Whoever can write to these folders can deploy APPs."""
+
+    folders: Annotated[
+        tuple[FilePath, ...],
+        Field(
+            max_length=16, description="folders, such as /media, in which bundles are looked for; none: only by ecgw"
+        ),
+    ] = ()
+    take_over: Annotated[
+        bool, Field(description="true lets such a bundle replace what the cloud or a file owns, as --take-over does")
+    ] = False
+
+
+@dataclass(frozen=True, slots=True)
 class Uplink(Shape):
     """The store-and-forward buffer and the link's budget."""
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+from agent.bundles.shelf import BundleShelf
 from agent.control.catalog import Premises
 from agent.control.metering import Pace
 from agent.control.room import Care, ControlRoom, Outside
@@ -19,6 +20,8 @@ from agent.domain.policy import Policy
 from agent.domain.restart import RestartPolicy
 from agent.host.clock import SystemClock
 from agent.ports import Clock
+from agent.registry.blobs import BlobStore
+from agent.registry.kept import Kept
 from agent.store.shelf import DiskShelf
 from agent.store.state import StateStore
 from tests.fakes.engine import FakeEngine
@@ -62,6 +65,8 @@ class Rig:
         self.clock = clock or SystemClock(0)
         self.images = FakeImages(*(f"{REGISTRY}/{i}:{v}" for i in ("pump", "other") for v in "1234"))
         self.engine = FakeEngine("gw", self.images)
+        blobs = root / "blobs"
+        self.bundles = BundleShelf(root / "bundles", BlobStore(blobs), Kept(blobs / "manifests"))
         self.plane = FakePlane()
         self.doors = FakeDoors(root / "s")
         self.prober = FakeProber()
@@ -78,6 +83,7 @@ class Rig:
             self.store,
             self.engine,
             self.images,
+            self.bundles,
             self.doors,
             DiskShelf(self.root / "files"),
             self.host,

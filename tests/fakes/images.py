@@ -55,6 +55,11 @@ class FakeImages:
         self._local[image.id] = image
         return image
 
+    def bring(self, ref: str, digest: str) -> None:
+        """The image of a digest can be had from what was brought along; no registry knows `ref`."""
+        self._registry.pop(ref, None)
+        self._shelf.add(f"{ref.rpartition(':')[0]}@{digest}")
+
     def lock(self, registry: str, login: Login) -> None:
         """The registry wants this login."""
         self._locks[registry] = login

@@ -1,0 +1,204 @@
+"""A bundle takes the way of every deployment: the same admission, job and health gate, with its images along."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agent.bundles.writer import describe, write_bundle
+from agent.control.sticks import Sticks
+from agent.domain.alarm import Severity
+from agent.domain.bundle import BLOBS, FILES, MANIFEST, BundleIndex
+from agent.domain.command import JobState, Origin
+from tests.control.rig import REGISTRY, Rig, manifest, running
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with running(tmp_path / "gateway") as rig:
+        yield rig
+
+
+class Packer:
+    """Makes bundles of one image each, whose digest is the one that the fake registry gives it."""
+
+    def __init__(self, rig: Rig, folder: Path) -> None:
+        self._rig = rig
+        self._folder = folder
+        folder.mkdir(exist_ok=True)
+
+    async def pack(
+        self, version: str, *, files: dict[str, str] | None = None, text: str = "", leave_out: str = ""
+    ) -> Path:
+        """A bundle of the rig's usual manifest."""
+        return await asyncio.to_thread(self._pack, version, files or {}, text, leave_out)
+
+    def _pack(self, version: str, files: dict[str, str], text: str, leave_out: str) -> Path:
+        image = f"{REGISTRY}/pump:{version}"
+        config = json.dumps({"rootfs": {"type": "layers", "diff_ids": ["sha256:" + "0" * 64]}}).encode()
+        layer = f"layer of {version}".encode() * 100
+        document = json.dumps(
+            {
+                "schemaVersion": 2,
+                "config": {"digest": _digest(config), "size": len(config)},
+                "layers": [
+                    {
+                        "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
+                        "digest": _digest(layer),
+                        "size": len(layer),
+                    }
+                ],
+            }
+        ).encode()
+        members = {MANIFEST: (text or manifest(version)).encode()}
+        members |= {FILES + name: content.encode() for name, content in files.items()}
+        blobs = {"document": document, "config": config, "layer": layer}
+        members |= {BLOBS + _digest(b).removeprefix("sha256:"): b for n, b in blobs.items() if n != leave_out}
+        sources = {}
+        for number, (name, data) in enumerate(members.items()):
+            sources[name] = self._folder / f"part-{version}-{number}"
+            sources[name].write_bytes(data)
+        index = BundleIndex(
+            kind="ec-bundle/1",
+            name="pump",
+            version=version,
+            architecture="amd64",
+            images={image: f"{REGISTRY}/pump@{_digest(document)}"},
+            members={name: describe(path) for name, path in sources.items()},
+        )
+        self._rig.images.bring(image, _digest(document))
+        path = self._folder / f"pump-{version}.bundle"
+        write_bundle(path, index, sources, lambda done, total: None)
+        for source in sources.values():
+            source.unlink()
+        return path
+
+
+@pytest.fixture
+def packer(rig: Rig, tmp_path: Path) -> Packer:
+    return Packer(rig, tmp_path / "stick")
+
+
+async def test_a_bundle_installs_and_a_newer_one_upgrades_without_asking_any_registry(rig: Rig, packer: Packer) -> None:
+    for version in ("1", "2"):
+        job = await rig.job(await rig.send("bundle.import", Origin.LOCAL, path=str(await packer.pack(version))))
+        assert job.state is JobState.DONE, job.message
+    assert rig.room.ledger.get("pump").owner is Origin.LOCAL
+    versions = [rig.room.catalog.release(v.release).version for v in rig.room.ledger.get("pump").versions]
+    assert versions == ["2", "1"]
+    assert not [op for op, _ in rig.images.log if op == "pin"]
+
+
+@pytest.mark.may_block  # the test looks into folders itself
+async def test_its_files_lie_in_a_folder_of_the_versions_own_and_a_roll_back_finds_the_old_ones(
+    rig: Rig, packer: Packer
+) -> None:
+    for version in ("1", "2"):
+        text = manifest(version, extra='volumes: ["./conf:/conf:ro"]')
+        path = await packer.pack(version, files={"conf/a.conf": f"v={version}\n"}, text=text)
+        job = await rig.job(await rig.send("bundle.import", Origin.LOCAL, path=str(path)))
+        assert job.state is JobState.DONE, job.message
+    new, old = rig.room.ledger.get("pump").versions
+    assert [(Path(v.folder) / "conf/a.conf").read_text() for v in (new, old)] == ["v=2\n", "v=1\n"]
+    assert (await rig.job(await rig.send("app.rollback", Origin.LOCAL, instance="pump"))).state is JobState.DONE
+    mounts = [m.source for c in rig.engine.find("pump", "main") for m in rig.engine.spec_of(c.id).mounts if c.serving]
+    assert f"{old.folder}/conf" in mounts
+    # What no version needs any more goes at the next start.
+    await rig.job(await rig.send("app.remove", Origin.LOCAL, instance="pump"))
+    await rig.restart()
+    assert not Path(old.folder).exists()
+
+
+@pytest.mark.may_block  # the test looks into folders itself
+async def test_admission_holds_for_bundles_too_and_nothing_is_left(rig: Rig, packer: Packer) -> None:
+    path = await packer.pack("1", text=manifest("1", extra="privileged: true"))
+    reply = await rig.send("bundle.import", Origin.LOCAL, path=str(path))
+    assert (reply.code, reply.data["code"]) == (403, "admission.privileged")
+    assert rig.room.ledger.desired == {}
+    assert not (rig.root / "bundles").exists() or not list((rig.root / "bundles").iterdir())
+
+
+async def test_a_bundle_without_a_part_of_its_image_ends_its_job_and_leaves_nothing(rig: Rig, packer: Packer) -> None:
+    for part in ("config", "layer"):
+        job = await rig.job(
+            await rig.send("bundle.import", Origin.LOCAL, path=str(await packer.pack("1", leave_out=part)))
+        )
+        assert job.state is JobState.FAILED
+        assert "is not in it" in job.message
+        assert rig.room.ledger.desired == {}
+
+
+async def test_the_cloud_may_not_name_a_bundle_on_the_gateways_disk(rig: Rig, packer: Packer) -> None:
+    assert (await rig.send("bundle.import", Origin.CLOUD, path=str(await packer.pack("1")))).code == 403
+
+
+async def test_a_bundle_of_what_the_cloud_owns_is_a_conflict_until_it_is_taken_over(rig: Rig, packer: Packer) -> None:
+    assert (await rig.job(await rig.send("app.install", instance="pump", manifest=manifest("1")))).state == "done"
+    path = str(await packer.pack("2"))
+    assert (await rig.send("bundle.import", Origin.LOCAL, path=path)).code == 409
+    job = await rig.job(await rig.send("bundle.import", Origin.LOCAL, path=path, take_over=True))
+    assert job.state is JobState.DONE
+
+
+@pytest.mark.may_block  # the test moves the file itself
+async def test_a_stick_that_was_pulled_out_is_waited_for(rig: Rig, packer: Packer) -> None:
+    path = await packer.pack("1")
+    away = path.with_suffix(".away")
+    reply = await rig.send("bundle.import", Origin.LOCAL, path=str(path), at=rig.clock.now_ms() + 400)
+    path.rename(away)
+    jobs = rig.room.ledger.jobs
+    await rig.until(lambda: "cannot read the bundle" in jobs[reply.job].message, "the stick to be missed")
+    away.rename(path)
+    assert (await rig.job(reply)).state is JobState.DONE
+
+
+async def test_a_watched_folder_takes_each_bundle_once_also_after_a_restart(rig: Rig, packer: Packer) -> None:
+    path = await packer.pack("1")
+
+    def sticks() -> Sticks:
+        room = rig.room
+        shelf = rig.bundles
+        return Sticks([path.parent.parent], room.inbox, room.ledger, shelf, rig.plane.alarms, take_over=False)
+
+    looking = sticks()
+    for _ in range(3):
+        await looking.look()
+    ledger = rig.room.ledger
+    await rig.until(lambda: "pump" in ledger.desired and not ledger.desired["pump"].job, "its installation")
+    await rig.restart()
+    jobs = len(rig.room.ledger.jobs)
+    looking = sticks()
+    for _ in range(3):
+        await looking.look()
+    assert len(rig.room.ledger.jobs) == jobs
+
+
+@pytest.mark.may_block  # the test writes the file itself
+async def test_a_bundle_that_is_still_being_copied_is_left_alone_and_a_broken_one_is_an_alarm(
+    rig: Rig, packer: Packer
+) -> None:
+    path = await packer.pack("1")
+    whole = path.read_bytes()
+    looking = Sticks([path.parent], rig.room.inbox, rig.room.ledger, rig.bundles, rig.plane.alarms, take_over=False)
+    for size in (1000, 2000, 3000):
+        path.write_bytes(whole[:size])
+        await looking.look()
+    assert not rig.plane.alarms.active()
+    await looking.look()
+    [alarm] = rig.plane.alarms.active()
+    assert (alarm.source, alarm.severity) == ("bundle:pump-1.bundle", Severity.MINOR)
+    assert "in the middle" in alarm.message
+    path.write_bytes(whole)
+    for _ in range(2):
+        await looking.look()
+    assert not rig.plane.alarms.active()
+    await rig.until(lambda: "pump" in rig.room.ledger.desired, "its installation")
+
+
+def _digest(data: bytes) -> str:
+    return "sha256:" + hashlib.sha256(data).hexdigest()
