@@ -10,7 +10,7 @@ import asyncio
 import platform
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from agent.bundles.writer import describe, write_bundle
 from agent.domain.bundle import BLOBS, FILES, MANIFEST, BundleIndex, check_name
 from agent.domain.document import Mistakes
 from agent.domain.imageplan import Platform
-from agent.domain.imageref import Ref, read_ref
+from agent.domain.imageref import read_ref
 from agent.domain.manifest import read_manifest
 from agent.domain.manifest_model import Manifest
 from agent.engine.images import DockerImages
@@ -108,7 +108,7 @@ async def _from_registry(ref: str, order: Order, registry: RegistryClient, load_
     name = read_ref(ref)
     login = await asyncio.to_thread(registry.login, name.registry)
     digest = name.digest or await registry.resolve(name, login)
-    pinned = Ref(name.registry, name.repository, name.tag, digest)
+    pinned = replace(name, digest=digest)
     plan = await registry.describe(pinned, Platform(_architecture(order)), login)
     blobs = [layer.blob for layer in plan.layers]
     await registry.fetch(pinned, blobs, lambda done, total, what: told(done, total, f"{ref}: {what}"), login)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from agent.control.apps import AppDecisions
@@ -11,20 +12,26 @@ from agent.control.ledger import Ledger
 from agent.domain.command import Command, Reply
 from agent.domain.journal import Change
 from agent.domain.params import FromBundle, Import, OnDisk
-from agent.errors import Failed
+from agent.errors import Failed, Refused
 from agent.ports import BundleHead, Bundles
 
 HEADS_MOST = 16
 
 
 class BundleWork:
-    """`prepares` reads a bundle's head, `decisions` begin the deployment of what it holds, `reads` show it."""
+    """`prepares` reads a bundle's head, `decisions` begin the deployment of what it holds, `reads` show it.
 
-    def __init__(self, ledger: Ledger, apps: AppDecisions, deployer: Deployer, bundles: Bundles) -> None:
+    `architecture` is the engine's, in the registries' words; "" before it was ever reached.
+    """
+
+    def __init__(
+        self, ledger: Ledger, apps: AppDecisions, deployer: Deployer, bundles: Bundles, architecture: Callable[[], str]
+    ) -> None:
         self._ledger = ledger
         self._apps = apps
         self._deployer = deployer
         self._bundles = bundles
+        self._architecture = architecture
         self._heads: dict[str, BundleHead] = {}
         self.prepares: dict[str, Prepare] = {"bundle.import": self.look}
         self.decisions: dict[str, Decide] = {"bundle.import": self.begin}
@@ -33,7 +40,14 @@ class BundleWork:
     async def look(self, params: OnDisk) -> None:
         """Read the bundle's head, for the decision that follows."""
         self._heads.pop(params.path, None)
-        self._heads[params.path] = await self._bundles.look(params.path)
+        self._heads[params.path] = head = await self._bundles.look(params.path)
+        here = self._architecture()
+        if here and head.architecture != here:
+            raise Refused(
+                "admission.architecture",
+                f"the bundle {params.path} is made for {head.architecture}, this gateway is {here}",
+                hint=f"make it with --arch {here}",
+            )
         while len(self._heads) > HEADS_MOST:
             self._heads.pop(next(iter(self._heads)))
         if isinstance(params, Import):

@@ -41,6 +41,10 @@ class EngineWatch:
         """Where the engine keeps its data; "" while that is not known."""
         return self.info.root_dir if self.info is not None else ""
 
+    def architecture(self) -> str:
+        """The engine's, in the registries' words (amd64, arm64); "" before it was ever reached."""
+        return self.info.architecture if self.info else ""
+
     async def run(self, every_s: float = PING_S) -> None:
         """Ask the engine now and then whether it is there, for ever."""
         while True:

@@ -167,7 +167,7 @@ class ControlRoom:
         self.inbox.offer(
             reads={**self.views.table, **jobs.table}, decisions={**apps.table, **orders.table}, prepares=learn
         )
-        self.bundles = bundles = BundleWork(ledger, apps, self.deployer, outside.bundles)
+        self.bundles = bundles = BundleWork(ledger, apps, self.deployer, outside.bundles, self.engine.architecture)
         self.inbox.offer(reads=bundles.reads, decisions=bundles.decisions, prepares=bundles.prepares)
         self.inbox.offer(reads=images.reads, acts=images.acts, decisions=images.decisions)
         belongings = Belongings(ledger, outside.engine, self.reconciler)
