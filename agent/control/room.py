@@ -25,6 +25,7 @@ from agent.control.jobs import JobMaker
 from agent.control.jobviews import JobViews
 from agent.control.ledger import Journal, Ledger
 from agent.control.metering import Metering, Pace
+from agent.control.missing import MissingImages
 from agent.control.plant import AlarmBook, Devices, PlantWork, PointsView, RuleWork, Writes
 from agent.control.reconciler import Reconciler
 from agent.control.runner import JobRunner
@@ -128,6 +129,10 @@ class ControlRoom:
         self.reconciler.watch(self.engine.look)
         self._comeback = Comeback(ledger, outside.clock)
         self.reconciler.put_in_order(self._comeback)
+        self.missing = MissingImages(
+            ledger, catalog, outside.images, plane.alarms, lambda: self.reconciler.errors, self.reconciler.touch
+        )
+        self.reconciler.watch(self.missing.look)
         self.reconciler.survey(Survey(ledger, catalog, plane.alarms).look)
         alarms = UseAlarms(plane.alarms, care.lines)
         beside = (outside.host, outside.doors)
@@ -196,3 +201,4 @@ class ControlRoom:
         """Stop jobs; they go on at the next start."""
         await self.deadlines.stop()
         await self.runner.stop()
+        await self.missing.stop()

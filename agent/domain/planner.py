@@ -169,8 +169,8 @@ def _bring_up(
     spec: AppSpec, container: ContainerSpec, current: ContainerState | None, looping: frozenset[str]
 ) -> Iterable[Step]:
     """Start what does not run and mend what can be mended live. The supervisor's loops are its own affair."""
-    if container.service in looping:
-        return
+    if container.service in looping and current is not None:
+        return  # but one that was made just now in place of a lost one would wait for a start for ever
     if current is not None and current.ended_well and container.live.restart in ENDING:
         return
     if current is not None and current.serving:

@@ -1,0 +1,225 @@
+"""A real agent on the real engine after its disk was spoilt, its containers were meddled with, its registry was gone."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.lab import Registry
+from deploy.lab.engine import docker
+from deploy.lab.process import wait_until
+from tests.e2e.gateway import Gateway, gateway
+from tests.faults.corruption import WAYS
+
+RUN = "while :; do sleep 1; done"
+MENDED_WITHIN_S = 20.0
+
+
+@pytest.fixture
+def gw(short_dir: Path, gateway_id: str) -> Iterator[Gateway]:
+    with gateway(short_dir, gateway_id) as running:
+        yield running
+
+
+def lives(gw: Gateway, instance: str = "pump") -> list[tuple[str, str]]:
+    """Which containers run, and since when."""
+    return [(c["Id"], c["State"]["StartedAt"]) for c in gw.containers(instance) if c["State"]["Running"]]
+
+
+def codes(gw: Gateway) -> set[str]:
+    return {f"{a['source']}: {a['code']}" for a in gw.ask("alarm", "list")}
+
+
+SPOILT = (("state.db", 3), ("state.db-wal", 0), ("outbox.db", 5), ("state.db", 4), ("outbox.db-wal", 2))
+
+
+def test_with_spoilt_state_files_it_starts_apps_run_on_and_an_upgrade_works(gw: Gateway) -> None:
+    gw.ask("app", "install", str(gw.manifest("1", RUN)))
+    for seed, (name, way) in enumerate(SPOILT):
+        before = lives(gw)
+        gw.kill()
+        path = gw.state / name
+        done = WAYS[way](path, random.Random(seed)) if path.exists() and path.stat().st_size else "nothing to spoil"
+        if name == "state.db":  # else the log alone makes it whole again
+            (gw.state / "state.db-wal").unlink(missing_ok=True)
+        gw.start()
+        wait_until(lambda: gw.ask("app", "show", "pump")["phase"] == "running", f"its adoption ({done})", 10)
+        assert lives(gw) == before, f"{name}: {done}"
+        upgraded = gw.run("app", "upgrade", str(gw.manifest(f"{seed + 2}", f": {seed}; {RUN}")))
+        assert (upgraded.code, gw.serving()) == (0, [f": {seed}; {RUN}"]), upgraded.err
+    assert "state: rebuilt" in codes(gw)
+    assert list(gw.state.glob("state.db.corrupt-*")), "the evidence is kept"
+
+
+def test_state_files_deleted_while_it_runs_are_written_again(gw: Gateway) -> None:
+    gw.ask("app", "install", str(gw.manifest("1", RUN)))
+    before = lives(gw)
+    for path in [*gw.state.glob("state.db*"), *gw.state.glob("outbox.db*")]:
+        path.unlink()
+    wait_until(lambda: codes(gw) >= {"state: rebuilt", "state: outbox_rebuilt"}, "the alarms", MENDED_WITHIN_S)
+    gw.kill()
+    gw.start()
+    jobs = gw.ask("job", "list")
+    assert [job["state"] for job in jobs] == ["done"], "jobs are remembered too"
+    assert lives(gw) == before
+
+
+SERVICES = """\
+name: pump
+x-ec: {version: "1", update: {health: {within: 20s, stable_for: 1s}}}
+services:
+  main:
+    image: ec/busybox:1
+    command: ["sh", "-c", "while :; do sleep 1; done"]
+    volumes: ["data:/data"]
+    mem_limit: 32M
+  side:
+    image: ec/busybox:1
+    command: ["sh", "-c", "while :; do sleep 1; done"]
+volumes: {data: {}}
+"""
+
+
+def by_hand(gw: Gateway, *words: str) -> None:
+    """`docker ...` as a person with a shell would; ``main`` and ``side`` stand for the containers."""
+    names = {c["Config"]["Labels"]["ec.service"]: c["Id"] for c in gw.containers()}
+    docker(*(names.get(word, word) for word in words))
+
+
+def network(gw: Gateway) -> str:
+    return docker("network", "ls", "-q", "--filter", f"label=ec.gateway={gw.gateway_id}").split()[0]
+
+
+def remove_network(gw: Gateway) -> None:
+    found = network(gw)
+    by_hand(gw, "rm", "-f", "main", "side")
+    subprocess.run(["docker", "network", "rm", found], check=False, capture_output=True)
+
+
+def remove_volume(gw: Gateway) -> None:
+    (name,) = docker("volume", "ls", "-q", "--filter", f"label=ec.gateway={gw.gateway_id}").split()
+    by_hand(gw, "rm", "-f", "main")
+    subprocess.run(["docker", "volume", "rm", name], check=False, capture_output=True)
+
+
+DRIFT: dict[str, Callable[[Gateway], None]] = {
+    "stop": lambda gw: by_hand(gw, "stop", "-t", "1", "main"),
+    "kill": lambda gw: by_hand(gw, "kill", "main"),
+    "rm": lambda gw: by_hand(gw, "rm", "-f", "main"),
+    "pause": lambda gw: by_hand(gw, "pause", "main"),
+    "update": lambda gw: by_hand(gw, "update", "--memory", "64m", "--memory-swap", "64m", "main"),
+    "rename": lambda gw: by_hand(gw, "rename", "main", f"{gw.gateway_id}-strange"),
+    "network rm": remove_network,
+    "volume rm": remove_volume,
+}
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory, engine_socket: Path) -> Iterator[Gateway]:
+    """One gateway with an APP of two services, for every kind of meddling."""
+    import secrets
+    import shutil
+    import tempfile
+
+    from deploy.lab import remove_leftovers
+
+    root, name = Path(tempfile.mkdtemp(prefix="ec", dir="/tmp")), "t-" + secrets.token_hex(4)
+    with gateway(root, name) as running:
+        path = running.config.parent / "two.yaml"
+        path.write_text(SERVICES)
+        running.ask("app", "install", str(path))
+        yield running
+    remove_leftovers(name)
+    shutil.rmtree(root, ignore_errors=True)
+
+
+def as_installed(gw: Gateway) -> dict[str, Any]:
+    """What must be the same after a repair: services, limits, networks and volumes, and that they run.
+
+    Not the restart policy: who kills an APP again and again meets the agent's own back-off.
+    """
+    found: dict[str, Any] = {}
+    for c in gw.containers():
+        host, state = c["HostConfig"], c["State"]
+        found[c["Config"]["Labels"]["ec.service"]] = (
+            state["Running"], state["Paused"], host["Memory"],
+            sorted(c["NetworkSettings"]["Networks"]), sorted(m["Name"] for m in c["Mounts"] if m["Type"] == "volume"),
+        )  # fmt: skip
+    return found
+
+
+@pytest.mark.parametrize("kind", list(DRIFT))
+def test_meddling_by_hand_is_repaired(two: Gateway, kind: str) -> None:
+    before = as_installed(two)
+    assert set(before) == {"main", "side"}
+    DRIFT[kind](two)
+    wait_until(lambda: as_installed(two) == before, f"the repair of docker {kind}", MENDED_WITHIN_S)
+    phases = ("running", "crash_loop")
+    wait_until(lambda: two.ask("app", "show", "pump")["phase"] in phases, "it says so", MENDED_WITHIN_S)
+
+
+def test_what_was_stopped_through_ecgw_stays_stopped_and_is_reported_as_held(gw: Gateway) -> None:
+    gw.ask("app", "install", str(gw.manifest("1", RUN)))
+    gw.ask("app", "stop", "pump")
+    wait_until(lambda: not gw.serving(), "its stop", 15)
+    by_hand(gw, "start", gw.containers()[0]["Id"])
+    wait_until(lambda: not gw.serving(), "it is stopped again", MENDED_WITHIN_S)
+    gw.kill()
+    gw.start()
+    shown = gw.ask("app", "show", "pump")
+    assert (shown["phase"], "stopped" in shown["message"]) == ("held", True), shown
+    assert not gw.serving()
+
+
+@pytest.fixture
+def fetched(short_dir: Path, gateway_id: str, tmp_path: Path) -> Iterator[tuple[Gateway, Registry, str]]:
+    """An APP whose image came from a registry, which is stopped by now, as is the agent."""
+    with Registry(tmp_path) as registry:
+        image = f"{registry.address}/{gateway_id}:1"
+        docker("tag", "ec/busybox:1", image)
+        docker("push", image)
+        docker("rmi", image)
+        gw = Gateway(short_dir, gateway_id)
+        config = gw.config / "gateway.yaml"
+        config.write_text(config.read_text() + f"registries: {{allow: ['{registry.address}']}}\n")
+        gw.start()
+        try:
+            path = gw.manifest("1", RUN)
+            path.write_text(path.read_text().replace("ec/busybox:1", image))
+            gw.ask("app", "install", str(path))
+            gw.kill()
+            registry.stop()
+            yield gw, registry, image
+        finally:
+            gw.end()
+    for ref in docker("images", "-q", "--no-trunc", "--filter", f"reference={image.rpartition(':')[0]}").split():
+        docker("rmi", "-f", ref, check=False)
+
+
+def test_an_offline_boot_converges_from_disk_alone(fetched: tuple[Gateway, Registry, str]) -> None:
+    gw, _, _ = fetched
+    by_hand(gw, "rm", "-f", gw.containers()[0]["Id"])
+    gw.start()
+    wait_until(lambda: gw.serving() == [RUN], "the APP, without its registry", MENDED_WITHIN_S)
+    assert gw.ask("app", "show", "pump")["phase"] in ("running", "starting")
+
+
+def test_an_image_removed_by_hand_is_waited_for_and_said_to_be_missing(fetched: tuple[Gateway, Registry, str]) -> None:
+    gw, registry, _ = fetched
+    (container,) = gw.containers()
+    by_hand(gw, "rm", "-f", container["Id"])
+    by_hand(gw, "rmi", "-f", container["Config"]["Image"])
+    gw.start()
+
+    def back_or_missed() -> bool:
+        return gw.serving() == [RUN] or "app:pump: image_missing" in codes(gw)
+
+    wait_until(back_or_missed, "it comes from what is here, or is said to be missing", MENDED_WITHIN_S)
+    registry.start()
+    wait_until(lambda: gw.serving() == [RUN], "the APP, once the registry is back", MENDED_WITHIN_S)
+    wait_until(lambda: "app:pump: image_missing" not in codes(gw), "the end of the alarm", MENDED_WITHIN_S)
