@@ -127,6 +127,8 @@ class DatabaseFile:
 
     def _begin_anew(self, reason: str, aside: str = "") -> sqlite3.Connection:
         """Put away whatever stands there, make a new file and let the keeper fill it."""
+        if self._is_blank():
+            self._unlink()  # a first start that was cut off: nothing to keep
         aside = set_aside(self.path) or aside
         connection = self._connect()
         try:
@@ -138,12 +140,20 @@ class DatabaseFile:
                 connection.execute("COMMIT")
         except BaseException:
             _close(connection)
-            for suffix in COMPANIONS:  # half a file of our own is no evidence
-                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+            self._unlink()  # half a file of our own is no evidence
             raise
         if lost is not None or aside:
             self._tell(Mended(self.path.name, reason, aside, lost or "what stood in it is lost"))
         return connection
+
+    def _unlink(self) -> None:
+        for suffix in COMPANIONS:
+            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+
+    def _is_blank(self) -> bool:
+        """True when there is no byte in the file and its log."""
+        sizes = [path.stat().st_size for path in (self.path, Path(f"{self.path}-wal")) if path.exists()]
+        return bool(sizes) and not any(sizes)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, isolation_level=None, timeout=2.0)

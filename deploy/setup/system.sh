@@ -24,6 +24,8 @@ need socat socat
 need curl curl
 need strace strace
 docker compose version >/dev/null 2>&1 || need docker-compose docker-compose
+need xfsprogs mkfs.xfs
+need e2fsprogs mkfs.ext4
 installed busybox-static || want busybox-static   # a shared busybox would not run in an empty image
 [ -e /etc/ssl/certs/ca-certificates.crt ] || want ca-certificates
 [ -n "$PYTHON" ] || want python3

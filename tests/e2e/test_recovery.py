@@ -181,7 +181,9 @@ def fetched(short_dir: Path, gateway_id: str, tmp_path: Path) -> Iterator[tuple[
     """An APP whose image came from a registry, which is stopped by now, as is the agent."""
     with Registry(tmp_path) as registry:
         image = f"{registry.address}/{gateway_id}:1"
-        docker("tag", "ec/busybox:1", image)
+        # An image of its own, so that removing it takes nothing from anybody else.
+        script = f"printf 'FROM ec/busybox:1\\nLABEL of={gateway_id}\\n' | docker build -q -t {image} -"
+        subprocess.run(["sh", "-c", script], check=True, capture_output=True)
         docker("push", image)
         docker("rmi", image)
         gw = Gateway(short_dir, gateway_id)

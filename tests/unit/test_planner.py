@@ -157,6 +157,11 @@ def test_changed_limits_are_mended_without_a_restart() -> None:
     assert names(machine.run(desired(), spec("x:1"))) == ["UpdateContainer"]
 
 
+def test_a_looping_service_whose_container_was_removed_gets_one_that_is_started() -> None:
+    observed = replace(Machine().observed(), looping=frozenset({"a"}))
+    assert names(list(plan(desired(), spec("1"), observed))) == ["CreateContainer", "StartContainer"]
+
+
 def test_a_looping_service_is_left_to_its_supervisor() -> None:
     machine = Machine()
     machine.add(spec("x:1").containers[0], RunState.EXITED)

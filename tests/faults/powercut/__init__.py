@@ -1,0 +1,1 @@
+"""Power cuts: every acknowledged record is there, every file parses, whichever write the power failed at."""
