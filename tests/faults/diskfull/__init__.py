@@ -1,0 +1,1 @@
+"""A full or failing disk: nothing crashes, what is refused says so, what was acknowledged stays readable, and it recovers."""
