@@ -191,7 +191,9 @@ class Metering:
             if instance is None:
                 self._hurry.clear()
                 try:
-                    await asyncio.wait_for(self._hurry.wait(), self._pace.tick_s)
+                    # Not wait_for: woken and cancelled in one turn of the loop, it forgets that it was cancelled.
+                    async with asyncio.timeout(self._pace.tick_s):
+                        await self._hurry.wait()
                 except TimeoutError:
                     continue
                 continue

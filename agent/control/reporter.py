@@ -60,7 +60,9 @@ class Reporter:
         """Send what changed, gathered over a moment, and everything's index once a minute."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), REFRESH_S)
+                # Not wait_for: woken and cancelled in one turn of the loop, it forgets that it was cancelled.
+                async with asyncio.timeout(REFRESH_S):
+                    await self._wake.wait()
             self._wake.clear()
             await asyncio.sleep(GATHER_S)
             if self._link.connected:

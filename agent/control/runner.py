@@ -179,8 +179,10 @@ class JobRunner:
                 why, until_ms = (wait.why, wait.until_ms) if wait else ("for another job of this APP", 0)
                 await self._let_wait(job, why, until_ms)
                 left_s = (until_ms - self._timetable.now_ms()) / 1000 if until_ms else WAKE_S
+                # Not `wait_for`: woken and cancelled in one turn of the loop, it would forget that it was cancelled.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(wake.wait(), min(max(left_s, 0.01), WAKE_S))
+                    async with asyncio.timeout(min(max(left_s, 0.01), WAKE_S)):
+                        await wake.wait()
             return False
         finally:
             del self._wakes[job_id]

@@ -116,7 +116,9 @@ class Pump:
         """Until there is something to send, or the link is gone."""
         while link.connected and not self._news.is_set():
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), IDLE_POLL_S)
+                # Not wait_for: woken and cancelled in one turn of the loop, it forgets that it was cancelled.
+                async with asyncio.timeout(IDLE_POLL_S):
+                    await self._news.wait()
 
     def _launch(self, stored: Stored, link: CloudLink, dialect: Dialect) -> None:
         self._out.add(stored.row)
