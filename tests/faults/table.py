@@ -9,6 +9,8 @@ from tests.faults.campaign import Campaign
 
 MODULES: Mapping[str, str] = {
     "steps": "tests.faults.campaigns.steps",
+    "power-cut": "tests.faults.campaigns.power_cut",
+    "disk": "tests.faults.campaigns.disk",
 }
 
 

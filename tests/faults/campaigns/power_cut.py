@@ -1,0 +1,42 @@
+"""The power fails at every write: what the agent had acknowledged is there, and every file parses."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.faults.campaign import Bench, Campaign
+from tests.faults.powercut.cut import Case, cut
+from tests.faults.powercut.plan import plan
+
+CUTS = 1000
+SYSTEMS = ("ext4", "ext4-noalloc", "xfs")
+SEED = 1
+
+
+def cases() -> list[str]:
+    """``xfs/pwrite64/9/1``: file system, call, the how-manieth of a thread, seed of the order of work."""
+    with tempfile.TemporaryDirectory(prefix="cut") as folder:
+        return [f"{c.fs}/{c.call}/{c.number}/{c.seed}" for c in plan(SYSTEMS, CUTS, SEED, Path(folder))]
+
+
+@contextmanager
+def open_bench(folder: Path) -> Iterator[Bench]:
+    """Loop devices, made and let go for each case."""
+    yield lambda case: run_case(folder, case)
+
+
+def run_case(folder: Path, case: str) -> str:
+    """One cut."""
+    fs, call, number, seed = case.split("/")
+    return "; ".join(cut(Case(fs, call, int(number), int(seed)), folder).wrong)
+
+
+CAMPAIGN = Campaign(
+    name="power-cut",
+    claim="power fails at a write, sync or rename, on ext4, ext4 noauto_da_alloc and XFS: 0 lost acknowledgements, 0 unparsable files",
+    cases=cases,
+    open=open_bench,
+)
