@@ -85,6 +85,10 @@ class BlobFetcher:
             except (NotFound, Unauthorised, Unreachable, TimedOut, Busy):
                 if number + 1 == len(errand.endpoints) or intake.offset > before:
                     raise
+            except Failed as error:
+                if number + 1 == len(errand.endpoints) or error.code != "image.corrupt":
+                    raise
+                told(intake.offset)
             else:
                 return True
         return False

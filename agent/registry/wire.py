@@ -25,6 +25,7 @@ Visit = dict[Endpoint, str]
 _CONNECT_S: Final = 10.0
 _LONGEST_WAIT_S: Final = 300.0
 _POOLS: Final = 8
+_MAX_TOKEN_BYTES: Final = 1024**2
 # Redirects are followed (blobs often lie elsewhere; the Authorization header does not go along); nothing else is done
 # again here, because only the fetch knows what is worth a try.
 _RETRIES: Final = urllib3.Retry(
@@ -56,8 +57,9 @@ class Wire:
         url = endpoint.url + path
         with _words(doing, self._stall_s, stop):
             response = self._send(method, url, endpoint, visit.get(endpoint, ""), headers)
+            if response.status == 401:
+                _let_go(response, method)
             if response.status == 401 and self._answer_challenge(visit, endpoint, response):
-                response.drain_conn()
                 response = self._send(method, url, endpoint, visit.get(endpoint, ""), headers)
             try:
                 with stop.cutting(response.shutdown):
@@ -104,8 +106,10 @@ class Wire:
             )
         url = challenge.token_url(f"repository:{endpoint.path}:pull")
         answer = self._send("GET", url, endpoint, auth.basic(login) if login else "", {})
-        body = answer.read(1024**2)
-        answer.release_conn()
+        try:
+            body = answer.read(_MAX_TOKEN_BYTES)
+        finally:
+            _let_go(answer, "GET")
         if answer.status in (401, 403):
             raise _unauthorised(f"asking {realm.netloc} for a token", login)
         token = auth.read_token(body) if answer.status == 200 else ""
@@ -162,10 +166,14 @@ def _seconds(header: str) -> float:
 
 def _let_go(response: BaseHTTPResponse, method: str) -> None:
     """The connection goes back only when nothing is left to read on it."""
-    if method == "HEAD" or response.closed:
+    connection = response.connection
+    if method == "HEAD" or response.length_remaining == 0:
+        response.drain_conn()
         response.release_conn()
-    else:
-        response.close()
+        return
+    response.close()
+    if connection is not None:
+        connection.close()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -64,12 +64,6 @@ class _Plan:
     rate: float
 
 
-@dataclass(slots=True)
-class _Shelf:
-    manifests: dict[tuple[str, str], tuple[str, bytes]] = field(default_factory=dict)
-    blobs: dict[str, bytes] = field(default_factory=dict)
-
-
 class FaultRegistry:
     """One registry on a port of its own.
 
@@ -91,7 +85,8 @@ class FaultRegistry:
         self.token = token
         self.tokens: set[str] = set()
         self._plans: list[_Plan] = []
-        self._shelf = _Shelf()
+        self.manifests: dict[tuple[str, str], tuple[str, bytes]] = {}
+        self.blobs: dict[str, bytes] = {}
         self._lock = threading.Lock()
         self._tls = tls
         self._port = port
@@ -141,7 +136,7 @@ class FaultRegistry:
         """A list of images, {architecture or architecture/variant: manifest digest}, under a tag. The list's digest."""
         rows = []
         for platform, digest in images.items():
-            kind, body = self._shelf.manifests[name, digest]
+            kind, body = self.manifests[name, digest]
             architecture, _, variant = platform.partition("/")
             about = {"architecture": architecture, "os": "linux", **({"variant": variant} if variant else {})}
             rows.append({"mediaType": kind, "digest": digest, "size": len(body), "platform": about})
@@ -152,17 +147,17 @@ class FaultRegistry:
     def put_manifest(self, name: str, tag: str, kind: str, body: bytes) -> str:
         """A manifest as it is."""
         digest = digest_of(body)
-        self._shelf.manifests[name, digest] = self._shelf.manifests[name, tag] = (kind, body)
+        self.manifests[name, digest] = self.manifests[name, tag] = (kind, body)
         return digest
 
     def put_blob(self, body: bytes) -> str:
         """A blob as it is."""
-        self._shelf.blobs[digest_of(body)] = body
+        self.blobs[digest_of(body)] = body
         return digest_of(body)
 
     def drop_blob(self, digest: str) -> None:
         """Lose a blob."""
-        del self._shelf.blobs[digest]
+        del self.blobs[digest]
 
     def copy_from(self, address: str, name: str, tag: str) -> str:
         """Take an image over from a registry on loopback, under the same name and tag. Its manifest's digest."""
@@ -192,7 +187,8 @@ class FaultRegistry:
 
     def sent_bytes(self, digest: str = "") -> int:
         """The bytes of blobs (or of one) that went out."""
-        return sum(a.sent_bytes for a in self.asked if f"/blobs/{digest}" in a.path and a.method == "GET")
+        asked = (a for a in self.asked if a.status in (200, 206) and a.method == "GET")
+        return sum(a.sent_bytes for a in asked if f"/blobs/{digest}" in a.path)
 
     def start(self) -> Self:
         """Listen."""
@@ -248,9 +244,9 @@ class FaultRegistry:
             return "application/json", b"{}"
         name, _, rest = path.removeprefix("/v2/").rpartition("/manifests/")
         if name:
-            return self._shelf.manifests.get((name, rest))
+            return self.manifests.get((name, rest))
         name, _, rest = path.removeprefix("/v2/").rpartition("/blobs/")
-        body = self._shelf.blobs.get(rest) if name else None
+        body = self.blobs.get(rest) if name else None
         return None if body is None else ("application/octet-stream", body)
 
     def welcome(self, authorization: str) -> bool:
@@ -278,8 +274,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         parts = urlsplit(self.path)
-        plan = self.registry.take_plan(parts.path)
         authorization = self.headers.get("Authorization", "")
+        if parts.path != "/token" and not self.registry.welcome(authorization):
+            self._send(401, b'{"errors":[{"code":"UNAUTHORIZED"}]}', {"WWW-Authenticate": self._challenge()})
+            return
+        plan = self.registry.take_plan(parts.path)
         if plan and plan.fault in (Fault.UNAVAILABLE, Fault.BUSY):
             retry = {"Retry-After": str(plan.after)} if plan.fault is Fault.BUSY else {}
             self._send(503 if plan.fault is Fault.UNAVAILABLE else 429, b"{}", retry)
@@ -288,8 +287,6 @@ class _Handler(BaseHTTPRequestHandler):
             token = self.registry.hand_out_token(authorization)
             body = json.dumps({"token": token, "expires_in": 300, "scope": scope}).encode()
             self._send(200 if token else 401, body, {})
-        elif not self.registry.welcome(authorization):
-            self._send(401, b'{"errors":[{"code":"UNAUTHORIZED"}]}', {"WWW-Authenticate": self._challenge()})
         elif (found := self.registry.find(parts.path)) is None:
             kind = "MANIFEST_UNKNOWN" if "/manifests/" in parts.path else "BLOB_UNKNOWN"
             self._send(404, json.dumps({"errors": [{"code": kind}]}).encode(), {})
