@@ -257,6 +257,7 @@ class Daemon:
 
     async def _trim(self) -> None:
         await self._state.trim(self._clock.now_ms())
+        await self.room.stock.tidy()
 
     def _instance_of(self, container_id: str) -> str | None:
         """The instance a container belongs to, from the last look at the engine."""

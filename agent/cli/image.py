@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.cli.orders import LOGIN, TIMES, read_pull
+from agent.cli.pairs import split_pairs
 from agent.cli.rows import listing
 from agent.cli.screen import Column
 from agent.cli.verb import Verb, arg
@@ -18,10 +19,11 @@ IMAGE = arg("image", help="image reference, such as 127.0.0.1:5000/modbus:1.0.0"
 
 def name_folder(given: Namespace, params: dict[str, Any]) -> None:
     """The agent reads the folder, so its name must hold wherever the agent stands."""
-    folder = Path(given.folder).resolve()
-    if not (folder / "Dockerfile").is_file():
-        raise Malformed("cli.no_dockerfile", f"{folder} has no Dockerfile", hint="name the folder that holds it")
+    folder, dockerfile = Path(given.folder).resolve(), given.dockerfile
+    if not (folder / dockerfile).is_file():
+        raise Malformed("cli.no_dockerfile", f"{folder} has no {dockerfile}", hint="name the folder that holds it")
     params["folder"] = str(folder)
+    params["args"] = split_pairs(given.args, "--arg")
 
 
 def name_path(given: Namespace, params: dict[str, Any]) -> None:
@@ -48,6 +50,9 @@ VERBS = (
         (
             arg("folder", help="the folder on the gateway", metavar="FOLDER"),
             arg("-t", "--tag", help="name of the image", required=True, dest="tag", metavar="REF"),
+            arg("--dockerfile", help="another file below the folder", default="Dockerfile", metavar="FILE"),
+            arg("--arg", help="for an ARG of the Dockerfile", action="append", dest="args", metavar="NAME=VALUE"),
+            arg("--target", help="the last stage wanted", default="", metavar="STAGE"),
         ),
         "image.build",
         prepare=name_folder,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 
 from agent.control.catalog import Catalog, layered, merged, read
 from agent.control.facts import FactBook, Look
+from agent.control.imagestock import ImageStock
 from agent.control.ledger import Ledger
 from agent.control.runner import Told
 from agent.control.vault import Vault
@@ -17,15 +19,16 @@ from agent.domain.admission import HUB, admit, admit_images, allowed_registry, f
 from agent.domain.app import Desired, Layer, Version
 from agent.domain.command import Job, JobState, Origin
 from agent.domain.container import ImageInfo
+from agent.domain.dockerfile import BuildHow
 from agent.domain.document import Problem
 from agent.domain.instantiate import AppSpec
 from agent.domain.journal import Change
-from agent.domain.manifest_model import Manifest
+from agent.domain.manifest_model import Build, Manifest
 from agent.domain.params import Deploy
 from agent.domain.release import Release, make_release
 from agent.domain.values import Effective
 from agent.errors import Busy, Conflict, GatewayError, Refused
-from agent.ports import Bundles, Images
+from agent.ports import Bundles
 
 
 def refuse(problems: tuple[Problem, ...]) -> None:
@@ -39,11 +42,11 @@ class Deployer:
     """The work of the job kinds install, upgrade and configure, up to the point where the reconciler takes over."""
 
     def __init__(
-        self, ledger: Ledger, catalog: Catalog, images: Images, vault: Vault, facts: FactBook, bundles: Bundles
+        self, ledger: Ledger, catalog: Catalog, stock: ImageStock, vault: Vault, facts: FactBook, bundles: Bundles
     ) -> None:
         self._ledger = ledger
         self._catalog = catalog
-        self._images = images
+        self._stock = stock
         self._vault = vault
         self._facts = facts
         self._bundles = bundles
@@ -58,7 +61,7 @@ class Deployer:
             found = None
             if full_name(image).startswith(f"{HUB}/") and not allowed_registry(image, self._catalog.premises.policy):
                 with contextlib.suppress(GatewayError):
-                    found = await self._images.find(image)
+                    found = await self._stock.find(image)
             if found is not None and not found.digests:
                 self._here[image] = found.id
             else:
@@ -120,13 +123,18 @@ class Deployer:
         if bundle:
             await self._bundles.take(bundle, PullProgress(told, 0, 1, bundle))
         for number, ref in enumerate(manifest.images):
+            progress = PullProgress(told, number, len(manifest.images), ref)
+            build = manifest.builds.get(ref)
+            if build is not None:
+                folder = await asyncio.to_thread(_build_folder, _folder(job, self._ledger.get(job.instance)), build)
+                how = BuildHow(build.dockerfile, dict(build.args), build.target)
+                image = await self._stock.build(job, folder, ref, how, progress)
+                digests[ref], found[image.id] = image.id, image
+                continue
             login = self._vault.login(job.id, ref)
-            pinned = pins.get(ref) or await self._images.pin(ref, login)
+            pinned = pins.get(ref) or await self._stock.pin(ref, login)
             digests[ref] = pinned
-            here = await self._images.find(pinned)
-            found[pinned] = here or await self._images.pull(
-                pinned, PullProgress(told, number, len(manifest.images), ref), login
-            )
+            found[pinned] = await self._stock.bring(job, pinned, progress, login)
         return make_release(manifest, digests, dict(job.params.get("files") or {})), found
 
     async def configure(self, job: Job, told: Told) -> None:
@@ -179,6 +187,19 @@ def _folder(job: Job, desired: Desired | None) -> str:
     """Where the APP's own files are: where this job brought them, else where the version before has them."""
     base = desired.current if desired else None
     return str(job.params.get("folder") or (base.folder if base else ""))
+
+
+def _build_folder(app_folder: str, build: Build) -> str:
+    """The folder a service's image is built from, inside the APP's own: a link out of that is Refused."""
+    root = os.path.realpath(app_folder)
+    folder = os.path.realpath(f"{root}/{build.context}")
+    if folder != root and not folder.startswith(root + os.sep):
+        raise Refused(
+            "admission.build_context",
+            f"{build.context} leads out of the APP's folder",
+            hint="put the files themselves there",
+        )
+    return folder
 
 
 class PullProgress:

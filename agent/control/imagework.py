@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
 from typing import Any
 
-from agent.control.catalog import Catalog
+from agent.control.imagestock import ImageStock
 from agent.control.inbox import Act, Decide, Read
 from agent.control.jobs import NO_TIME, JobMaker, accepted
 from agent.control.ledger import Ledger
 from agent.control.runner import Told, Work
 from agent.control.vault import Vault
-from agent.domain.admission import allowed_registry
 from agent.domain.command import Command, Job, JobState, Origin, Reply
+from agent.domain.dockerfile import BuildHow
 from agent.domain.journal import Change
 from agent.domain.params import Build, Image, Load, Nothing, Params, Pull, Save
-from agent.errors import Conflict, NotFound, Refused
+from agent.errors import Conflict, NotFound
 from agent.ports import Images, Progress
 
 LONG = ("image.pull", "image.push", "image.build", "image.load", "image.save")
@@ -26,9 +25,9 @@ LONG = ("image.pull", "image.push", "image.build", "image.load", "image.save")
 class ImageWork:
     """`decisions` start jobs, `kinds` are their work, `acts` are short."""
 
-    def __init__(self, ledger: Ledger, catalog: Catalog, images: Images, maker: JobMaker, vault: Vault) -> None:
+    def __init__(self, ledger: Ledger, stock: ImageStock, images: Images, maker: JobMaker, vault: Vault) -> None:
         self._ledger = ledger
-        self._catalog = catalog
+        self._stock = stock
         self._images = images
         self._maker = maker
         self._vault = vault
@@ -47,7 +46,7 @@ class ImageWork:
         """A job for one of the long commands."""
         leaves = command.type == "image.push" and command.origin is not Origin.LOCAL
         if isinstance(params, Image) and (command.type == "image.pull" or leaves):
-            self._must_be_allowed(params.image)
+            self._stock.must_be_allowed(params.image)
         job = self._maker.make(command, command.type, params, params.model_dump(exclude=NO_TIME))
         if isinstance(params, Pull):
             again = self._maker.take_up(command, job, self._ledger.open_jobs(""), params.credentials)
@@ -57,21 +56,13 @@ class ImageWork:
         job = self._maker.held(job) or job
         return Change(jobs=(job,)), accepted(command, job)
 
-    def _must_be_allowed(self, image: str) -> None:
-        """Images come only from, and at the cloud's word go only to, the policy's registries."""
-        policy = self._catalog.premises.policy
-        if not allowed_registry(image, policy):
-            allowed = ", ".join(policy.registries) or "none"
-            hint = f"allowed registries: {allowed}; a technician adds one in gateway.yaml"
-            raise Refused("admission.registry", f"{image}: its registry is off the allow-list", hint=hint)
-
     async def pull(self, job: Job, told: Told) -> None:
         """Fetch an image by the digest its registry gives now."""
         image = str(job.params["image"])
         login = self._vault.login(job.id, image)
         await self._ledger.move_job(job.id, JobState.DOWNLOADING, "asking for the image")
         pinned = await self._images.pin(image, login)
-        await self._images.pull(pinned, _percent(told), login)
+        await self._stock.bring(job, pinned, _percent(told), login)
         await self._done(job, pinned)
 
     async def push(self, job: Job, told: Told) -> None:
@@ -83,7 +74,8 @@ class ImageWork:
         """Build a folder's Dockerfile, without network."""
         params = Build.model_validate(job.params)
         folder = await asyncio.to_thread(os.path.realpath, params.folder)
-        info = await self._images.build(folder, params.tag, _percent(told))
+        how = BuildHow(params.dockerfile, params.args, params.target)
+        info = await self._stock.build(job, folder, params.tag, how, _percent(told))
         await self._done(job, info.id)
 
     async def load(self, job: Job, told: Told) -> None:
@@ -101,7 +93,7 @@ class ImageWork:
         found = await self._images.find(params.image)
         if found is None:
             raise NotFound("image.unknown", f"there is no image '{params.image}' here", hint="see `ecgw image list`")
-        needed = self._needed()
+        needed = self._stock.needed()
         if needed & {found.id, *found.digests, *found.tags}:
             raise Conflict(
                 "image.in_use", f"{params.image} is what an APP runs or may go back to", hint="remove the APP"
@@ -111,11 +103,11 @@ class ImageWork:
 
     async def prune(self, command: Command, params: Nothing) -> Any:
         """Remove what nothing needs."""
-        return {"freed_bytes": await self._images.prune(sorted(self._needed()))}
+        return {"freed_bytes": await self._images.prune(sorted(self._stock.needed()))}
 
     async def list(self, params: Nothing) -> Any:
         """All images, with those in use marked."""
-        needed = self._needed()
+        needed = self._stock.needed()
         return [
             {
                 "id": i.id,
@@ -128,12 +120,6 @@ class ImageWork:
             }
             for i in await self._images.list()
         ]
-
-    def _needed(self) -> set[str]:
-        """Pinned images of every wanted version and of those to go back to."""
-        versions = [version for desired in self._ledger.desired.values() for version in desired.versions]
-        stored: list[Mapping[str, str]] = [self._ledger.releases[v.release].digests for v in versions]
-        return {pinned for digests in stored for pinned in digests.values()}
 
     async def _done(self, job: Job, message: str) -> None:
         await self._ledger.move_job(job.id, JobState.DONE, message, 100)

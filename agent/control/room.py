@@ -18,6 +18,7 @@ from agent.control.deploy import Deployer
 from agent.control.enginewatch import EngineWatch
 from agent.control.facts import FactBook
 from agent.control.gateway import Box, GatewayWork, RecentLines
+from agent.control.imagestock import ImageStock
 from agent.control.imagework import ImageWork
 from agent.control.inbox import Inbox
 from agent.control.joborders import JobOrders
@@ -143,8 +144,9 @@ class ControlRoom:
         ledger.listen(metering.see_change)
         vault, timetable = Vault(), Timetable(outside.clock, care.times)
         maker = JobMaker(ledger, timetable, vault)
-        self.deployer = Deployer(ledger, catalog, outside.images, vault, facts, outside.bundles)
-        images = ImageWork(ledger, catalog, outside.images, maker, vault)
+        self.stock = stock = ImageStock(ledger, catalog, outside.images)
+        self.deployer = Deployer(ledger, catalog, stock, vault, facts, outside.bundles)
+        images = ImageWork(ledger, stock, outside.images, maker, vault)
         deploys = {"install": self.deployer.deploy, "upgrade": self.deployer.deploy}
         kinds = {**deploys, "configure": self.deployer.configure, **images.kinds}
         apps = AppDecisions(ledger, catalog, self.deployer, maker)
@@ -202,3 +204,4 @@ class ControlRoom:
         await self.deadlines.stop()
         await self.runner.stop()
         await self.missing.stop()
+        await self.stock.stop()

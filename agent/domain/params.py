@@ -151,6 +151,9 @@ class Build(Params):
 
     folder: str
     tag: str = Field(min_length=1, max_length=512)
+    dockerfile: str = Field(default="Dockerfile", min_length=1, max_length=512)
+    args: dict[str, str] = Field(default_factory=dict)
+    target: str = Field(default="", max_length=64)
 
 
 class Load(Params):

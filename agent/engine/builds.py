@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Final
@@ -9,19 +10,21 @@ from typing import Final
 import docker
 import requests
 
+from agent.domain.dockerfile import BuildHow
 from agent.engine.client import EngineClient
-from agent.engine.context import pack_context
+from agent.engine.context import SENT_DOCKERFILE, pack_context
 from agent.engine.transfer import Line, transfer
 from agent.errors import Failed
 from agent.ports import Progress
 
 LABEL_BUILT: Final = "ec.built"
+_BUILD_WITHIN_S: Final = 1800.0
 _BUILD_STALL_S: Final = 900.0
 _BUILD_MEM_BYTES: Final = 1024**3
 
 
-async def build(client: EngineClient, folder: str, tag: str, progress: Progress) -> None:
-    """An image from `folder` and its Dockerfile, without network, its base images from here if they are.
+async def build(client: EngineClient, folder: str, tag: str, progress: Progress, how: BuildHow) -> None:
+    """An image from `folder` and its Dockerfile: without network, on bases that are here, on one core, for half an hour.
 
     `progress` is given each line of the build's own output. Raises Failed with the failing step's words.
     """
@@ -40,15 +43,27 @@ async def build(client: EngineClient, folder: str, tag: str, progress: Progress)
             "rm": "1",
             "forcerm": "1",
             "networkmode": "none",
+            "dockerfile": SENT_DOCKERFILE,
+            "buildargs": json.dumps(dict(how.args)),
+            "target": how.target,
+            "cpuperiod": "100000",
+            "cpuquota": "100000",
             "memory": str(_BUILD_MEM_BYTES),
             "memswap": str(_BUILD_MEM_BYTES),
             "labels": json.dumps({LABEL_BUILT: "1"}),
         }
-        with pack_context(Path(folder)) as context:
+        with pack_context(Path(folder), how) as context:
             return api.post(client.url(api, "/build"), params=params, data=context, stream=True, timeout=_BUILD_STALL_S)
 
     try:
-        await transfer(client, f"building {tag}", request, take, stall_s=_BUILD_STALL_S)
+        async with asyncio.timeout(_BUILD_WITHIN_S):
+            await transfer(client, f"building {tag}", request, take, stall_s=_BUILD_STALL_S)
+    except TimeoutError:
+        raise Failed(
+            "image.build_too_long",
+            f"building {tag} took longer than {_BUILD_WITHIN_S / 60:g} minutes",
+            hint="build it elsewhere and push it",
+        ) from None
     except Failed as error:
         said = next((t for t in reversed(written) if not t.startswith((" --->", "Removing intermediate"))), "")
         raise Failed(

@@ -3,25 +3,45 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Final, cast
 
 from docker.utils import build as docker_build
 
-from agent.errors import NotFound, TooLarge
+from agent.domain.dockerfile import BuildHow, with_ids
+from agent.errors import Malformed, NotFound, TooLarge
 
-_MAX_CONTEXT_BYTES = 512 * 1024**2
+SENT_DOCKERFILE: Final = ".ec.Dockerfile"
+"""The name in the context of the Dockerfile whose bases are named by id."""
+_MAX_CONTEXT_BYTES: Final = 512 * 1024**2
+_MAX_DOCKERFILE_BYTES: Final = 1024**2
 
 
-def pack_context(folder: Path) -> IO[bytes]:
+def read_dockerfile(folder: Path, how: BuildHow) -> str:
+    """The Dockerfile's text. Blocks: for threads. NotFound without one; Malformed when it is no text or lies outside."""
+    path = folder / how.dockerfile
+    if not path.is_file():
+        raise NotFound(
+            "image.no_dockerfile", f"{folder} holds no {how.dockerfile}", hint="name the folder that has one"
+        )
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise Malformed("image.bad_dockerfile", f"{path} leads out of its folder", hint="put the file itself there")
+    try:
+        if path.stat().st_size > _MAX_DOCKERFILE_BYTES:
+            raise Malformed("image.bad_dockerfile", f"{path} is larger than 1 MiB", hint="is it a Dockerfile?")
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise Malformed("image.bad_dockerfile", f"{path} is not text in UTF-8 ({error.reason})") from None
+
+
+def pack_context(folder: Path, how: BuildHow) -> IO[bytes]:
     """The context as a temporary file that vanishes when closed. Blocks: for threads only.
 
     Raises NotFound without a Dockerfile, TooLarge above 512 MiB.
     """
-    if not (folder / "Dockerfile").is_file():
-        raise NotFound("image.no_dockerfile", f"{folder} holds no Dockerfile", hint="name the folder that has one")
+    text = with_ids(read_dockerfile(folder, how), how)
     ignored = _read_ignored(folder)
     size_bytes = 0
-    for name in docker_build.exclude_paths(str(folder), ignored, dockerfile="Dockerfile"):
+    for name in docker_build.exclude_paths(str(folder), ignored, dockerfile=how.dockerfile):
         path = folder / name
         if path.is_file() and not path.is_symlink():
             size_bytes += path.stat().st_size
@@ -31,7 +51,7 @@ def pack_context(folder: Path) -> IO[bytes]:
             f"{folder} holds {size_bytes // 1024**2} MiB, more than {_MAX_CONTEXT_BYTES // 1024**2}",
             hint="leave out what the image does not need by a .dockerignore",
         )
-    return cast("IO[bytes]", docker_build.tar(folder, exclude=ignored, dockerfile=("Dockerfile", None)))
+    return cast("IO[bytes]", docker_build.tar(folder, exclude=ignored, dockerfile=(SENT_DOCKERFILE, text)))
 
 
 def _read_ignored(folder: Path) -> list[str]:

@@ -15,11 +15,13 @@ import requests
 from docker import auth
 
 from agent.domain.container import ImageInfo
+from agent.domain.dockerfile import BuildHow, bases
 from agent.domain.imageref import Ref, is_id, is_marked, mark_tag, read_ref
 from agent.domain.space import Watermarks
 from agent.engine import archive
 from agent.engine.builds import LABEL_BUILT, build
 from agent.engine.client import EngineClient
+from agent.engine.context import read_dockerfile
 from agent.engine.handover import Handover, Rooms
 from agent.engine.observed import labels_of
 from agent.engine.shelf import find_image, forget_records
@@ -144,10 +146,14 @@ class DockerImages:
             raise Failed("image.no_digest", f"pushing {ref}: the registry told no digest", hint="push again")
         return layers.digest
 
-    async def build(self, folder: str, tag: str, progress: Progress) -> ImageInfo:
-        """An image from `folder` and its Dockerfile: see `builds.build`."""
+    async def bases(self, folder: str, how: BuildHow) -> tuple[str, ...]:
+        """The images that a folder's Dockerfile builds on. NotFound, Malformed."""
+        return bases(await asyncio.to_thread(read_dockerfile, Path(folder), how), how)
+
+    async def build(self, folder: str, tag: str, progress: Progress, how: BuildHow) -> ImageInfo:
+        """An image from `folder` and its Dockerfile, whose bases are in `how`: see `builds.build`."""
         read_ref(tag)
-        await build(self._client, folder, tag, progress)
+        await build(self._client, folder, tag, progress, how)
         return await self._require(tag)
 
     async def load(self, path: str) -> list[str]:

@@ -6,8 +6,10 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from agent.domain.container import ImageInfo
+from agent.domain.dockerfile import BuildHow, bases
 from agent.errors import Conflict, GatewayError, NotFound, Unauthorised
 from agent.ports import Login, Progress
 from tests.fakes.faults import Faults
@@ -32,6 +34,8 @@ class FakeImages:
         self.faults = Faults()
         self.log: list[tuple[str, str]] = []
         self.in_use: set[str] = set()
+        self.disk_is_full = False
+        self.tidied: list[bool] = []
         self._locks: dict[str, Login] = {}
         self._registry: dict[str, str] = {}
         self._shelf: set[str] = set()
@@ -114,7 +118,13 @@ class FakeImages:
         progress(_SIZE_BYTES, _SIZE_BYTES, "pushing")
         return pinned.partition("@")[2]
 
-    async def build(self, folder: str, tag: str, progress: Progress) -> ImageInfo:
+    async def bases(self, folder: str, how: BuildHow) -> tuple[str, ...]:
+        """What the folder's real Dockerfile names; nothing where there is none."""
+        await self._call("bases", folder)
+        path = Path(folder) / how.dockerfile
+        return bases(path.read_text(), how) if path.is_file() else ()
+
+    async def build(self, folder: str, tag: str, progress: Progress, how: BuildHow) -> ImageInfo:
         """An image named `tag`, whatever is in the folder."""
         await self._call("build", tag)
         progress(0, 0, f"built from {folder}")
@@ -156,6 +166,11 @@ class FakeImages:
         for image in gone:
             del self._local[image.id]
         return sum(image.size_bytes for image in gone)
+
+    async def tidy(self, keep: Sequence[str], *, idle: bool) -> int:
+        """As `prune`, if `disk_is_full`."""
+        self.tidied.append(idle)
+        return await self.prune(keep) if self.disk_is_full else 0
 
     # -- inside -------------------------------------------------------------------------------------------------
 

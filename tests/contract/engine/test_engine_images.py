@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from agent.domain.dockerfile import BuildHow
 from agent.domain.imageref import mark_tag
 from agent.engine.images import DockerImages, ImageRules
 from agent.errors import Conflict, Failed, GatewayError, Malformed, NotFound, TimedOut, Unreachable
@@ -79,10 +83,10 @@ class RealShelf:
         assert isinstance(self.images, DockerImages)
         self.images.close()
         rows = docker("image", "ls", "--no-trunc", "--format", "{{json .}}").splitlines()
-        # Newest first, as listed: a base goes after what was built on it.
         ids = dict.fromkeys(row["ID"] for row in map(json.loads, rows) if self.stem in row["Repository"])
-        if ids:
-            docker("image", "rm", "-f", *ids)
+        # Newest first, as listed: a base goes after what was built on it. Within one second the order is nobody's.
+        for image_id in (*ids, *ids):
+            subprocess.run(["docker", "image", "rm", "-f", image_id], check=False, capture_output=True, timeout=60)
 
 
 Shelf = FakeShelf | RealShelf
@@ -202,7 +206,7 @@ async def test_prune_keeps_what_is_named(shelf: Shelf) -> None:
 
 
 async def test_a_pull_tells_bytes_and_leaves_a_tag_that_people_see(real: RealShelf) -> None:
-    digest = await real.publish("1.0", "one")
+    digest = await real.publish("1.0", secrets.token_hex(8))
     told: list[tuple[int, int, str]] = []
     image = await real.images.pull(f"{real.repository}@{digest}", lambda *t: told.append(t))
     assert image.tags == (f"{real.repository}:{mark_tag(digest, real.mark)}",)
@@ -304,6 +308,13 @@ async def test_a_cancelled_pull_ends_at_once(real: RealShelf, faulty: FaultRegis
 # -- building -----------------------------------------------------------------------------------------------------
 
 
+async def on_what_is_here(real: RealShelf, folder: Path, **how: Any) -> BuildHow:
+    """The bases of a Dockerfile by their ids."""
+    asked = BuildHow(**how)
+    found = {name: await real.images.find(name) for name in await real.images.bases(str(folder), asked)}
+    return replace(asked, bases={name: image.id for name, image in found.items() if image is not None})
+
+
 async def test_a_folder_is_built_without_what_is_ignored(real: RealShelf, tmp_path: Path) -> None:
     base = await real.add("base:1")
     (tmp_path / "Dockerfile").write_text(f"FROM {base}\nCOPY . /data/\nRUN ls /data > /data/listing\n")
@@ -312,7 +323,8 @@ async def test_a_folder_is_built_without_what_is_ignored(real: RealShelf, tmp_pa
     (tmp_path / "secret.txt").write_text("x")
     told: list[str] = []
     tag = f"{real.stem}/built:1"
-    image = await real.images.build(str(tmp_path), tag, lambda _d, _t, what: told.append(what))
+    how = await on_what_is_here(real, tmp_path)
+    image = await real.images.build(str(tmp_path), tag, lambda _d, _t, what: told.append(what), how)
     assert image.tags == (tag,)
     assert any(line.startswith("Step 2/") and "COPY" in line for line in told)
     listing = docker("run", "--rm", "--network", "none", tag, "cat", "/data/listing").split()
@@ -324,8 +336,9 @@ async def test_a_build_has_no_network_and_a_failing_step_is_told_in_its_words(re
     base = await real.add("base:1")
     (tmp_path / "Dockerfile").write_text(f"FROM {base}\nRUN ls /sys/class/net && echo it went wrong && false\n")
     told: list[str] = []
+    how = await on_what_is_here(real, tmp_path)
     with pytest.raises(Failed) as caught:
-        await real.images.build(str(tmp_path), f"{real.stem}/bad:1", lambda _d, _t, what: told.append(what))
+        await real.images.build(str(tmp_path), f"{real.stem}/bad:1", lambda _d, _t, what: told.append(what), how)
     assert caught.value.code == "image.build_failed"
     assert "it went wrong" in caught.value.hint
     assert "lo" in told
@@ -333,9 +346,24 @@ async def test_a_build_has_no_network_and_a_failing_step_is_told_in_its_words(re
     assert await real.images.find(f"{real.stem}/bad:1") is None
 
 
+async def test_a_build_takes_another_dockerfile_its_arguments_and_a_stage(real: RealShelf, tmp_path: Path) -> None:
+    base = await real.add("base:1")
+    (tmp_path / "image").mkdir()
+    (tmp_path / "image" / "Dockerfile.small").write_text(
+        f"ARG BASE=none\nFROM $BASE AS first\nARG WORD\nRUN echo $WORD > /word\n"
+        f"FROM {base} AS second\nCOPY --from=first /word /copied\nCOPY --from={base} /bin/busybox /other\nFROM first AS last\n"
+    )
+    told = {"dockerfile": "image/Dockerfile.small", "args": {"BASE": base, "WORD": "hello"}}
+    for target, path in (("first", "/word"), ("second", "/copied")):
+        how = await on_what_is_here(real, tmp_path, **told, target=target)
+        tag = f"{real.stem}/built:{target}"
+        await real.images.build(str(tmp_path), tag, no_progress, how)
+        assert docker("run", "--rm", "--network", "none", tag, "cat", path).strip() == "hello"
+
+
 async def test_a_folder_without_a_dockerfile_is_named(real: RealShelf, tmp_path: Path) -> None:
     with pytest.raises(NotFound) as caught:
-        await real.images.build(str(tmp_path), f"{real.stem}/none:1", no_progress)
+        await real.images.build(str(tmp_path), f"{real.stem}/none:1", no_progress, BuildHow())
     assert caught.value.code == "image.no_dockerfile"
     assert str(tmp_path) in caught.value.message
 

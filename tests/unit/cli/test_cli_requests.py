@@ -126,7 +126,8 @@ def test_rules_are_applied_under_the_file_s_name(ecgw: Run, desk: Desk, tmp_path
 def test_build_names_the_folder_as_the_agent_sees_it(ecgw: Run, desk: Desk, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM scratch\n")
     assert ecgw("image", "build", str(tmp_path), "-t", "r/x:1") == 0
-    assert desk.sent("image.build") == {"folder": str(tmp_path.resolve()), "tag": "r/x:1"}
+    plain = {"folder": str(tmp_path.resolve()), "tag": "r/x:1", "dockerfile": "Dockerfile", "args": {}, "target": ""}
+    assert desk.sent("image.build") == plain
 
 
 @pytest.mark.parametrize(
