@@ -234,6 +234,10 @@ class Meter(Protocol):
         """What each folder takes on disk; slow on purpose."""
         ...
 
+    async def cap(self, name: str, folders: Sequence[str], limit_bytes: int) -> bool:
+        """Have the file system itself hold the folders of `name` to a limit; False where it cannot."""
+        ...
+
     async def free_bytes(self, folder: str) -> int | None:
         """What may still be written where `folder` is; None where that cannot be seen."""
         ...

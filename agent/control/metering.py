@@ -66,6 +66,8 @@ class _Known:
     last: dict[str, tuple[str, Usage, float]] = field(default_factory=dict)
     shown: dict[str, dict[str, Any]] = field(default_factory=dict)
     disk: DiskUse | None = None
+    capped: tuple[tuple[str, ...], int] = ((), 0)
+    hard: bool = False
     told: Mapping[str, Any] = field(default_factory=dict)
     told_at: float = float("-inf")
 
@@ -104,7 +106,7 @@ class Metering:
         known = self._known.get(instance)
         if known is None:
             return {}
-        return {"services": dict(known.shown), "disk": self._show_disk(instance, known.disk)}
+        return {"services": dict(known.shown), "disk": self._show_disk(instance, known.disk, hard=known.hard)}
 
     def told(self, instance: str) -> Mapping[str, Any]:
         """The same as a link that costs money carries it: renewed only when it says something new."""
@@ -137,7 +139,7 @@ class Metering:
         for instance in self._observed.keys() - self._known.keys():
             # Spread, so that two hundred that came at once are not due at once for ever.
             look_at = now + random.random() * self._pace.look_s
-            self._known[instance] = _Known(look_at, now + random.random() * self._pace.measure_s, self._pace.measure_s)
+            self._known[instance] = _Known(look_at, now + random.random() * self._pace.look_s, self._pace.measure_s)
         due = [i for i, known in self._known.items() if known.look_at <= now]
         containers = {i: [c for c in self._observed[i].containers if c.pid > 0] for i in due}
         used = await self._meter.read([c for each in containers.values() for c in each]) if due else {}
@@ -220,6 +222,10 @@ class Metering:
         layers = [p.layer for p in places if p.layer]
         logs = [p.log for p in places if p.log]
         volumes = sorted({v for p in places for v in p.volumes})
+        limit = self._watch.disk_limit(instance)
+        if limit and known.capped != (tuple(volumes), limit):
+            known.hard = await self._meter.cap(instance, volumes, limit)
+            known.capped = (tuple(volumes), limit)
         sizes = await self._meter.measure([*layers, *logs, *volumes])
         disk = DiskUse(
             sum(sizes[each].bytes for each in layers),
@@ -238,7 +244,7 @@ class Metering:
         known.measure_at = now + known.every_s
         self._tell(instance, known, now)
 
-    def _show_disk(self, instance: str, disk: DiskUse | None) -> dict[str, Any]:
+    def _show_disk(self, instance: str, disk: DiskUse | None, *, hard: bool) -> dict[str, Any]:
         if disk is None:
             return {}
         return {
@@ -248,4 +254,5 @@ class Metering:
             "total_bytes": disk.total_bytes,
             "limit_bytes": self._watch.disk_limit(instance),
             "complete": disk.complete,
+            "hard": hard,
         }

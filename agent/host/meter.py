@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,10 @@ import psutil
 from agent.domain.container import ContainerState
 from agent.domain.usage import Folder, Usage
 from agent.host.cgroups import Groups, find_groups, read_network, read_usage
+from agent.host.quota import cap
 from agent.host.tree import measure
+
+log = logging.getLogger("agent.host.meter")
 
 _WITHIN_S = 10.0
 _MEASURE_WITHIN_S = 300.0
@@ -43,6 +47,12 @@ class SystemMeter:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(_MEASURE_WITHIN_S):
             return {each: await loop.run_in_executor(self._counting, measure, each) for each in folders}
+
+    async def cap(self, name: str, folders: Sequence[str], limit_bytes: int) -> bool:
+        """Have the file system itself hold the folders of `name` to a limit; False where it cannot."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(_MEASURE_WITHIN_S):
+            return await loop.run_in_executor(self._counting, _cap, name, tuple(folders), limit_bytes)
 
     async def free_bytes(self, folder: str) -> int | None:
         """What an ordinary process may still write where `folder` is; None where it cannot be seen."""
@@ -73,6 +83,14 @@ class SystemMeter:
             self._groups.pop(container.id, None)
             return None
         return read_network(usage, container.pid, self._root) if container.address else usage
+
+
+def _cap(name: str, folders: Sequence[str], limit_bytes: int) -> bool:
+    try:
+        return cap(name, folders, limit_bytes)
+    except OSError as error:
+        log.warning("no_hard_limit instance=%s reason=%s", name, error.strerror)
+        return False
 
 
 def _free(folder: str) -> int | None:

@@ -30,7 +30,7 @@ def measure(path: str, *, most: int = MOST_ENTRIES, pause: Callable[[float], Non
         return Folder()
     count = _Count(os.fstat(top).st_dev, most, pause)
     count.add(os.fstat(top))
-    with contextlib.closing(_Stack(top)) as stack:
+    with contextlib.closing(Descent(top)) as stack:
         while (entry := stack.next()) is not None:
             count.visit(entry, stack)
             if count.entries >= most:
@@ -45,8 +45,8 @@ class _Entries(Protocol):
     def close(self) -> None: ...
 
 
-class _Stack:
-    """The folders on the way down, each open; bounded by `MOST_DEPTH`."""
+class Descent:
+    """All entries below an open folder, which it takes over; the folders on the way down are open, `MOST_DEPTH` at most."""
 
     def __init__(self, top: int) -> None:
         self._open: list[tuple[int, _Entries]] = []
@@ -54,6 +54,7 @@ class _Stack:
 
     @property
     def full(self) -> bool:
+        """True when it can go no deeper."""
         return len(self._open) >= MOST_DEPTH
 
     @property
@@ -78,6 +79,7 @@ class _Stack:
         self._push(os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.here))
 
     def close(self) -> None:
+        """Close what is open."""
         while self._open:
             self._pop()
 
@@ -105,7 +107,7 @@ class _Count:
         self._pause = pause
         self._linked: set[int] = set()
 
-    def visit(self, entry: os.DirEntry[str], stack: _Stack) -> None:
+    def visit(self, entry: os.DirEntry[str], stack: Descent) -> None:
         """Count one entry, and go down where it is a folder of this file system."""
         self.entries += 1
         if self.entries % _PAUSE_EVERY == 0:

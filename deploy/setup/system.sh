@@ -23,6 +23,7 @@ need openssl openssl
 need socat socat
 need curl curl
 need strace strace
+need xfsprogs mkfs.xfs
 docker compose version >/dev/null 2>&1 || need docker-compose docker-compose
 need xfsprogs mkfs.xfs
 need e2fsprogs mkfs.ext4

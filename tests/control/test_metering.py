@@ -173,3 +173,11 @@ async def test_an_instance_that_is_gone_is_forgotten(rig: Rig) -> None:
     await counted(rig)
     await rig.job(await rig.send("app.remove", instance="pump"))
     await rig.until(lambda: rig.room.metering.use("pump") == {}, "its end")
+
+
+async def test_where_the_file_system_can_it_holds_the_volumes_itself(rig: Rig) -> None:
+    rig.meter.hard = True
+    await rig.restart()
+    await rig.until(lambda: rig.room.metering.use("pump").get("disk", {}).get("hard") is True, "the hard limit")
+    (volume,) = rig.engine.find("pump", "main")[0].places.volumes
+    assert rig.meter.capped == {"pump": ((volume,), 200 * MIB)}

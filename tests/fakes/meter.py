@@ -20,6 +20,8 @@ class FakeMeter:
         self.free: int | None = 10_000 * MIB
         self.read_ids: list[str] = []
         self.measured: list[str] = []
+        self.hard = False
+        self.capped: dict[str, tuple[tuple[str, ...], int]] = {}
 
     async def read(self, containers: Sequence[ContainerState]) -> Mapping[str, Usage]:
         self.read_ids += [c.id for c in containers]
@@ -28,6 +30,10 @@ class FakeMeter:
     async def measure(self, folders: Sequence[str]) -> Mapping[str, Folder]:
         self.measured += folders
         return {each: self.folders.get(each, Folder()) for each in folders}
+
+    async def cap(self, name: str, folders: Sequence[str], limit_bytes: int) -> bool:
+        self.capped[name] = (tuple(folders), limit_bytes)
+        return self.hard
 
     async def free_bytes(self, folder: str) -> int | None:
         return self.free
