@@ -25,6 +25,7 @@ need curl curl
 need strace strace
 need xfsprogs mkfs.xfs
 docker compose version >/dev/null 2>&1 || need docker-compose docker-compose
+need faketime faketime
 need xfsprogs mkfs.xfs
 need e2fsprogs mkfs.ext4
 installed busybox-static || want busybox-static   # a shared busybox would not run in an empty image

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.faults import report
-from tests.faults.campaign import Campaign, Results, choose, run, run_case
+from tests.faults.campaign import MISSED, Campaign, Results, choose, run, run_case
 from tests.faults.table import MODULES, load
 
 RESULTS = Path("build/faults")
@@ -51,7 +51,7 @@ def _run_one(campaign: Campaign, case: str, folder: Path) -> int:
     with campaign.open(folder) as bench:
         outcome = run_case(bench, case)
     print(f"{campaign.name} {case}: {outcome.problem or 'all is well'} ({outcome.seconds:.1f} s)")
-    return 1 if outcome.problem else 0
+    return 1 if outcome.problem not in ("", MISSED) else 0
 
 
 def _run_all(campaign: Campaign, wanted: argparse.Namespace, folder: Path) -> int:
@@ -63,9 +63,10 @@ def _run_all(campaign: Campaign, wanted: argparse.Namespace, folder: Path) -> in
     bad, begun = 0, time.monotonic()
     folder.mkdir(parents=True)
     for number, outcome in enumerate(run(campaign, cases, folder, results, _version()), 1):
-        bad += bool(outcome.problem)
+        wrong = outcome.problem not in ("", MISSED)
+        bad += wrong
         left_s = (time.monotonic() - begun) / number * (len(cases) - number)
-        if outcome.problem:
+        if wrong:
             print(f"  {outcome.case}: {outcome.problem}", flush=True)
         elif number % wanted.every == 0 or number == len(cases):
             print(f"  {number}/{len(cases)} {outcome.case} ({left_s / 60:.0f} min left, {bad} bad)", flush=True)

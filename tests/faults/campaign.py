@@ -30,6 +30,8 @@ from pathlib import Path
 
 Bench = Callable[[str], str]
 """Runs one case: "" when all is well, else what is wrong."""
+MISSED = "missed: the operation was over before the moment came"
+"""What a case answers when its fault could not strike, and all was well: counted apart, since it proves nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def run_case(bench: Bench, case: str, version: str = "") -> Outcome:
     try:
         problem = bench(case)
     except Exception as error:
-        problem = f"{type(error).__name__}: {error}"
+        problem = " ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
     return Outcome(case, problem, round(time.monotonic() - begun, 3), version)
 
 
@@ -102,4 +104,4 @@ def run(campaign: Campaign, cases: Sequence[str], folder: Path, results: Results
 def choose(cases: Sequence[str], done: dict[str, Outcome], shard: tuple[int, int]) -> list[str]:
     """The cases of shard (k, of n; k from 1) that have not gone well yet."""
     mine = [case for number, case in enumerate(cases) if number % shard[1] == shard[0] - 1]
-    return [case for case in mine if case not in done or done[case].problem]
+    return [case for case in mine if case not in done or done[case].problem not in ("", MISSED)]

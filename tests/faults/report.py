@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tests.faults.campaign import Campaign, Results
+from tests.faults.campaign import MISSED, Campaign, Results
 from tests.faults.table import load
 
 PAGE = Path("docs/proof.md")
@@ -16,12 +16,13 @@ BEGIN, END = "<!-- counts: begin -->", "<!-- counts: end -->"
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """How far a campaign is. `run` and `bad` count injections (or bodies), not cases."""
+    """How far a campaign is. `run` counts injections (or bodies), not cases, without those that `missed`."""
 
     name: str
     claim: str
     run: int
     bad: int
+    missed: int
     slowest_s: float
     versions: tuple[str, ...]
 
@@ -29,11 +30,13 @@ class Summary:
 def summarise(campaign: Campaign, results: Results) -> Summary:
     """From what is on disk."""
     found = results.read().values()
+    missed = sum(1 for outcome in found if outcome.problem == MISSED)
     return Summary(
         campaign.name,
         campaign.claim,
-        run=len(found) * campaign.each,
-        bad=sum(1 for outcome in found if outcome.problem),
+        run=(len(found) - missed) * campaign.each,
+        bad=sum(1 for outcome in found if outcome.problem not in ("", MISSED)),
+        missed=missed,
         slowest_s=max((outcome.seconds for outcome in found), default=0.0),
         versions=tuple(sorted({outcome.version for outcome in found})),
     )
@@ -41,18 +44,20 @@ def summarise(campaign: Campaign, results: Results) -> Summary:
 
 def line(summary: Summary) -> str:
     """For a terminal."""
-    return (
-        f"{summary.name:20} {summary.run:7} run, {summary.bad} bad, slowest {summary.slowest_s:.1f} s: {summary.claim}"
-    )
+    counts = f"{summary.run:7} run, {summary.bad} bad, {summary.missed} missed, slowest {summary.slowest_s:.1f} s"
+    return f"{summary.name:20} {counts}: {summary.claim}"
 
 
 def table(summaries: list[Summary]) -> str:
     """For the page."""
     rows = [
-        f"| `{s.name}` | {s.claim} | {s.run} | {s.bad} | {s.slowest_s:.1f} | {', '.join(s.versions) or 'not run'} |"
+        f"| `{s.name}` | {s.claim} | {s.run} | {s.bad} | {s.missed} | {s.slowest_s:.1f} | {', '.join(s.versions) or 'not run'} |"
         for s in summaries
     ]
-    head = ["| campaign | what must hold after each | run | bad | slowest, s | on |", "|---|---|---|---|---|---|"]
+    head = [
+        "| campaign | what must hold after each | run | bad | missed | slowest, s | on |",
+        "|---|---|---:|---:|---:|---:|---|",
+    ]
     return "\n".join([*head, *rows])
 
 

@@ -11,6 +11,10 @@ MODULES: Mapping[str, str] = {
     "steps": "tests.faults.campaigns.steps",
     "power-cut": "tests.faults.campaigns.power_cut",
     "disk": "tests.faults.campaigns.disk",
+    "syscalls": "tests.faults.campaigns.syscalls",
+    "engine-killed": "tests.faults.campaigns.engine_killed",
+    "never-healthy": "tests.faults.campaigns.never_healthy",
+    "clock": "tests.faults.campaigns.clock",
 }
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from agent.domain.bootorder import read_started
 from deploy.lab.process import wait_until
+from tests.faults.lab.engine2 import SecondEngine
 from tests.faults.lab.gateway import Gateway, open_gateway
-from tests.faults.lab.second_engine import SecondEngine
 
 PROBE_S = 2
 MANIFEST = f"""\
@@ -48,7 +48,7 @@ def in_order(gateway: Gateway) -> bool:
 @pytest.mark.timeout(180)
 @pytest.mark.usefixtures("engine_socket")
 def test_after_the_engine_died_and_came_back_services_stand_in_order(short_dir: Path) -> None:
-    with SecondEngine() as engine, open_gateway(short_dir, engine.socket, cloud=False) as gateway:
+    with SecondEngine(short_dir / "e", live_restore=False) as engine, open_gateway(short_dir, engine) as gateway:
         job = gateway.agent.send("app.install", {"instance": "chain", "manifest": MANIFEST})["job"]
         assert gateway.finish(str(job))["state"] == "done"
         assert in_order(gateway)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.faults.campaign import Bench, Campaign, Outcome, Results, choose, run
+from tests.faults.campaign import MISSED, Bench, Campaign, Outcome, Results, choose, run
 from tests.faults.report import summarise, table
 
 
@@ -23,12 +23,12 @@ def outcomes(made: Campaign, folder: Path, cases: list[str]) -> list[Outcome]:
 
 
 def test_a_case_that_raises_has_failed_and_the_others_go_on(tmp_path: Path) -> None:
-    made = campaign({"a": "", "b": "raise", "c": "wrong"})
-    problems = [outcome.problem for outcome in outcomes(made, tmp_path, ["a", "b", "c"])]
-    assert problems == ["", "ZeroDivisionError: division by zero", "wrong"]
+    made = campaign({"a": "", "b": "raise", "c": "wrong", "d": MISSED})
+    problems = [outcome.problem for outcome in outcomes(made, tmp_path, ["a", "b", "c", "d"])]
+    assert problems == ["", "ZeroDivisionError: division by zero", "wrong", MISSED]
     found = summarise(made, Results(tmp_path, "toy"))
-    assert (found.run, found.bad, found.versions) == (30, 2, ("v1",))
-    assert "| `toy` | all is well | 30 | 2 |" in table([found])
+    assert (found.run, found.bad, found.missed, found.versions) == (30, 2, 1, ("v1",))
+    assert "| `toy` | all is well | 30 | 2 | 1 |" in table([found])
 
 
 def test_a_stopped_run_goes_on_with_what_is_missing_or_went_wrong(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from tests.faults.campaign import Bench, Campaign
+from tests.faults.campaign import MISSED, Bench, Campaign
 from tests.faults.lab.gateway import OPERATIONS, Gateway, open_gateway
-from tests.faults.lab.kill import NOT_REACHED, count_entries, kill_at_step
+from tests.faults.lab.kill import count_entries, kill_at_step
 
 ROUNDS = 20
 MOST_STEPS = 60
@@ -47,14 +47,9 @@ def open_bench(folder: Path) -> Iterator[Bench]:
 def run_case(gateway: Gateway, case: str) -> str:
     """Run one round."""
     operation, what, number, side = case.split("/")[:4]
-    try:
-        problem = kill_at_step(gateway, operation, f"{what}:{number}:{side}")
-    except BaseException:
-        gateway.wipe()
-        raise
-    if problem and problem != NOT_REACHED:
-        gateway.wipe()
-    return problem
+    with gateway.begun_anew_after_trouble() as round_:
+        round_.problem = kill_at_step(gateway, operation, f"{what}:{number}:{side}")
+    return round_.problem
 
 
 def kill_everywhere(gateway: Gateway, operations: Sequence[str]) -> tuple[dict[str, str], dict[str, int]]:
@@ -66,7 +61,7 @@ def kill_everywhere(gateway: Gateway, operations: Sequence[str]) -> tuple[dict[s
             for operation in [each for each in operations if each not in steps]:
                 case = f"{operation}/step/{number}/{side}"
                 problem = run_case(gateway, case)
-                if problem == NOT_REACHED:
+                if problem == MISSED:
                     steps[operation] = number - 1
                 elif problem:
                     wrong[case] = problem

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 import uuid
@@ -21,13 +20,14 @@ ECGW = str(Path(sys.executable).parent / "ecgw")
 
 
 class AgentProcess:
-    """`wrap` stands before the agent's command line (strace, faketime); `env` comes on top of this process's own."""
+    """`enter` stands before every command line (into namespaces), `env` comes on top of this process's own."""
 
     def __init__(self, config: Path, state: Path, log: Path) -> None:
         self.config = config
         self.state = state
         self.log = log
         self.env: dict[str, str] = {}
+        self.enter: list[str] = []
         self._failpoint = state.parent / "failpoint"
         self._child: Child | None = None
         self._client = UnixClient(state / "admin.sock", timeout_s=30.0)
@@ -44,9 +44,9 @@ class AgentProcess:
         return self._child.pid
 
     def start(self, *wrap: str, wait: bool = True) -> float:
-        """Start it; gives the seconds until it answered. LabError when that takes too long, or it ends meanwhile."""
+        """Start it, under `wrap` (strace); the seconds until it answered. LabError when that takes too long or it ends."""
         begun = time.monotonic()
-        argv = [*wrap, sys.executable, "-X", "faulthandler", ECGW, "run"]
+        argv = [*self.enter, *wrap, sys.executable, "-X", "faulthandler", ECGW, "run"]
         argv += ["--config", str(self.config), "--state", str(self.state)]
         self._child = Child("agent", argv, self.log, env={VARIABLE: f"@{self._failpoint}", **self.env})
         if wait:
@@ -103,11 +103,23 @@ class AgentProcess:
         return self.send(command, params).get("data")
 
 
-def strace(injection: Sequence[str], out: Path | None = None, paths: Sequence[Path] = ()) -> list[str]:
-    """A command line that runs the agent under strace. `-D`: the agent, not strace, is our child."""
-    argv = ["strace", "-D", "-f", "-qq", "--seccomp-bpf", "-o", str(out or os.devnull)]
+def strace(options: Sequence[str], paths: Sequence[Path] = ()) -> list[str]:
+    """The beginning of an strace command line. No `--seccomp-bpf`: at such a stop no signal can be injected."""
+    argv = ["strace", "-f", "-y", "-qq"]
     for path in paths:
         argv += ["-P", str(path)]
-    for expression in injection:
+    for expression in options:
         argv += ["-e", expression]
     return argv
+
+
+def attach(pid: int, options: Sequence[str], out: Path, paths: Sequence[Path] = ()) -> Child:
+    """strace on all threads of a running agent."""
+    tracer = Child("strace", [*strace(options, paths), "-o", str(out), "-p", str(pid)], out.with_suffix(".log"))
+    wait_until(lambda: _is_traced(pid), "strace has all threads of the agent", 10.0, child=tracer)
+    return tracer
+
+
+def _is_traced(pid: int) -> bool:
+    threads = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/status")]
+    return bool(threads) and all("TracerPid:\t0\n" not in status for status in threads)

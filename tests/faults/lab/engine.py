@@ -77,24 +77,20 @@ class EngineView:
 class ServingWatch:
     """Follows the engine's events, so that not even a moment with two serving containers of a service is missed.
 
-    `doubles` says in words what was seen; a hand-over that may overlap is told by `allow`.
+    Where the engine dies it asks the next one what serves, and follows on. `doubles` says in words what was seen.
     """
 
     def __init__(self, engine: EngineView) -> None:
         self._engine = engine
         self._serving: dict[tuple[str, str], set[str]] = defaultdict(set)
-        self._connection = _OverUnixSocket(engine.path, None)
-        self._allowed: frozenset[str] = frozenset()
+        self._closed = threading.Event()
+        self._connected = threading.Event()
+        self._connection: _OverUnixSocket | None = None
         self.doubles: list[str] = []
         self.starts = 0
-        self._connection.request("GET", f"/events?{engine.filter()}")
-        self._answer = self._connection.getresponse()
         self._thread = threading.Thread(target=self._follow, name="serving-watch", daemon=True)
         self._thread.start()
-
-    def allow(self, *instances: str) -> None:
-        """From now on, two containers of a service may serve at once in these instances (start-first)."""
-        self._allowed = frozenset(instances)
+        self._connected.wait(10)
 
     def take(self) -> list[str]:
         """What was seen since the last call."""
@@ -103,27 +99,44 @@ class ServingWatch:
 
     def close(self) -> None:
         """Stop following."""
-        with contextlib.suppress(OSError):
-            self._connection.sock.shutdown(socket.SHUT_RDWR)
+        self._closed.set()
+        if self._connection is not None and self._connection.sock is not None:
+            with contextlib.suppress(OSError):
+                self._connection.sock.shutdown(socket.SHUT_RDWR)
         self._thread.join(5)
-        self._connection.close()
 
     def _follow(self) -> None:
-        with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
-            while line := self._answer.readline():
-                self._see(json.loads(line))
+        while not self._closed.is_set():
+            self._connection = _OverUnixSocket(self._engine.path, None)
+            with contextlib.suppress(OSError, http.client.HTTPException, ValueError, LabError, AttributeError):
+                self._connection.request("GET", f"/events?{self._engine.filter()}")
+                answer = self._connection.getresponse()
+                self._look()
+                self._connected.set()
+                while line := answer.readline():
+                    self._see(json.loads(line))
+            self._connection.close()
+            self._closed.wait(0.1)
+
+    def _look(self) -> None:
+        self._serving.clear()
+        for container in self._engine.containers():
+            if container["State"] == "running":
+                self._serve(container["Labels"], container["Id"])
 
     def _see(self, event: dict[str, Any]) -> None:
         if event.get("Type") != "container" or event.get("Action") not in ("start", "die"):
             return
-        attributes = event["Actor"]["Attributes"]
-        service = (str(attributes["ec.app"]), str(attributes["ec.service"]))
-        serving = self._serving[service]
-        if event["Action"] == "die":
-            serving.discard(event["Actor"]["ID"])
-            return
-        self.starts += 1
-        serving.add(event["Actor"]["ID"])
-        if len(serving) > 1 and service[0] not in self._allowed:
-            ids = ", ".join(sorted(each[:12] for each in serving))
+        attributes, container = event["Actor"]["Attributes"], event["Actor"]["ID"]
+        if event["Action"] == "start":
+            self.starts += 1
+            self._serve(attributes, container)
+        else:
+            self._serving[attributes["ec.app"], attributes["ec.service"]].discard(container)
+
+    def _serve(self, labels: dict[str, str], container: str) -> None:
+        service = labels["ec.app"], labels["ec.service"]
+        self._serving[service].add(container)
+        if len(self._serving[service]) > 1:
+            ids = ", ".join(sorted(each[:12] for each in self._serving[service]))
             self.doubles.append(f"two containers of {'/'.join(service)} served at once: {ids}")

@@ -8,15 +8,18 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agent.errors import GatewayError
 from deploy.lab import Broker, Pki, engine_socket, remove_leftovers
 from deploy.lab.process import LabError, wait_until
+from tests.faults.campaign import MISSED
 from tests.faults.lab import pump
 from tests.faults.lab.agent import AgentProcess
 from tests.faults.lab.engine import EngineView, ServingWatch
+from tests.faults.lab.engine2 import SecondEngine
 
 SETTINGS = """\
 identity: {{id: {gateway}}}
@@ -28,15 +31,26 @@ OPERATIONS = ("install", "upgrade", "rollback", "failing", "remove")
 """`failing` is an upgrade to a version that never becomes healthy."""
 FINAL = frozenset({"done", "failed", "rolled_back", "cancelled", "superseded"})
 JOB_WITHIN_S = 60.0
+LOGS = Path("build/faults/logs")
+
+
+@dataclass(slots=True)
+class Round:
+    """What came of a round."""
+
+    problem: str = ""
 
 
 class Gateway:
     """Folders, agent, views. `token` is what the volume was born with, `version` what ran when last at rest."""
 
-    def __init__(self, root: Path, engine: Path | None = None, *, broker: Broker | None = None, more: str = "") -> None:
+    def __init__(
+        self, root: Path, second: SecondEngine | None = None, *, broker: Broker | None = None, more: str = ""
+    ) -> None:
         self.root = root
         self.id = f"faults-{secrets.token_hex(3)}"
-        self.engine = EngineView(engine or engine_socket(), self.id)
+        self.second = second
+        self.engine = EngineView(second.socket if second else engine_socket(), self.id)
         self.agent = AgentProcess(root / "etc", root / "var", root / "agent.log")
         self.agent.config.mkdir(parents=True)
         cloud = ""
@@ -48,6 +62,8 @@ class Gateway:
         self._told = broker.subscribe(f"ec/1/{self.id}/job") if broker is not None else None
         settings = SETTINGS.format(gateway=self.id, socket=self.engine.path, cloud=cloud, more=more)
         (self.agent.config / "gateway.yaml").write_text(settings)
+        if second is not None:
+            self.agent.enter = second.enter
         self.watch = ServingWatch(self.engine)
         self.token = ""
 
@@ -83,7 +99,10 @@ class Gateway:
     def data(self) -> tuple[str, str]:
         """(format, token) in the pump's volume."""
         found = self.engine.volumes()
-        return pump.read_data(Path(found[0]["Mountpoint"])) if found else ("", "")
+        if not found:
+            return "", ""
+        root = self.second.root if self.second else Path("/")
+        return pump.read_data(root / found[0]["Mountpoint"].lstrip("/"))
 
     # ---- operations -------------------------------------------------------------------------------------------
 
@@ -146,12 +165,44 @@ class Gateway:
         """Begin anew after a round that went wrong: an agent without a past, an engine without its objects."""
         self.agent.disarm()
         self.agent.kill()
-        if self.engine.path == engine_socket():
-            remove_leftovers(self.id)
+        self._remove_objects()
         shutil.rmtree(self.agent.state, ignore_errors=True)
         self.token = ""
         self.watch.take()
         self.agent.start()
+
+    def _keep_log(self) -> str:
+        """Set the agent's log aside for whoever looks into what went wrong; gives where it is."""
+        LOGS.mkdir(parents=True, exist_ok=True)
+        kept = LOGS / f"{self.id}-{secrets.token_hex(2)}.log"
+        shutil.copy(self.agent.log, kept)
+        self.agent.log.write_text("")
+        return f" (its log: {kept})"
+
+    def _remove_objects(self) -> None:
+        if self.second is None:
+            remove_leftovers(self.id)
+            return
+        for container in self.engine.containers():
+            self.engine.ask("DELETE", f"/containers/{container['Id']}?force=1&v=1")
+        for network in self.engine.networks():
+            self.engine.ask("DELETE", f"/networks/{network}")
+        for volume in self.engine.volumes():
+            self.engine.ask("DELETE", f"/volumes/{volume['Name']}")
+
+    @contextlib.contextmanager
+    def begun_anew_after_trouble(self) -> Iterator[Round]:
+        """Around one round: where it went wrong, the next one begins with nothing."""
+        this = Round()
+        try:
+            yield this
+        except BaseException as error:
+            error.add_note(self._keep_log())
+            self.wipe()
+            raise
+        if this.problem not in ("", MISSED):
+            this.problem += self._keep_log()
+            self.wipe()
 
     def close(self) -> None:
         """End the agent and take away all that it made."""
@@ -159,25 +210,27 @@ class Gateway:
         self.watch.close()
         if self._told is not None:
             self._told.end()
-        if self.engine.path == engine_socket():
+        if self.second is None:  # a second engine takes all of its own with it
             remove_leftovers(self.id)
         shutil.rmtree(self.root, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def open_gateway(folder: Path, engine: Path | None = None, *, cloud: bool = True, more: str = "") -> Iterator[Gateway]:
-    """A gateway whose agent runs, with a broker of its own where `cloud`."""
+def open_gateway(
+    folder: Path, second: SecondEngine | None = None, *, cloud: bool = True, more: str = ""
+) -> Iterator[Gateway]:
+    """A gateway whose agent runs; where `cloud`, with a broker of its own, which a second engine's namespaces cannot reach."""
     with contextlib.ExitStack() as stack:
-        broker = stack.enter_context(Broker(folder / "broker", Pki(folder / "pki"))) if cloud else None
-        gateway = Gateway(folder / "g", engine, broker=broker, more=more)
+        broker = None if second or not cloud else stack.enter_context(Broker(folder / "broker", Pki(folder / "pki")))
+        gateway = Gateway(folder / "g", second, broker=broker, more=more)
         stack.callback(gateway.close)
         gateway.agent.start()
         yield gateway
 
 
-def wait_for_death(gateway: Gateway, job: str, within_s: float = JOB_WITHIN_S) -> bool:
-    """True when the agent died, False when the job (if there is one) was over first."""
-    deadline = time.monotonic() + within_s
+def wait_for_death(gateway: Gateway, job: str, within_s: float = JOB_WITHIN_S, quiet_s: float = 0.3) -> bool:
+    """True when the agent died, False when its job was over first, or without a job after `quiet_s` too."""
+    deadline = time.monotonic() + (within_s if job else quiet_s)
     while time.monotonic() < deadline:
         if not gateway.agent.alive:
             gateway.agent.reap()
@@ -185,7 +238,9 @@ def wait_for_death(gateway: Gateway, job: str, within_s: float = JOB_WITHIN_S) -
         with contextlib.suppress(GatewayError, LabError):
             if job and gateway.job(job)["state"] in FINAL:
                 # The last step may still be under way behind the job's end.
-                time.sleep(0.3)
+                time.sleep(quiet_s)
                 return not gateway.agent.alive
         time.sleep(0.05)
+    if not job:
+        return False
     raise LabError(f"neither the agent nor its job {job} ended within {within_s:g} s", str(gateway.agent.log))

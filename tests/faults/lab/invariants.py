@@ -40,12 +40,17 @@ def check_state_files(state: Path, scratch: Path) -> str:
     return ""
 
 
-def wait_converged(gateway: Gateway, allowed: tuple[str, ...], within_s: float = CONVERGED_WITHIN_S) -> str:
-    """Wait until every invariant holds with one of the `allowed` versions; "" or the first that did not, at the end."""
+def wait_converged(
+    gateway: Gateway, allowed: tuple[str, ...], within_s: float = CONVERGED_WITHIN_S, *, told: bool = True
+) -> str:
+    """Wait until every invariant holds with one of the `allowed` versions; "" or the first that did not, at the end.
+
+    `told`: the cloud can be reached, and has been told the end of every job.
+    """
     deadline = time.monotonic() + within_s
     while True:
         try:
-            found = next(_problems(gateway, allowed), "")
+            found = next(_problems(gateway, allowed, told=told), "")
         except (GatewayError, LabError, OSError, KeyError) as error:
             found = f"{type(error).__name__}: {error}"
         if not found:
@@ -55,23 +60,25 @@ def wait_converged(gateway: Gateway, allowed: tuple[str, ...], within_s: float =
         time.sleep(0.1)
 
 
-def _problems(gateway: Gateway, allowed: tuple[str, ...]) -> Iterator[str]:
+def _problems(gateway: Gateway, allowed: tuple[str, ...], *, told: bool) -> Iterator[str]:
     jobs = gateway.jobs()
     yield from (f"job {job['id']} is still {job['state']}" for job in jobs if job["state"] not in FINAL)
     apps = {app["instance"]: app for app in gateway.apps()}
     version = str(apps[pump.INSTANCE]["version"]) if apps else ""
     if version not in allowed:
         yield f"version {version or 'none'} runs; {' or '.join(each or 'none' for each in allowed)} may"
-    yield from (f"{name} is {app['phase']}" for name, app in apps.items() if app["phase"] != "running")
+    yield from (
+        f"{name} is {app['phase']}: {app['message']}" for name, app in apps.items() if app["phase"] != "running"
+    )
     yield from _compare_containers(gateway, version)
     yield from _compare_belongings(gateway, version)
     yield from _look_for_orphans(gateway.agent.state, set(apps))
-    if gateway.has_cloud:
-        told = gateway.told()
+    if gateway.has_cloud and told:
+        heard = gateway.told()
         yield from (
-            f"the cloud was told {told.get(job['id'], 'nothing')} of job {job['id']}, which is {job['state']}"
+            f"the cloud was told {heard.get(job['id'], 'nothing')} of job {job['id']}, which is {job['state']}"
             for job in jobs
-            if told.get(job["id"]) != job["state"]
+            if heard.get(job["id"]) != job["state"]
         )
 
 

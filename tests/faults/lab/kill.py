@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 
 from agent.errors import GatewayError
+from tests.faults.campaign import MISSED
 from tests.faults.lab.gateway import Gateway, wait_for_death
 from tests.faults.lab.invariants import check_state_files, wait_converged
 
-NOT_REACHED = "the operation was over before the moment of death came"
-
 
 def kill_at_step(gateway: Gateway, operation: str, failpoint: str) -> str:
-    """Kill the running agent at the failpoint of `operation`. "" when all went well; NOT_REACHED when it did not die."""
+    """Kill the running agent at the failpoint of `operation`. "" when all went well; MISSED when it did not die."""
     gateway.prepare(operation)
     before, goal = gateway.version, gateway.goal(operation)
     gateway.agent.arm(failpoint)
@@ -22,7 +21,7 @@ def kill_at_step(gateway: Gateway, operation: str, failpoint: str) -> str:
     died = wait_for_death(gateway, job)
     gateway.agent.disarm()
     if not died:
-        return settle(gateway, operation, before, goal, job) or NOT_REACHED
+        return settle(gateway, operation, before, goal, job) or MISSED
     return recover(gateway, operation, before, goal, job)
 
 
@@ -35,11 +34,11 @@ def recover(gateway: Gateway, operation: str, before: str, goal: str, job: str) 
     return settle(gateway, operation, before, goal, job)
 
 
-def settle(gateway: Gateway, operation: str, before: str, goal: str, job: str) -> str:
+def settle(gateway: Gateway, operation: str, before: str, goal: str, job: str, *, told: bool = True) -> str:
     """Wait for what must hold. A command that was answered with a job is not lost, and leads to its goal or back."""
     if operation == "install":
         gateway.token = ""  # whichever the new volume is born with
-    problem = wait_converged(gateway, (before, goal))
+    problem = wait_converged(gateway, (before, goal), told=told)
     if problem:
         return problem
     if job and job not in {each["id"] for each in gateway.jobs()}:

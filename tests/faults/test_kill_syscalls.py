@@ -1,0 +1,54 @@
+"""Killed at a system call that writes or syncs, picked by a seed from all of them, it ends with the old or the new version."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.faults.campaign import MISSED
+from tests.faults.campaigns.syscalls import list_cases, run_case
+from tests.faults.lab.gateway import open_gateway
+from tests.faults.lab.trace import AT_REST, read_counts
+
+SEED = 20_261_124
+SAMPLE = 40
+OPERATIONS = (AT_REST, "install", "upgrade", "rollback", "remove")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("engine_socket")
+def test_killed_at_a_seeded_sample_of_writes_and_syncs(short_dir: Path) -> None:
+    with open_gateway(short_dir) as gateway:
+        cases = list_cases(gateway, OPERATIONS)
+        assert len(cases) > 200, "strace saw next to nothing"
+        random.Random(SEED).shuffle(cases)
+        found: dict[str, str] = {}
+        # A few calls are not made every time (commits are grouped): those prove nothing, and the next one takes their place.
+        for case in cases[: SAMPLE * 2]:
+            if sum(problem != MISSED for problem in found.values()) < SAMPLE:
+                found[case] = run_case(gateway, case)
+    assert not {case: problem for case, problem in found.items() if problem not in ("", MISSED)}
+    assert list(found.values()).count("") == SAMPLE
+
+
+def test_calls_are_counted_by_their_busiest_thread_and_by_the_files_they_touch() -> None:
+    lines = [
+        '7 pwrite64(5</v/state.db-wal>, "x", 24, 0) = 24',
+        "7 fdatasync(5</v/state.db-wal>) = 0",
+        '8 pwrite64(6</v/outbox.db-wal>, "x", 24, 0) = 24',
+        '9 rename("/v/a.new", "/v/a") = 0',
+        '9 rename("/v/b.new", "/v/b") = 0',
+        '10 rename("/v/c.new", "/v/c") = 0',
+        "10 fsync(9</v>) = 0",
+        "10 +++ killed by SIGKILL +++",
+    ]
+    assert read_counts(lines) == {
+        ("files", "fsync"): 1,
+        ("files", "rename"): 2,
+        ("outbox", "pwrite64"): 1,
+        ("state", "fdatasync"): 1,
+        ("state", "pwrite64"): 1,
+    }
