@@ -25,14 +25,13 @@ log = logging.getLogger("agent.control.metering")
 MIB = 1024**2
 FAST_LOSS_BYTES = 16 * MIB
 STEADY_BYTES = MIB
-TELL_AFTER_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
     """Seconds: between two rounds, two looks at one instance, two counts of its disk (at first, at most).
 
-    `rest` is how many times longer the counter rests than it counted.
+    `rest` is how many times longer the counter rests than it counted; what is new is told every `tell_s` at most.
     """
 
     tick_s: float = 5.0
@@ -40,6 +39,7 @@ class Pace:
     measure_s: float = 60.0
     measure_most_s: float = 600.0
     rest: float = 30.0
+    tell_s: float = 60.0
 
 
 class Watch(Protocol):
@@ -170,7 +170,7 @@ class Metering:
 
     def _tell(self, instance: str, known: _Known, now: float) -> None:
         shown = self.use(instance)
-        if now - known.told_at >= TELL_AFTER_S and is_news(known.told, shown):
+        if now - known.told_at >= self._pace.tell_s and is_news(known.told, shown):
             known.told, known.told_at = shown, now
             for tell in self.on_news:
                 tell(instance)

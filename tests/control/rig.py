@@ -30,7 +30,7 @@ from tests.fakes.meter import FakeMeter
 from tests.fakes.plane import FakeDoors, FakeHost, FakeLog, FakePlane, FakeProber
 
 REGISTRY = "127.0.0.1:5000"
-PACE = Pace(tick_s=0.05, look_s=0.1, measure_s=0.2, measure_most_s=0.4)
+PACE = Pace(tick_s=0.05, look_s=0.1, measure_s=0.2, measure_most_s=0.4, tell_s=0.2)
 FAST = RestartPolicy(deaths=4, window_s=60, healthy_s=0.4, first_s=0.1, last_s=0.2)
 CARE = Care(FAST, pace=PACE)
 

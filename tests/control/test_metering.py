@@ -181,3 +181,27 @@ async def test_where_the_file_system_can_it_holds_the_volumes_itself(rig: Rig) -
     await rig.until(lambda: rig.room.metering.use("pump").get("disk", {}).get("hard") is True, "the hard limit")
     (volume,) = rig.engine.find("pump", "main")[0].places.volumes
     assert rig.meter.capped == {"pump": ((volume,), 200 * MIB)}
+
+
+async def test_a_disk_that_fills_during_the_trial_ends_it_and_the_release_is_not_blamed(rig: Rig) -> None:
+    slow = (
+        LIMITED.replace("stable_for: 0s", "stable_for: 30s").replace("within: 3s", "within: 60s").replace(':1"', ':2"')
+    )
+    reply = await rig.send("app.upgrade", instance="pump", manifest=slow.replace("pump:1", "pump:2"))
+    await rig.until(lambda: rig.serving() == ["pump:2"], "the trial")
+    fill(rig, 312)
+    job = await rig.job(reply)
+    assert (job.state, job.message) == ("failed", "disk: 312 MiB of 200 MiB")
+    await rig.until(lambda: not rig.serving(), "its stop")
+    assert all(not stored.failed for stored in rig.room.ledger.releases.values())
+
+
+async def test_what_is_reported_is_renewed_only_when_it_says_something_new(rig: Rig) -> None:
+    rig.meter.usage["main"] = replace(IDLE, cpu_ns=1)
+    await rig.until(lambda: "main" in rig.room.views.report("pump")["use"].get("services", {}), "the first report")
+    news: list[str] = []
+    rig.room.metering.on_news.append(news.append)
+    rig.meter.usage["main"] = replace(IDLE, cpu_ns=2_000_000, rx_bytes=None)
+    await rig.until(lambda: rig.room.metering.use("pump")["services"]["main"]["cpu_s"] == 0.002, "a later look")
+    assert rig.room.views.report("pump")["use"]["services"]["main"]["cpu_s"] == 0.0
+    assert news == []

@@ -6,11 +6,11 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
-from agent.domain.container import Live
+from agent.domain.container import Live, Mount, VolumeSpec
 from agent.domain.manifest_model import Probe
 from agent.host.meter import SystemMeter
 from agent.host.probe import ContainerProber, ProbeResult, probe_http, probe_tcp
-from tests.contract.engine.rig import RealRig, make_spec, renamed, run
+from tests.contract.engine.rig import RealRig, listening, make_spec, renamed, run, state_of
 
 SERVE = ("sh", "-c", "mkdir /tmp/w; echo fine > /tmp/w/healthy; exec httpd -f -p 127.0.0.1:8080 -h /tmp/w")
 
@@ -81,4 +81,45 @@ async def test_a_containers_counters_are_read_without_asking_the_engine(real: Re
     assert usage.oom_kills == 0
     await real.engine.remove(state.id)
     assert await meter.read([state]) == {}
+    meter.close()
+
+
+EAT = 'x=$(cat /dev/zero | tr "\\0" a | head -c 100000000)'
+
+
+async def test_a_child_killed_for_memory_is_told_while_the_first_process_lives_on(real: RealRig) -> None:
+    live = Live(500_000_000, 16 * 1024**2, 64)
+    command = ("sh", "-c", f"sh -c '{EAT}'; sleep 600")
+    meter = SystemMeter()
+    async with listening(real.engine) as listener:
+        state = await run(real, renamed(make_spec(real), live=live, command=command))
+        event = await listener.until_action("oom")
+        assert (event.instance, event.service, event.container_id) == ("pump", "main", state.id)
+        async with asyncio.timeout(10):
+            while not (await meter.read([state]))[state.id].oom_kills:
+                await asyncio.sleep(0.05)
+    after = await state_of(real, state.id)
+    assert (after.started_at, after.exit_code) == (state.started_at, 0)
+    meter.close()
+
+
+async def test_what_a_container_takes_on_disk_is_counted_where_the_engine_keeps_it(real: RealRig) -> None:
+    volume = f"{real.gateway}-data"
+    await real.engine.create_volume(VolumeSpec(volume, "pump", real.gateway))
+    fill = "dd if=/dev/zero of=/vol/x bs=64k count=32; dd if=/dev/zero of=/x bs=64k count=16; yes | head -c 200000; sleep 600"
+    spec = make_spec(real)
+    mounts = (Mount("volume", volume, "/vol"),)
+    state = await run(real, renamed(spec, read_only=False, mounts=mounts, command=("sh", "-c", fill)))
+    places = state.places
+    meter = SystemMeter()
+    async with asyncio.timeout(15):
+        while True:
+            found = await meter.measure([places.layer, places.log, *places.volumes])
+            if found[places.log].bytes > 200_000:
+                break
+            await asyncio.sleep(0.1)
+    assert 2 * 1024**2 <= found[places.volumes[0]].bytes < 2.2 * 1024**2
+    assert 1024**2 <= found[places.layer].bytes < 1.2 * 1024**2
+    await real.engine.remove(state.id)
+    assert (await meter.measure([places.log]))[places.log].bytes == 0
     meter.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from typing import Any
@@ -37,6 +38,36 @@ async def test_a_heartbeat_is_noted_for_a_service_that_is_there(gateway: EsdkGat
     assert (await guard.post("/v1/self/heartbeat", {"service": "other"}))[0] == 400
     assert (await guard.get("/v1/self"))[1]["heartbeat_age_s"].keys() == {"guard"}
     assert gateway.sockets.stats()["guard"]["heartbeat_age_s"]["guard"] < 5
+
+
+async def test_a_promised_heartbeat_that_stays_away_is_late_until_the_service_starts_anew(
+    gateway: EsdkGateway, guard: Caller
+) -> None:
+    assert (await guard.post("/v1/self/heartbeat", {"next_within_s": 0.01}))[0] == 200
+    async with asyncio.timeout(10):
+        while not gateway.sockets.late("guard"):
+            await asyncio.sleep(0.01)
+    assert gateway.sockets.late("guard").keys() == {"guard"}
+    gateway.sockets.restarted("guard", "guard")
+    assert gateway.sockets.late("guard") == {}
+
+
+async def test_a_heartbeat_in_time_or_without_a_promise_is_never_late(gateway: EsdkGateway, guard: Caller) -> None:
+    await guard.post("/v1/self/heartbeat", {"next_within_s": 0.01})
+    await guard.post("/v1/self/heartbeat", {"next_within_s": 3600})
+    await asyncio.sleep(0.05)
+    assert gateway.sockets.late("guard") == {}
+    await guard.post("/v1/self/heartbeat", {"next_within_s": 0.01})
+    await guard.post("/v1/self/heartbeat", {})
+    await asyncio.sleep(0.05)
+    assert gateway.sockets.late("guard") == {}, "the last one promised nothing"
+    assert gateway.sockets.late("nobody") == {}
+
+
+@pytest.mark.parametrize("wrong", [-1, 86_401, "soon", None, [1]])
+async def test_a_promise_that_is_none_is_refused(gateway: EsdkGateway, guard: Caller, wrong: object) -> None:
+    assert (await guard.post("/v1/self/heartbeat", {"next_within_s": wrong}))[0] == 400
+    assert gateway.sockets.stats()["guard"]["heartbeat_age_s"] == {}
 
 
 async def test_the_gateway_is_measured_once_however_many_ask(gateway: EsdkGateway, guard: Caller) -> None:
