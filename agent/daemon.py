@@ -48,6 +48,7 @@ from agent.host.meter import SystemMeter
 from agent.host.metrics import SystemHost
 from agent.host.probe import ContainerProber
 from agent.host.routes import read_routes
+from agent.host.snapshots import VolumeSnapshots
 from agent.logs import Recent, start_logging
 from agent.promptness import set_heap_aside, take_short_turns
 from agent.registry.client import RegistryClient
@@ -112,6 +113,7 @@ class Daemon:
             self._engine,
             images,
             shelf,
+            VolumeSnapshots(paths.snapshots),
             self._sockets,
             DiskShelf(paths.state / "files"),
             self._host,

@@ -76,6 +76,10 @@ class Engine(Protocol):
     async def volumes(self, instance: str | None = None) -> list[VolumeSpec]: ...
     async def create_volume(self, spec: VolumeSpec) -> None: ...
     async def remove_volume(self, name: str) -> None: ...
+    async def volume_folder(self, name: str) -> str:
+        """The folder on this machine that holds the data of a volume of ours; NotFound when there is none."""
+        ...
+
     async def logs(self, container_id: str, tail: int) -> list[str]: ...
     def events(self) -> AsyncIterator[EngineEvent | None]:
         """Container events of this gateway, for ever. None means "(re)connected: list everything"."""
@@ -88,6 +92,30 @@ class Login:
 
     username: str
     password: str = field(repr=False)
+
+
+class Snapshots(Protocol):
+    """Copies of volumes' data, by instance and key. `folders` maps volumes to where their data are."""
+
+    async def load(self) -> None:
+        """Learn what is held, and clear away what a kill left half-made; once, before anything else."""
+        ...
+
+    def instances(self) -> frozenset[str]: ...
+    def held(self, instance: str) -> frozenset[tuple[str, str]]:
+        """The finished copies, each as (key, volume)."""
+        ...
+
+    async def reserve(self, instance: str, key: str, folders: Mapping[str, str]) -> None:
+        """Return when copies would fit; NoSpace ``snapshot.no_space`` when not."""
+        ...
+
+    async def take(self, instance: str, key: str, folders: Mapping[str, str]) -> None: ...
+    async def restore(self, instance: str, key: str, folders: Mapping[str, str]) -> None:
+        """Make the data what the copies are; safe to do again. NotFound ``snapshot.gone``."""
+        ...
+
+    async def drop(self, instance: str, key: str) -> None: ...
 
 
 class Images(Protocol):

@@ -129,7 +129,7 @@ class AppDecisions:
         desired = self._ledger.get(job.instance)
         if desired.wanted is Wanted.RUNNING:
             return Change(), f"{job.instance} shall run already"
-        return self._want(replace(desired, wanted=Wanted.RUNNING, hold=""), job)
+        return self._want(replace(desired, wanted=Wanted.RUNNING, hold="", windows=0), job)
 
     def _stop(self, job: Job) -> tuple[Change, str]:
         """It stays stopped over restarts, and is reported as held."""

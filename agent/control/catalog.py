@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,13 +14,13 @@ from agent.domain.appview import AppView
 from agent.domain.container import PlacedFile
 from agent.domain.document import Mistakes
 from agent.domain.instantiate import AppSpec, Place, Site, instantiate
-from agent.domain.journal import StoredRelease
+from agent.domain.journal import Change, StoredRelease
 from agent.domain.manifest import read_manifest
 from agent.domain.manifest_model import Manifest
 from agent.domain.policy import Policy
 from agent.domain.release import Release, make_release
 from agent.domain.values import Effective, LayerFrom, layer_values
-from agent.errors import Failed
+from agent.errors import Failed, GatewayError
 from agent.files.yaml import read_document
 
 
@@ -74,6 +75,7 @@ class Catalog:
         self._specs: dict[str, tuple[Version, AppSpec]] = {}
         self._views: dict[str, AppView] = {}
         self._viewers: list[Viewer] = []
+        ledger.listen(self._forget_releases)
 
     @property
     def views(self) -> Mapping[str, AppView]:
@@ -130,6 +132,14 @@ class Catalog:
         """What any version of an instance is on this gateway."""
         return self.design(instance, self.release(version.release), self.effective(version), version.folder)
 
+    def before(self, desired: Desired) -> AppSpec | None:
+        """What the version to go back to would be here; None where there is none on trial, or it no longer fits."""
+        if desired.trial is not Trial.VERIFYING or desired.previous is None:
+            return None
+        with contextlib.suppress(GatewayError, Mistakes):
+            return self.spec_of(desired.name, desired.previous)
+        return None
+
     def design(self, instance: str, release: Release, effective: Effective, folder: str = "") -> AppSpec:
         """What `release` becomes on this gateway under the name `instance`; Mistakes when its values do not fit."""
         place = Place(
@@ -174,6 +184,10 @@ class Catalog:
             await self._shelf.put(desired.name, files, tidy=tidy)
         if tidy:
             self._shelved[desired.name] = wanted
+
+    def _forget_releases(self, change: Change) -> None:
+        for hash_ in change.releases_gone:
+            self._releases.pop(hash_, None)
 
     def _tell(self) -> None:
         for viewer in self._viewers:

@@ -151,5 +151,7 @@ class Ledger:
         self.meta.update(change.meta)
         for name in change.gone:
             self.desired.pop(name, None)
+        for hash_ in change.releases_gone:
+            self.releases.pop(hash_, None)
         for name in change.rules_gone:
             self.rules.pop(name, None)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 from agent.control.catalog import Catalog
 from agent.control.comeback import Comeback
@@ -21,7 +22,8 @@ from agent.domain.app import Desired, Trial, Wanted
 from agent.domain.command import Origin
 from agent.domain.container import ContainerState
 from agent.domain.journal import Change
-from agent.domain.planner import Observed, RemoveVolume, plan
+from agent.domain.planner import Observed, plan
+from agent.domain.steps import RemoveVolume, RestoreVolumes
 from agent.errors import GatewayError
 from agent.ports import Engine, EngineEvent
 
@@ -144,7 +146,7 @@ class Reconciler:
             found = set()
             if self._ledger.unsure:
                 self._list_again()
-        for name in found | set(self._ledger.desired):
+        for name in found | set(self._ledger.desired) | self._steps.with_copies():
             self.touch(name)
 
     def _list_again(self) -> None:
@@ -214,7 +216,13 @@ class Reconciler:
         containers, networks, volumes = await asyncio.gather(
             self._engine.containers(instance), self._engine.networks(instance), self._engine.volumes(instance)
         )
-        seen = Observed(tuple(containers), tuple(networks), tuple(volumes), self._supervisor.looping(instance))
+        seen = Observed(
+            tuple(containers),
+            tuple(networks),
+            tuple(volumes),
+            self._supervisor.looping(instance),
+            self._steps.copies(instance),
+        )
         self.observed[instance] = seen
         if self._comeback is not None:
             self._comeback.note(instance, seen.containers)
@@ -238,12 +246,12 @@ class Reconciler:
             self._supervisor.forget(instance)
         else:
             self._supervisor.adopt(instance, spec, observed.containers)
-        looping = self._supervisor.looping(instance)
-        observed = Observed(observed.containers, observed.networks, observed.volumes, looping)
-        steps = list(plan(desired, spec, observed))
+        observed = replace(observed, looping=self._supervisor.looping(instance))
+        steps = list(plan(desired, spec, observed, self._catalog.before(desired)))
         wake_s: float | None = None
-        if desired.trial is not Trial.VERIFYING and desired.wanted is Wanted.RUNNING:
-            mends = self._comeback.steps(spec, observed.containers, looping) if self._comeback is not None else ()
+        restores = any(isinstance(step, RestoreVolumes) for step in steps)
+        if desired.trial is not Trial.VERIFYING and desired.wanted is Wanted.RUNNING and not restores:
+            mends = self._comeback.steps(spec, observed.containers, observed.looping) if self._comeback is not None else ()
             own, wake_s = ([], None) if mends else self._supervisor.steps(spec, observed.containers)
             steps += (*mends, *own)
         if steps:
@@ -256,7 +264,9 @@ class Reconciler:
                 return None
         if self._comeback is not None:
             await self._comeback.settled(instance)
-        if not _on_trial(desired):
+        if restores:
+            await self._trials.mark_restored(desired)
+        elif not _on_trial(desired):
             await self._trials.conclude(desired)
         return wake_s
 
@@ -273,9 +283,9 @@ class Reconciler:
         return None
 
     async def _remove_orphans(self, instance: str, observed: Observed) -> None:
-        """Containers of ours that no desired state knows: left by a kill in the middle of a removal."""
+        """Containers and copies of ours that no desired state knows: left by a kill in the middle of a removal."""
         self.observed.pop(instance, None)
-        if not observed.containers or not self._ledger.may_remove(instance):
+        if not (observed.containers or observed.snapshots) or not self._ledger.may_remove(instance):
             return
         ghost = Desired(instance, owner=Origin.LOCAL, wanted=Wanted.ABSENT)
         await self._steps.run(instance, plan(ghost, None, observed), still=lambda: True)

@@ -43,7 +43,7 @@ from agent.control.views import AppViews
 from agent.control.wishes import Wishes
 from agent.domain.restart import RestartPolicy
 from agent.domain.schedule import UpdateTimes
-from agent.ports import Bundles, Clock, Engine, Ground, Host, Images, Meter
+from agent.ports import Bundles, Clock, Engine, Ground, Host, Images, Meter, Snapshots
 
 
 class AllAlarms(Alarms, AlarmBook, Protocol):
@@ -95,6 +95,7 @@ class Outside:
     engine: Engine
     images: Images
     bundles: Bundles
+    snapshots: Snapshots
     doors: Doors
     shelf: FileShelf
     host: Machine
@@ -119,11 +120,14 @@ class ControlRoom:
     """`start` loads the state and takes up what was open; `run` follows the engine; `stop` lets go of everything."""
 
     def __init__(self, outside: Outside, premises: Premises, plane: DataSide, site: Path, care: Care) -> None:
+        self._snapshots = outside.snapshots
         self.ledger = ledger = Ledger(outside.journal, outside.clock)
         self.catalog = catalog = Catalog(ledger, premises, outside.doors, outside.shelf)
         self.supervisor = Supervisor(plane.alarms, outside.clock, care.restarts, outside.doors)
         facts = FactBook(ledger, catalog, outside.host, lambda: self.engine.info)
-        steps = StepRunner(outside.engine, outside.journal, outside.clock, self.supervisor.expect_stop, facts.guard)
+        steps = StepRunner(
+            outside.engine, outside.snapshots, outside.journal, outside.clock, self.supervisor.expect_stop, facts.guard
+        )
         trials = TrialRunner(ledger, catalog, outside.clock, outside.prober)
         self.reconciler = Reconciler(ledger, outside.engine, catalog, steps, self.supervisor, trials)
         self.engine = EngineWatch(outside.engine, plane.alarms, lambda: self.reconciler.errors)
@@ -185,6 +189,7 @@ class ControlRoom:
     async def start(self) -> None:
         """Load the state, learn what engine and machine this is, and resume open jobs."""
         await self.ledger.load()
+        await self._snapshots.load()
         await self.engine.ask()
         await self.gateway.learn()
         await self._comeback.begin(self.gateway.boot_id)

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.control.ledger import Journal
-from agent.domain import planner
+from agent.domain import steps as kinds
 from agent.domain.container import ContainerState, Health, Restart, RunState
 from agent.errors import Failed, GatewayError, NotFound, TimedOut
-from agent.ports import Clock, Engine
+from agent.ports import Clock, Engine, Snapshots
 
 log = logging.getLogger("agent.control.steps")
 
@@ -37,30 +37,36 @@ class StepRunner:
     def __init__(
         self,
         engine: Engine,
+        snapshots: Snapshots,
         journal: Journal,
         clock: Clock,
         on_stop: Callable[[str], None],
         guard: Callable[[str], Awaitable[None]],
     ) -> None:
         self._engine = engine
+        self._snapshots = snapshots
         self._journal = journal
         self._clock = clock
         self._on_stop = on_stop
         self._guard = guard
         self._table: dict[type, Callable[[_Run, Any], Awaitable[object]]] = {
-            planner.CreateNetwork: lambda _, s: engine.create_network(s.network),
-            planner.RemoveNetwork: lambda _, s: engine.remove_network(s.name),
-            planner.CreateVolume: lambda _, s: engine.create_volume(s.volume),
-            planner.RemoveVolume: lambda _, s: engine.remove_volume(s.name),
-            planner.CreateContainer: self._create,
-            planner.StartContainer: self._start,
-            planner.AwaitService: self._await_service,
-            planner.StopContainer: self._stop,
-            planner.RemoveContainer: lambda _, s: engine.remove(s.container_id),
-            planner.UpdateContainer: lambda _, s: engine.update(s.container_id, s.live),
+            kinds.CreateNetwork: lambda _, s: engine.create_network(s.network),
+            kinds.RemoveNetwork: lambda _, s: engine.remove_network(s.name),
+            kinds.CreateVolume: lambda _, s: engine.create_volume(s.volume),
+            kinds.RemoveVolume: lambda _, s: engine.remove_volume(s.name),
+            kinds.CreateContainer: self._create,
+            kinds.StartContainer: self._start,
+            kinds.AwaitService: self._await_service,
+            kinds.StopContainer: self._stop,
+            kinds.RemoveContainer: lambda _, s: engine.remove(s.container_id),
+            kinds.UpdateContainer: lambda _, s: engine.update(s.container_id, s.live),
+            kinds.ReserveSnapshots: self._reserve,
+            kinds.SnapshotVolumes: self._take,
+            kinds.RestoreVolumes: self._restore,
+            kinds.DropSnapshots: lambda run, s: snapshots.drop(run.instance, s.key),
         }
 
-    async def run(self, instance: str, steps: Sequence[planner.Step], *, still: Callable[[], bool]) -> bool:
+    async def run(self, instance: str, steps: Sequence[kinds.Step], *, still: Callable[[], bool]) -> bool:
         """Run `steps` in order while `still()` holds; True when all ran. The first failure ends it and is raised."""
         run = _Run(instance)
         number: int | None = None
@@ -81,7 +87,15 @@ class StepRunner:
         await self._end(number)
         return complete
 
-    async def _begin(self, instance: str, step: planner.Step, *, after: int | None) -> int:
+    def copies(self, instance: str) -> frozenset[tuple[str, str]]:
+        """The copies of an instance's volumes, each as (key, volume)."""
+        return self._snapshots.held(instance)
+
+    def with_copies(self) -> frozenset[str]:
+        """The instances of which there are copies."""
+        return self._snapshots.instances()
+
+    async def _begin(self, instance: str, step: kinds.Step, *, after: int | None) -> int:
         """Write that a step begins and, in the same commit, that the one before it is done."""
         begun = self._journal.begin_step(instance, describe(step), self._clock.now_ms())
         _, number = await asyncio.gather(self._end(after), begun)
@@ -91,19 +105,36 @@ class StepRunner:
         if number is not None:
             await self._journal.end_step(number, "done")
 
-    async def _create(self, run: _Run, step: planner.CreateContainer) -> None:
+    async def _create(self, run: _Run, step: kinds.CreateContainer) -> None:
         await self._guard(run.instance)
         run.made[step.container.service, step.container.spec_hash] = await self._engine.create(step.container)
 
-    async def _start(self, run: _Run, step: planner.StartContainer) -> None:
+    async def _start(self, run: _Run, step: kinds.StartContainer) -> None:
         # A link on the way of a bind may have been turned elsewhere since the container was made.
         await self._guard(run.instance)
         made = run.made.get((step.service, step.spec))
         await self._engine.start(made or (await self._find(run.instance, step.service, step.spec)).id)
 
-    async def _stop(self, _: _Run, step: planner.StopContainer) -> None:
+    async def _stop(self, _: _Run, step: kinds.StopContainer) -> None:
         self._on_stop(step.container_id)
         await self._engine.stop(step.container_id, step.grace_s)
+
+    async def _reserve(self, run: _Run, step: kinds.ReserveSnapshots) -> None:
+        await self._snapshots.reserve(run.instance, step.key, await self._folders(step.volumes))
+
+    async def _take(self, run: _Run, step: kinds.SnapshotVolumes) -> None:
+        await self._snapshots.take(run.instance, step.key, await self._folders(step.volumes))
+
+    async def _restore(self, run: _Run, step: kinds.RestoreVolumes) -> None:
+        """Each by itself: one whose copy or volume somebody took away keeps nothing else from coming back."""
+        for volume in step.volumes:
+            try:
+                await self._snapshots.restore(run.instance, step.key, await self._folders((volume,)))
+            except NotFound as error:
+                log.error("volume_not_restored instance=%s volume=%s reason=%s", run.instance, volume, error)  # noqa: TRY400
+
+    async def _folders(self, volumes: Sequence[str]) -> dict[str, str]:
+        return {volume: await self._engine.volume_folder(volume) for volume in volumes}
 
     async def _find(self, instance: str, service: str, spec: str) -> ContainerState:
         for container in await self._engine.containers(instance):
@@ -111,7 +142,7 @@ class StepRunner:
                 return container
         raise NotFound("engine.container_gone", f"{instance}: the container of {service} vanished before its start")
 
-    async def _await_service(self, run: _Run, step: planner.AwaitService) -> None:
+    async def _await_service(self, run: _Run, step: kinds.AwaitService) -> None:
         instance = run.instance
         deadline = self._clock.monotonic() + AWAIT_SERVICE_S
         while self._clock.monotonic() < deadline:
@@ -138,26 +169,30 @@ def _holds(condition: str, container: ContainerState) -> bool:
     return running and (condition != "healthy" or container.health is Health.HEALTHY)
 
 
-def describe(step: planner.Step) -> str:
+def describe(step: kinds.Step) -> str:
     """A step as one line for the journal and for people: ``create container guard (1f2e...)``."""
-    match step:
-        case planner.CreateNetwork(network):
-            return f"create network {network.name}"
-        case planner.RemoveNetwork(name):
-            return f"remove network {name}"
-        case planner.CreateVolume(volume):
-            return f"create volume {volume.name}"
-        case planner.RemoveVolume(name):
-            return f"remove volume {name}"
-        case planner.CreateContainer(container):
-            return f"create container {container.service} ({container.spec_hash}) from {container.image}"
-        case planner.StartContainer(service, spec):
-            return f"start container {service} ({spec})"
-        case planner.AwaitService(service, _, condition):
-            return f"await {service} {condition}"
-        case planner.StopContainer(container_id, service, _):
-            return f"stop container {service} [{container_id[:12]}]"
-        case planner.RemoveContainer(container_id, service):
-            return f"remove container {service} [{container_id[:12]}]"
-        case planner.UpdateContainer(container_id, service, _):
-            return f"update limits of {service} [{container_id[:12]}]"
+    return _WORDS[type(step)](step)
+
+
+def _short(container_id: str) -> str:
+    return f"[{container_id[:12]}]"
+
+
+_WORDS: dict[type, Callable[[Any], str]] = {
+    kinds.CreateNetwork: lambda s: f"create network {s.network.name}",
+    kinds.RemoveNetwork: lambda s: f"remove network {s.name}",
+    kinds.CreateVolume: lambda s: f"create volume {s.volume.name}",
+    kinds.RemoveVolume: lambda s: f"remove volume {s.name}",
+    kinds.CreateContainer: lambda s: (
+        f"create container {s.container.service} ({s.container.spec_hash}) from {s.container.image}"
+    ),
+    kinds.StartContainer: lambda s: f"start container {s.service} ({s.spec})",
+    kinds.AwaitService: lambda s: f"await {s.service} {s.condition}",
+    kinds.StopContainer: lambda s: f"stop container {s.service} {_short(s.container_id)}",
+    kinds.RemoveContainer: lambda s: f"remove container {s.service} {_short(s.container_id)}",
+    kinds.UpdateContainer: lambda s: f"update limits of {s.service} {_short(s.container_id)}",
+    kinds.ReserveSnapshots: lambda s: f"reserve room to copy {', '.join(s.volumes)}",
+    kinds.SnapshotVolumes: lambda s: f"copy the data of {', '.join(s.volumes)} [{s.key}]",
+    kinds.RestoreVolumes: lambda s: f"bring back the data of {', '.join(s.volumes)} [{s.key}]",
+    kinds.DropSnapshots: lambda s: f"forget copies [{s.key}]",
+}

@@ -20,7 +20,7 @@ from agent.domain.alarm import Alarm, Severity
 from agent.domain.container import ContainerState, Health, Restart, RunState
 from agent.domain.ending import describe_end, killed_for_memory
 from agent.domain.instantiate import AppSpec
-from agent.domain.planner import StartContainer, Step, StopContainer, UpdateContainer, take_over
+from agent.domain.planner import take_over
 from agent.domain.restart import (
     Episode,
     RestartPolicy,
@@ -31,6 +31,7 @@ from agent.domain.restart import (
     record_unwell,
     record_well,
 )
+from agent.domain.steps import StartContainer, Step, StopContainer, UpdateContainer
 from agent.ports import Clock, EngineEvent
 
 log = logging.getLogger("agent.control.supervisor")

@@ -19,6 +19,7 @@ from agent.domain.instantiate import AppSpec
 from agent.domain.journal import Change
 from agent.domain.manifest_model import Probe
 from agent.domain.planner import Observed
+from agent.domain.retention import forgettable
 from agent.errors import GatewayError
 from agent.ports import Clock
 
@@ -26,6 +27,14 @@ log = logging.getLogger("agent.control.trial")
 
 LOOK_S = 0.5
 GIVE_UP_AFTER = 12
+
+OWN_FAULTS = frozenset(
+    {"engine.cannot_execute", "app.dependency_unhealthy", "app.dependency_failed", "app.dependency_late"}
+)
+"""What a step can fail of that is the release's own doing: it has failed its gate as if that had said so."""
+
+NO_COPIES = "snapshot."
+"""Beginning of the codes that say that data could not be kept to go back to: trying again leaves the APP standing."""
 
 
 class Prober(Protocol):
@@ -48,10 +57,13 @@ class TrialRunner:
     async def verify(self, desired: Desired, look: Callable[[str], Awaitable[Observed]]) -> None:
         """Watch the gate until it speaks or the decision is overtaken by another."""
         spec = self._catalog.spec(desired)
-        job = self._ledger.open_job(desired.name)
-        # A newer job that still fetches another version has nothing to do with this trial.
-        if job is not None and job.state in transition.PAST_FETCHING:
-            await self._ledger.move_job(desired.job, JobState.VERIFYING, "waiting for it to be healthy", 50)
+        watched = transition.open_window(desired)
+        if watched is None:
+            words = f"the agent was interrupted {transition.MAX_WINDOWS} times while it watched"
+            await self._fail(desired, spec, words, blame=False)
+            return
+        await self._decide(desired, lambda job: _begin_window(watched, job))
+        desired = watched
         gate = Gate(spec.update.within_s, spec.update.stable_s, self._clock.monotonic())
         expected = tuple(c.service for c in spec.containers)
         while self._ledger.desired.get(desired.name) == desired:
@@ -66,9 +78,13 @@ class TrialRunner:
                 await asyncio.sleep(LOOK_S)
 
     async def give_up_on(self, desired: Desired, error: GatewayError, *, attempts: int) -> None:
-        """A step of a version on trial failed: go back when trying again cannot help. The release is not blamed."""
-        if not error.retryable or attempts >= GIVE_UP_AFTER:
-            await self._fail(desired, self._catalog.spec(desired), str(error), blame=False)
+        """A step of a version on trial failed: go back when trying again cannot help.
+
+        The release is blamed only for what is its own doing: not for disk, registry, engine or a killed agent.
+        """
+        blame = error.code in OWN_FAULTS
+        if blame or not error.retryable or attempts >= GIVE_UP_AFTER or error.code.startswith(NO_COPIES):
+            await self._fail(desired, self._catalog.spec(desired), str(error), blame=blame)
 
     async def conclude(self, desired: Desired) -> None:
         """The instance is as it shall be: close what is open."""
@@ -76,17 +92,22 @@ class TrialRunner:
         def decision(job: Job | None) -> Change:
             after, ended = transition.conclude(desired, job)
             changed = (after,) if after != desired else ()
-            return Change(desired=changed, jobs=(ended,) if ended and ended != job else ())
+            gone = self._forgettable(after)
+            return Change(desired=changed, jobs=(ended,) if ended and ended != job else (), releases_gone=gone)
 
-        if desired.job or desired.hold == transition.RESTARTING:
+        if desired.job or desired.restore or desired.hold == transition.RESTARTING:
             await self._decide(desired, decision)
+
+    async def mark_restored(self, desired: Desired) -> None:
+        """The data are back: what shall run may start."""
+        await self._decide(desired, lambda _: Change(desired=(replace(desired, restore=""),)))
 
     async def forget(self, desired: Desired) -> None:
         """Its containers are gone: the instance is, too."""
 
         def decision(job: Job | None) -> Change:
             ended = (replace(job, state=JobState.DONE, progress=100),) if job else ()
-            return Change(gone=(desired.name,), jobs=ended)
+            return Change(gone=(desired.name,), jobs=ended, releases_gone=self._forgettable(desired, gone=True))
 
         await self._decide(desired, decision)
 
@@ -99,7 +120,12 @@ class TrialRunner:
         return f"{probe.service} does not run"
 
     async def _pass(self, desired: Desired) -> None:
-        await self._decide(desired, lambda _: Change(desired=(transition.prove(desired),)))
+        def decision(_: Job | None) -> Change:
+            stored = self._ledger.releases.get(desired.current.release) if desired.current else None
+            forgiven = (replace(stored, failed=""),) if stored and stored.failed else ()
+            return Change(desired=(transition.prove(desired),), releases=forgiven)
+
+        await self._decide(desired, decision)
 
     async def _fail(self, desired: Desired, spec: AppSpec, reason: str, *, blame: bool) -> None:
         def decision(job: Job | None) -> Change:
@@ -119,6 +145,18 @@ class TrialRunner:
             return decision(self._ledger.open_job(desired.name))
 
         await self._ledger.decide(still)
+
+    def _forgettable(self, desired: Desired, *, gone: bool = False) -> tuple[str, ...]:
+        others = [each for name, each in self._ledger.desired.items() if name != desired.name]
+        return forgettable(others if gone else [*others, desired], self._ledger.releases)
+
+
+def _begin_window(watched: Desired, job: Job | None) -> Change:
+    """A newer job that still fetches another version has nothing to do with this trial."""
+    if job is None or job.state not in transition.PAST_FETCHING:
+        return Change(desired=(watched,))
+    moved = replace(job, state=JobState.VERIFYING, message="waiting for it to be healthy", progress=50)
+    return Change(desired=(watched,), jobs=(moved,))
 
 
 def _new_ones(spec: AppSpec, containers: Sequence[ContainerState]) -> list[ContainerState]:

@@ -54,7 +54,9 @@ class Desired:
     """One instance as it shall be. `current` is None until its images are here; `history` is what to go back to.
 
     `history` holds versions that ran before, newest first; while `trial` is verifying, its first is the proven one.
-    `hold` says in words why it is stopped although nobody removed it; `job` is the deployment under way.
+    `hold` says in words why it is stopped although nobody removed it; `job` is the deployment under way. `snapshot` is
+    the key under which the volumes' data from before the trial are kept, `restore` the key of data still to be brought
+    back (""  for none); `windows` counts how often the health gate began to watch the trial.
     """
 
     name: str
@@ -65,6 +67,9 @@ class Desired:
     trial: Trial = Trial.PROVEN
     hold: str = ""
     job: str = ""
+    snapshot: str = ""
+    restore: str = ""
+    windows: int = 0
 
     @property
     def previous(self) -> Version | None:

@@ -53,6 +53,7 @@ class Change:
     desired: tuple[Desired, ...] = ()
     gone: tuple[str, ...] = ()
     releases: tuple[StoredRelease, ...] = ()
+    releases_gone: tuple[str, ...] = ()
     jobs: tuple[Job, ...] = ()
     rules: tuple[StoredRule, ...] = ()
     rules_gone: tuple[str, ...] = ()

@@ -8,113 +8,46 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
 
 from agent.domain.app import Desired, Trial, Wanted
 from agent.domain.container import ContainerSpec, ContainerState, Live, NetworkSpec, Restart, RunState, VolumeSpec
 from agent.domain.instantiate import AppSpec
-
-
-@dataclass(frozen=True, slots=True)
-class CreateNetwork:
-    """Make a bridge of the instance's own."""
-
-    network: NetworkSpec
-
-
-@dataclass(frozen=True, slots=True)
-class RemoveNetwork:
-    """Remove a bridge that nothing of the instance uses any more."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class CreateVolume:
-    """Make a named volume."""
-
-    volume: VolumeSpec
-
-
-@dataclass(frozen=True, slots=True)
-class RemoveVolume:
-    """Remove a named volume, only when an operator asked for it."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class CreateContainer:
-    """Make a container, not started."""
-
-    container: ContainerSpec
-
-
-@dataclass(frozen=True, slots=True)
-class StartContainer:
-    """Start the container of `service` whose spec is `spec`, or let it go on when it was paused."""
-
-    service: str
-    spec: str
-
-
-@dataclass(frozen=True, slots=True)
-class AwaitService:
-    """Wait until `service` runs (`condition` started), is healthy or has ended well (completed)."""
-
-    service: str
-    spec: str
-    condition: str
-
-
-@dataclass(frozen=True, slots=True)
-class StopContainer:
-    """Stop a container with its grace period."""
-
-    container_id: str
-    service: str
-    grace_s: int
-
-
-@dataclass(frozen=True, slots=True)
-class RemoveContainer:
-    """Remove a stopped container."""
-
-    container_id: str
-    service: str
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateContainer:
-    """Change limits or restart policy of a running container without a restart."""
-
-    container_id: str
-    service: str
-    live: Live
-
-
-Step: TypeAlias = (
-    CreateNetwork
-    | RemoveNetwork
-    | CreateVolume
-    | RemoveVolume
-    | CreateContainer
-    | StartContainer
-    | AwaitService
-    | StopContainer
-    | RemoveContainer
-    | UpdateContainer
+from agent.domain.manifest_model import Strategy
+from agent.domain.steps import (
+    AwaitService,
+    CreateContainer,
+    CreateNetwork,
+    CreateVolume,
+    DropSnapshots,
+    RemoveContainer,
+    RemoveNetwork,
+    RemoveVolume,
+    ReserveSnapshots,
+    RestoreVolumes,
+    SnapshotVolumes,
+    StartContainer,
+    Step,
+    StopContainer,
+    UpdateContainer,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What the engine reports of one instance. `looping` are services whose restarts the supervisor owns."""
+    """What the engine reports of one instance. `looping` are services whose restarts the supervisor owns.
+
+    `snapshots` are the finished copies of its volumes, each as (key, volume).
+    """
 
     containers: tuple[ContainerState, ...] = ()
     networks: tuple[NetworkSpec, ...] = ()
     volumes: tuple[VolumeSpec, ...] = ()
     looping: frozenset[str] = field(default_factory=frozenset)
+    snapshots: frozenset[tuple[str, str]] = field(default_factory=frozenset)
+
+    def copies(self, key: str) -> tuple[str, ...]:
+        """The volumes with a finished copy under `key`."""
+        return tuple(sorted(volume for held, volume in self.snapshots if held == key)) if key else ()
 
 
 DEFAULT_GRACE_S = 10
@@ -122,16 +55,22 @@ ENDING = (Restart.NO, Restart.ON_FAILURE)
 """Restart policies with which a service that ended without an error is as it shall be."""
 
 
-def plan(desired: Desired, spec: AppSpec | None, observed: Observed) -> tuple[Step, ...]:
-    """The steps that are missing, in order. An empty plan means: it is as it shall be."""
+def plan(desired: Desired, spec: AppSpec | None, observed: Observed, before: AppSpec | None = None) -> tuple[Step, ...]:
+    """The steps that are missing, in order. An empty plan means: it is as it shall be.
+
+    `before` is what the version to go back to is here: on trial, a start-first release lets it serve on.
+    """
     if desired.wanted in (Wanted.ABSENT, Wanted.PURGED):
         return _plan_removal(observed, purge=desired.wanted is Wanted.PURGED)
     if spec is None:
         return ()
+    if observed.copies(desired.restore):
+        return _plan_restoring(desired, spec, observed)
     if desired.wanted is Wanted.STOPPED:
         stops = _stop(_in_stop_order(spec, [c for c in observed.containers if c.serving]), spec)
-        return (*stops, *_remove(_outdated(spec, observed)), *_remove(_to_run_again(spec, observed)))
-    return _plan_running(spec, observed, keep_old=desired.trial is Trial.VERIFYING)
+        gone = [*_outdated(spec, observed), *_to_run_again(spec, observed)]
+        return (*stops, *_remove(gone), *_drop(desired, observed))
+    return (*_plan_running(desired, spec, observed, before), *_drop(desired, observed))
 
 
 def _plan_removal(observed: Observed, *, purge: bool) -> tuple[Step, ...]:
@@ -141,12 +80,27 @@ def _plan_removal(observed: Observed, *, purge: bool) -> tuple[Step, ...]:
     steps += [RemoveNetwork(n.name) for n in observed.networks]
     if purge:
         steps += [RemoveVolume(v.name) for v in observed.volumes]
+    steps += [DropSnapshots(key) for key in sorted({key for key, _ in observed.snapshots})]
     return tuple(steps)
 
 
-def _plan_running(spec: AppSpec, observed: Observed, *, keep_old: bool) -> tuple[Step, ...]:
+def _plan_restoring(desired: Desired, spec: AppSpec, observed: Observed) -> tuple[Step, ...]:
+    """Bring data back, and nothing else: the next plan, made once that is written down, starts what shall run."""
+    volumes = observed.copies(desired.restore)
+    users = {c.service for c in spec.containers if _mounts(c, volumes)}
+    right = {c.id for c in _current(spec, observed).values() if c.service not in users}
+    serving = [c for c in observed.containers if c.serving]
+    goes_on = right if desired.wanted is Wanted.RUNNING else set()
+    steps: list[Step] = [*_stop(_in_stop_order(spec, [c for c in serving if c.id not in goes_on]), spec)]
+    have = {v.name for v in observed.volumes}
+    steps += [CreateVolume(v) for v in spec.volumes if v.name in volumes and v.name not in have]
+    return (*steps, RestoreVolumes(desired.restore, volumes))
+
+
+def _plan_running(desired: Desired, spec: AppSpec, observed: Observed, before: AppSpec | None) -> tuple[Step, ...]:
     current = _current(spec, observed)
     outdated = _outdated(spec, observed)
+    on_trial = desired.trial is Trial.VERIFYING
     # A dead container still holds its name, which the new one needs.
     steps: list[Step] = [RemoveContainer(c.id, c.service) for c in outdated if c.state is RunState.DEAD]
     outdated = [c for c in outdated if c.state is not RunState.DEAD]
@@ -155,14 +109,65 @@ def _plan_running(spec: AppSpec, observed: Observed, *, keep_old: bool) -> tuple
     steps += [CreateNetwork(n) for n in spec.networks if n.name not in have_networks]
     steps += [CreateVolume(v) for v in spec.volumes if v.name not in have_volumes]
     steps += [CreateContainer(c) for c in spec.containers if c.service not in current]
-    steps += _stop(_in_stop_order(spec, [c for c in outdated if c.serving]), spec)
+    to_save = _to_save(desired, spec, observed)
+    in_use = [c for c in _writers(spec, current, to_save) if c.serving]
+    staying = _serving_on(spec, before, outdated) if on_trial else set()
+    leaving = [c for c in outdated if c.serving and c.id not in staying]
+    steps += [ReserveSnapshots(desired.snapshot, to_save)] if to_save else []
+    steps += _stop(_in_stop_order(spec, [*leaving, *in_use]), spec)
+    steps += [SnapshotVolumes(desired.snapshot, to_save)] if to_save else []
+    stopped = {c.service for c in in_use}
     for container in spec.containers:
-        steps += _bring_up(spec, container, current.get(container.service), observed.looping)
-    if not keep_old:
+        now = current.get(container.service)
+        if now is not None and now.service in stopped:
+            now = replace(now, state=RunState.CREATED)
+        steps += _bring_up(spec, container, now, observed.looping)
+    if not on_trial:
         steps += _remove(outdated)
         wanted = {n.name for n in spec.networks}
         steps += [RemoveNetwork(n.name) for n in observed.networks if n.name not in wanted]
     return tuple(steps)
+
+
+def _serving_on(spec: AppSpec, before: AppSpec | None, outdated: Sequence[ContainerState]) -> set[str]:
+    """Ids of the containers that a start-first release on trial lets serve beside it: one of each service, proven.
+
+    Data can go back only when one version at a time writes them, whatever slipped through admission.
+    """
+    if before is None or spec.update.strategy is not Strategy.START_FIRST or spec.update.rollback_volumes:
+        return set()
+    return {c.id for c in _current(before, Observed(tuple(outdated))).values()}
+
+
+def _to_save(desired: Desired, spec: AppSpec, observed: Observed) -> tuple[str, ...]:
+    """The volumes to copy before the version on trial starts: those its release names, where any container changes.
+
+    A first installation has nothing to go back to, and what the engine changes live touches no data.
+    """
+    if desired.trial is not Trial.VERIFYING or not desired.history or not desired.snapshot:
+        return ()
+    current = _current(spec, observed)
+    fresh = any(c.state is RunState.CREATED for c in current.values()) or len(current) < len(spec.containers)
+    if not fresh and not _outdated(spec, observed):
+        return ()
+    held = observed.copies(desired.snapshot)
+    return tuple(sorted(set(spec.update.rollback_volumes) - set(held)))
+
+
+def _writers(spec: AppSpec, current: dict[str, ContainerState], volumes: Sequence[str]) -> list[ContainerState]:
+    """The right containers that may write to any of `volumes`."""
+    return [current[c.service] for c in spec.containers if c.service in current and _mounts(c, volumes, writing=True)]
+
+
+def _mounts(container: ContainerSpec, volumes: Sequence[str], *, writing: bool = False) -> bool:
+    mounts = [m for m in container.mounts if m.kind == "volume" and m.source in volumes]
+    return any(not m.read_only for m in mounts) if writing else bool(mounts)
+
+
+def _drop(desired: Desired, observed: Observed) -> list[Step]:
+    """Forget copies that nothing goes back to any more."""
+    needed = {desired.restore, *((desired.snapshot,) if desired.trial is Trial.VERIFYING else ())}
+    return [DropSnapshots(key) for key in sorted({key for key, _ in observed.snapshots} - needed)]
 
 
 def _bring_up(

@@ -12,25 +12,35 @@ from agent.domain.app import Desired, Trial, Version, Wanted
 from agent.domain.command import Job, JobState
 
 RESTARTING = "restarting"
+UNPROVEN = "did not pass its health gate"
 REASON = "reason"
+MAX_WINDOWS = 5
 PAST_FETCHING = (JobState.INSTALLING, JobState.VERIFYING)
 
 
 def adopt(desired: Desired, job: Job, version: Version, *, needs_trial: bool, keep: int) -> tuple[Desired, Job]:
     """Its images are here: `version` becomes the wanted one; `keep` others are kept to go back to.
 
-    The proven version before it is kept first, also when an unproven one is replaced half-way. What has proven
-    itself needs no other trial; what comes while the instance is stopped has its trial when it is started.
+    The proven version before it is kept first, also when an unproven one is replaced half-way; then the data that go
+    back with it stay those of the proven one. What has proven itself needs no other trial; what comes while the
+    instance is stopped has its trial when it is started.
     """
     on_trial = desired.trial is Trial.VERIFYING
     proven = desired.previous if on_trial else desired.current
     older = desired.history[1:] if on_trial else desired.history
+    verifying = proven != version and (needs_trial or on_trial)
+    held_by_gate = desired.hold.startswith(UNPROVEN)
     after = replace(
         desired,
+        wanted=Wanted.RUNNING if held_by_gate else desired.wanted,
+        hold="" if held_by_gate else desired.hold,
         current=version,
         history=_kept(version, proven, older)[:keep],
-        trial=Trial.VERIFYING if needs_trial and proven != version else Trial.PROVEN,
+        trial=Trial.VERIFYING if verifying else Trial.PROVEN,
         job=job.id,
+        snapshot=desired.snapshot if on_trial else job.id,
+        restore=desired.snapshot if on_trial and not verifying and not desired.restore else desired.restore,
+        windows=0,
     )
     return after, replace(job, state=JobState.INSTALLING, message="", progress=0)
 
@@ -56,20 +66,29 @@ def fall_back(desired: Desired, job: Job | None, reason: str, *, automatic: bool
     """
     job = job if job is not None and job.state in PAST_FETCHING else None
     if desired.previous is not None and automatic:
-        after = replace(desired, current=desired.previous, history=desired.history[1:], trial=Trial.PROVEN)
+        restore = desired.restore or desired.snapshot
+        after = replace(
+            desired, current=desired.previous, history=desired.history[1:], trial=Trial.PROVEN, restore=restore
+        )
         if job is None:
             return after, None
         return after, replace(job, message=f"going back: {reason}", params={**job.params, REASON: reason})
     failed = replace(job, state=JobState.FAILED, message=reason) if job else None
-    if desired.previous is not None:
-        return replace(desired, trial=Trial.PROVEN, job="" if failed else desired.job), failed
-    hold = f"did not pass its health gate: {reason}"
     open_job = "" if failed else desired.job
-    return replace(desired, wanted=Wanted.STOPPED, hold=hold, trial=Trial.PROVEN, job=open_job), failed
+    if desired.previous is not None:
+        return replace(desired, trial=Trial.PROVEN, job=open_job), failed
+    # Started again by hand, it is still on trial.
+    return replace(desired, wanted=Wanted.STOPPED, hold=f"{UNPROVEN}: {reason}", job=open_job), failed
+
+
+def open_window(desired: Desired) -> Desired | None:
+    """The health gate begins to watch anew, as after a restart of the agent; None when it did so often enough."""
+    return replace(desired, windows=desired.windows + 1) if desired.windows < MAX_WINDOWS else None
 
 
 def conclude(desired: Desired, job: Job | None) -> tuple[Desired, Job | None]:
     """It is as it shall be: the job under way ends, or a restart goes on with its second half."""
+    desired = replace(desired, restore="")
     if desired.wanted is Wanted.STOPPED and desired.hold == RESTARTING:
         return replace(desired, wanted=Wanted.RUNNING, hold=""), job
     if job is None or job.state not in PAST_FETCHING:

@@ -259,6 +259,13 @@ class DockerEngine:
             raise _foreign("volume", name)
         await self._tolerate_absence(f"removing volume {name}", lambda c: c.remove_volume(name))
 
+    async def volume_folder(self, name: str) -> str:
+        """Where the data of a volume of ours lie on this machine."""
+        found = await self._client.call(f"looking for volume {name}", lambda c: c.inspect_volume(name))
+        if not self._is_ours(found):
+            raise _foreign("volume", name)
+        return str(found["Mountpoint"])
+
     # -- inside -------------------------------------------------------------------------------------------------
 
     def _labels(self, instance: str | None) -> list[str]:

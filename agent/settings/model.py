@@ -109,6 +109,11 @@ class Paths:
         return self.state / "state.db"
 
     @property
+    def snapshots(self) -> Path:
+        """Copies of volumes that an upgrade on trial may go back to."""
+        return self.state / "snapshots"
+
+    @property
     def outbox_db(self) -> Path:
         """The store-and-forward buffer."""
         return self.state / "outbox.db"

@@ -77,6 +77,7 @@ def write_change(c: sqlite3.Connection, change: Change, now_ms: int) -> Change:
     c.executemany("INSERT OR REPLACE INTO releases VALUES(?,?)", bodies)
     rows = [(j.id, j.updated_ms, int(j.state.final), 0, msgspec.json.encode(j)) for j in change.jobs]
     c.executemany("INSERT OR REPLACE INTO jobs VALUES(?,?,?,?,?)", rows)
+    c.executemany("DELETE FROM releases WHERE hash=?", [(hash_,) for hash_ in change.releases_gone])
     c.executemany("DELETE FROM desired WHERE name=?", [(name,) for name in change.gone])
     c.executemany("INSERT OR REPLACE INTO rules VALUES(?,?,?)", [(r.name, r.origin, r.text) for r in change.rules])
     c.executemany("DELETE FROM rules WHERE name=?", [(name,) for name in change.rules_gone])

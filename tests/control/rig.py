@@ -28,6 +28,7 @@ from tests.fakes.engine import FakeEngine
 from tests.fakes.images import FakeImages
 from tests.fakes.meter import FakeMeter
 from tests.fakes.plane import FakeDoors, FakeHost, FakeLog, FakePlane, FakeProber
+from tests.fakes.snapshots import FakeSnapshots
 
 REGISTRY = "127.0.0.1:5000"
 PACE = Pace(tick_s=0.05, look_s=0.1, measure_s=0.2, measure_most_s=0.4, tell_s=0.2)
@@ -67,6 +68,7 @@ class Rig:
         self.engine = FakeEngine("gw", self.images)
         blobs = root / "blobs"
         self.bundles = BundleShelf(root / "bundles", BlobStore(blobs), Kept(blobs / "manifests"))
+        self.snapshots = FakeSnapshots(self.engine.disk)
         self.plane = FakePlane()
         self.doors = FakeDoors(root / "s")
         self.prober = FakeProber()
@@ -84,6 +86,7 @@ class Rig:
             self.engine,
             self.images,
             self.bundles,
+            self.snapshots,
             self.doors,
             DiskShelf(self.root / "files"),
             self.host,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 
 from agent.domain.container import (
@@ -43,7 +43,8 @@ class FakeEngine:
 
     With `images`, `create` refuses an image that they do not hold; without, every image is there. `log` lists the
     calls as (operation, subject). Faults: see `tests.fakes.faults.Faults` (`fail_next`, `pause`), and the methods
-    below that do what people, kernels and power cuts do.
+    below that do what people, kernels and power cuts do. `disk` holds each volume folder's files, `on_start` is what
+    containers do when they start.
     """
 
     def __init__(self, gateway_id: str, images: FakeImages | None = None) -> None:
@@ -52,6 +53,8 @@ class FakeEngine:
         self.faults = Faults()
         self.log: list[tuple[str, str]] = []
         self.lines: dict[str, list[str]] = {}
+        self.disk: dict[str, dict[str, str]] = {}
+        self.on_start: Callable[[ContainerSpec], None] = lambda _: None
         self._images = images
         self._boxes: dict[str, _Box] = {}
         self._networks: dict[str, NetworkSpec] = {}
@@ -214,6 +217,17 @@ class FakeEngine:
         if any(m.source == name for b in self._boxes.values() for m in b.spec.mounts if m.kind == "volume"):
             raise Conflict("engine.volume_in_use", f"volume {name} is in use")
         self._volumes.pop(name, None)
+        self.disk.pop(f"/fake/{name}", None)
+
+    async def volume_folder(self, name: str) -> str:
+        """A name in `disk`."""
+        await self._call("volume_folder", name)
+        if name in self._foreign_names:
+            raise Conflict("engine.foreign", f"the volume {name} is not the gateway's")
+        if name not in self._volumes:
+            raise NotFound("engine.volume_not_found", f"no such volume: {name}")
+        self.disk.setdefault(f"/fake/{name}", {})
+        return f"/fake/{name}"
 
     async def logs(self, container_id: str, tail: int) -> list[str]:
         """The last lines that the test put into `lines[container_id]`."""
@@ -345,6 +359,7 @@ class FakeEngine:
             exit_code=0,
             address="" if box.spec.network == "none" else f"10.213.0.{self._count % 250 + 2}",
         )
+        self.on_start(box.spec)
         self._emit("start", box.state)
 
     def _end(self, box: _Box, exit_code: int, *, oom: bool = False) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.domain import planner
+from agent.domain import steps as kinds
 from agent.domain.app import Desired, Trial, Wanted
 from agent.domain.command import Origin
 from agent.domain.container import ContainerSpec, ContainerState, Live, NetworkSpec, Restart, RunState, VolumeSpec
@@ -54,31 +54,31 @@ class Machine:
     def observed(self) -> Observed:
         return Observed(tuple(self.containers.values()), tuple(self.networks.values()), tuple(self.volumes.values()))
 
-    def apply(self, step: planner.Step) -> None:
+    def apply(self, step: kinds.Step) -> None:
         match step:
-            case planner.CreateNetwork(network):
+            case kinds.CreateNetwork(network):
                 self.networks[network.name] = network
-            case planner.RemoveNetwork(name):
+            case kinds.RemoveNetwork(name):
                 del self.networks[name]
-            case planner.CreateVolume(volume):
+            case kinds.CreateVolume(volume):
                 self.volumes[volume.name] = volume
-            case planner.RemoveVolume(name):
+            case kinds.RemoveVolume(name):
                 del self.volumes[name]
-            case planner.CreateContainer(wanted):
+            case kinds.CreateContainer(wanted):
                 self.made += 1
                 self.add(wanted, RunState.CREATED)
-            case planner.StartContainer(service, spec_hash):
+            case kinds.StartContainer(service, spec_hash):
                 found = next(c for c in self.containers.values() if (c.service, c.spec) == (service, spec_hash))
                 assert not self.serving(service), f"two containers of {service} would serve"
                 self.containers[found.id] = replace(found, state=RunState.RUNNING)
-            case planner.StopContainer(id_, _, _):
+            case kinds.StopContainer(id_, _, _):
                 self.containers[id_] = replace(self.containers[id_], state=RunState.EXITED)
-            case planner.RemoveContainer(id_, _):
+            case kinds.RemoveContainer(id_, _):
                 assert not self.containers[id_].serving, "a serving container would be removed"
                 del self.containers[id_]
-            case planner.UpdateContainer(id_, _, live):
+            case kinds.UpdateContainer(id_, _, live):
                 self.containers[id_] = replace(self.containers[id_], live=live)
-            case planner.AwaitService(service, _, _):
+            case kinds.AwaitService(service, _, _):
                 assert self.serving(service), f"{service} is awaited but was not started"
 
     def serving(self, service: str) -> list[ContainerState]:
@@ -90,14 +90,14 @@ class Machine:
             id_, wanted.name, "app", wanted.service, "r", wanted.spec_hash, wanted.image, state, live=live
         )
 
-    def run(self, want: Desired, target: AppSpec | None) -> list[planner.Step]:
+    def run(self, want: Desired, target: AppSpec | None) -> list[kinds.Step]:
         steps = list(plan(want, target, self.observed()))
         for step in steps:
             self.apply(step)
         return steps
 
 
-def names(steps: list[planner.Step]) -> list[str]:
+def names(steps: list[kinds.Step]) -> list[str]:
     return [type(step).__name__ for step in steps]
 
 
@@ -121,7 +121,7 @@ def test_what_is_paused_is_started_again_and_nothing_else() -> None:
     machine.run(desired(), spec("x:1", "y:1"))
     paused = next(c for c in machine.containers.values() if c.service == "b")
     machine.containers[paused.id] = replace(paused, state=RunState.PAUSED)
-    assert plan(desired(), spec("x:1", "y:1"), machine.observed()) == (planner.StartContainer("b", paused.spec),)
+    assert plan(desired(), spec("x:1", "y:1"), machine.observed()) == (kinds.StartContainer("b", paused.spec),)
 
 
 def test_an_upgrade_touches_only_the_service_that_changed() -> None:
@@ -129,7 +129,7 @@ def test_an_upgrade_touches_only_the_service_that_changed() -> None:
     machine.run(desired(), spec("x:1", "y:1"))
     steps = machine.run(desired(), spec("x:1", "y:2"))
     assert {getattr(s, "service", "b") for s in steps} <= {"b", "a"}
-    assert not [s for s in steps if isinstance(s, planner.StopContainer) and s.service == "a"]
+    assert not [s for s in steps if isinstance(s, kinds.StopContainer) and s.service == "a"]
     assert [c.image_id for c in machine.containers.values()] == ["x:1", "y:2"]
 
 
