@@ -2,99 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.domain import steps as kinds
-from agent.domain.app import Desired, Trial, Wanted
-from agent.domain.command import Origin
-from agent.domain.container import ContainerSpec, ContainerState, Live, NetworkSpec, Restart, RunState, VolumeSpec
+from agent.domain.app import Trial, Wanted
+from agent.domain.container import Live, Restart, RunState
 from agent.domain.instantiate import AppSpec
-from agent.domain.planner import Observed, plan
-
-LIVE = Live(mem_bytes=64, pids=8)
-
-
-def container(service: str, image: str) -> ContainerSpec:
-    return ContainerSpec(
-        name=f"ec-app-{service}", instance="app", service=service, release="r", image=image, gateway="g", live=LIVE
-    )
-
-
-def spec(*images: str, network: bool = False, volume: bool = False) -> AppSpec:
-    """Services a, b, c ... running `images`; each depends on the one before."""
-    containers = tuple(container("abc"[n], image) for n, image in enumerate(images))
-    depends = tuple(("abc"[n], (("abc"[n - 1], "started"),)) for n in range(1, len(images)))
-    return AppSpec(
-        instance="app",
-        release="r",
-        version="1",
-        containers=containers,
-        dependencies=depends,
-        networks=(NetworkSpec("net", "app", "g"),) if network else (),
-        volumes=(VolumeSpec("vol", "app", "g"),) if volume else (),
-    )
-
-
-def desired(wanted: Wanted = Wanted.RUNNING, trial: Trial = Trial.PROVEN) -> Desired:
-    return Desired("app", Origin.LOCAL, wanted, trial=trial)
-
-
-@dataclass
-class Machine:
-    """Carries steps out in memory and notices when two containers of a service serve at once."""
-
-    containers: dict[str, ContainerState] = field(default_factory=dict)
-    networks: dict[str, NetworkSpec] = field(default_factory=dict)
-    volumes: dict[str, VolumeSpec] = field(default_factory=dict)
-    made: int = 0
-
-    def observed(self) -> Observed:
-        return Observed(tuple(self.containers.values()), tuple(self.networks.values()), tuple(self.volumes.values()))
-
-    def apply(self, step: kinds.Step) -> None:
-        match step:
-            case kinds.CreateNetwork(network):
-                self.networks[network.name] = network
-            case kinds.RemoveNetwork(name):
-                del self.networks[name]
-            case kinds.CreateVolume(volume):
-                self.volumes[volume.name] = volume
-            case kinds.RemoveVolume(name):
-                del self.volumes[name]
-            case kinds.CreateContainer(wanted):
-                self.made += 1
-                self.add(wanted, RunState.CREATED)
-            case kinds.StartContainer(service, spec_hash):
-                found = next(c for c in self.containers.values() if (c.service, c.spec) == (service, spec_hash))
-                assert not self.serving(service), f"two containers of {service} would serve"
-                self.containers[found.id] = replace(found, state=RunState.RUNNING)
-            case kinds.StopContainer(id_, _, _):
-                self.containers[id_] = replace(self.containers[id_], state=RunState.EXITED)
-            case kinds.RemoveContainer(id_, _):
-                assert not self.containers[id_].serving, "a serving container would be removed"
-                del self.containers[id_]
-            case kinds.UpdateContainer(id_, _, live):
-                self.containers[id_] = replace(self.containers[id_], live=live)
-            case kinds.AwaitService(service, _, _):
-                assert self.serving(service), f"{service} is awaited but was not started"
-
-    def serving(self, service: str) -> list[ContainerState]:
-        return [c for c in self.containers.values() if c.service == service and c.serving]
-
-    def add(self, wanted: ContainerSpec, state: RunState, live: Live = LIVE) -> None:
-        id_ = f"c{len(self.containers)}-{self.made}-{wanted.image}-{wanted.service}"
-        self.containers[id_] = ContainerState(
-            id_, wanted.name, "app", wanted.service, "r", wanted.spec_hash, wanted.image, state, live=live
-        )
-
-    def run(self, want: Desired, target: AppSpec | None) -> list[kinds.Step]:
-        steps = list(plan(want, target, self.observed()))
-        for step in steps:
-            self.apply(step)
-        return steps
+from agent.domain.planner import plan
+from tests.unit.machine import LIVE, Machine, container, desired, spec
 
 
 def names(steps: list[kinds.Step]) -> list[str]:
