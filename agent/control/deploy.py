@@ -101,6 +101,7 @@ class Deployer:
         # A change of values was not preceded by `learn`; it is held to what is left when it is adopted.
         look = Look() if job.kind == "configure" else self._around
         refuse(admit(manifest, spec, policy, self._facts.facts(job.instance, look)))
+        self._refuse_known_bad(job, release)
         return release, effective, spec
 
     async def deploy(self, job: Job, told: Told) -> None:
@@ -114,14 +115,18 @@ class Deployer:
         await self._adopt(job, release, {pinned: image.architecture for pinned, image in found.items()})
 
     async def _fetch(self, job: Job, told: Told) -> tuple[Release, dict[str, ImageInfo]]:
-        """The release with its images pinned, and those images, which are here now."""
+        """The release with its images pinned, and those images, which are here now. Known bad: nothing is fetched."""
         manifest = read(str(job.params["manifest"]), str(job.params.get("source", job.instance)))
         found: dict[str, ImageInfo] = {}
-        digests: dict[str, str] = {}
         pins = job.params.get("pins") or {}
         bundle = str(job.params.get("bundle") or "")
         if bundle:
             await self._bundles.take(bundle, PullProgress(told, 0, 1, bundle))
+        files = dict(job.params.get("files") or {})
+        logins = {ref: self._vault.login(job.id, ref) for ref in manifest.images if ref not in manifest.builds}
+        digests = {ref: pins.get(ref) or await self._stock.pin(ref, login) for ref, login in logins.items()}
+        if not manifest.builds:
+            self._refuse_known_bad(job, make_release(manifest, digests, files))
         for number, ref in enumerate(manifest.images):
             progress = PullProgress(told, number, len(manifest.images), ref)
             build = manifest.builds.get(ref)
@@ -131,11 +136,19 @@ class Deployer:
                 image = await self._stock.build(job, folder, ref, how, progress)
                 digests[ref], found[image.id] = image.id, image
                 continue
-            login = self._vault.login(job.id, ref)
-            pinned = pins.get(ref) or await self._stock.pin(ref, login)
-            digests[ref] = pinned
-            found[pinned] = await self._stock.bring(job, pinned, progress, login)
-        return make_release(manifest, digests, dict(job.params.get("files") or {})), found
+            pinned = digests[ref]
+            found[pinned] = await self._stock.bring(job, pinned, progress, logins[ref])
+        return make_release(manifest, digests, files), found
+
+    def _refuse_known_bad(self, job: Job, release: Release) -> None:
+        """What failed its health gate here is not tried again by itself; other values for what runs are."""
+        reason = self._catalog.failure(release.hash)
+        if reason and job.kind != "configure" and not job.params.get("force"):
+            raise Conflict(
+                "release.known_bad",
+                f"release {release.hash[:12]} of {job.instance} failed before: {reason}",
+                hint="deploy a corrected version, or force this one",
+            )
 
     async def configure(self, job: Job, told: Told) -> None:
         """New values for the release that runs."""
@@ -152,13 +165,7 @@ class Deployer:
         spec = self._catalog.design(job.instance, release, effective, folder)
         look = await self._facts.look(spec, architectures)
         stored = self._catalog.keep(release, str(job.params.get("source", job.instance)))
-        forced = bool(job.params.get("force"))
-        if stored.failed and not forced:
-            raise Conflict(
-                "release.known_bad",
-                f"release {release.hash[:12]} of {job.instance} failed before: {stored.failed}",
-                hint="deploy a corrected version, or force this one",
-            )
+        self._refuse_known_bad(job, release)
         version = Version(release.hash, cloud, site, folder)
 
         def decision() -> Change:

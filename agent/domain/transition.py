@@ -56,7 +56,7 @@ def _kept(current: Version, proven: Version | None, older: Sequence[Version]) ->
 
 def prove(desired: Desired) -> Desired:
     """The health gate has passed: the old containers may go."""
-    return replace(desired, trial=Trial.PROVEN)
+    return replace(desired, trial=Trial.PROVEN, snapshot="", windows=0)
 
 
 def fall_back(desired: Desired, job: Job | None, reason: str, *, automatic: bool) -> tuple[Desired, Job | None]:
@@ -67,16 +67,14 @@ def fall_back(desired: Desired, job: Job | None, reason: str, *, automatic: bool
     job = job if job is not None and job.state in PAST_FETCHING else None
     if desired.previous is not None and automatic:
         restore = desired.restore or desired.snapshot
-        after = replace(
-            desired, current=desired.previous, history=desired.history[1:], trial=Trial.PROVEN, restore=restore
-        )
+        after = replace(prove(desired), current=desired.previous, history=desired.history[1:], restore=restore)
         if job is None:
             return after, None
         return after, replace(job, message=f"going back: {reason}", params={**job.params, REASON: reason})
     failed = replace(job, state=JobState.FAILED, message=reason) if job else None
     open_job = "" if failed else desired.job
     if desired.previous is not None:
-        return replace(desired, trial=Trial.PROVEN, job=open_job), failed
+        return replace(prove(desired), job=open_job), failed
     # Started again by hand, it is still on trial.
     return replace(desired, wanted=Wanted.STOPPED, hold=f"{UNPROVEN}: {reason}", job=open_job), failed
 

@@ -66,6 +66,12 @@ _ENGINE: Sequence[_Meaning] = (
         "another APP or program holds the host port; change the manifest's `ports` or free it",
     ),
     _meaning(
+        r"unable to retrieve OCI runtime error|fork/exec \S*(runc|shim)|containerd",
+        Failed,
+        "engine.runtime_broken",
+        "the engine's own parts do not work: mend or reinstall the engine; no APP is to blame",
+    ),
+    _meaning(
         r"executable file not found|exec format error|no such file or directory.*: unknown$|permission denied.*: unknown$",
         Failed,
         "engine.cannot_execute",
