@@ -65,6 +65,7 @@ class Reconciler:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._failures: dict[str, int] = {}
+        self._stopped = False
         self._room = asyncio.Semaphore(AT_ONCE)
         self._watchers: list[Callable[[str], None]] = []
         self._surveyor: Surveyor | None = None
@@ -85,6 +86,7 @@ class Reconciler:
 
     async def run(self) -> None:
         """Follow the engine until cancelled."""
+        self._stopped = False
         sweeper = asyncio.create_task(self._sweep(), name="reconciler-sweep")
         try:
             async for event in self._engine.events():
@@ -93,6 +95,8 @@ class Reconciler:
                 elif event.action in EVENTS_OF_INTEREST or event.action.startswith("health_status"):
                     self._on_event(event)
         finally:
+            # A decision that is still on its way to the disk tells us of itself later: that starts nothing any more.
+            self._stopped = True
             sweeper.cancel()
             for timer in self._timers.values():
                 timer.cancel()
@@ -103,6 +107,8 @@ class Reconciler:
 
     def touch(self, instance: str, delay_s: float = 0.0) -> None:
         """Mark an instance dirty, now or after `delay_s`."""
+        if self._stopped:
+            return
         pending = self._timers.pop(instance, None)
         if pending is not None:
             pending.cancel()
