@@ -15,7 +15,7 @@ from agent.domain.bootorder import mend_order
 from agent.domain.container import ContainerState
 from agent.domain.instantiate import AppSpec
 from agent.domain.journal import Change
-from agent.domain.planner import Step
+from agent.domain.steps import Step
 from agent.ports import Clock
 
 BOOT_ID = "boot_id"

@@ -257,7 +257,9 @@ class Reconciler:
         wake_s: float | None = None
         restores = any(isinstance(step, RestoreVolumes) for step in steps)
         if desired.trial is not Trial.VERIFYING and desired.wanted is Wanted.RUNNING and not restores:
-            mends = self._comeback.steps(spec, observed.containers, observed.looping) if self._comeback is not None else ()
+            mends = (
+                self._comeback.steps(spec, observed.containers, observed.looping) if self._comeback is not None else ()
+            )
             own, wake_s = ([], None) if mends else self._supervisor.steps(spec, observed.containers)
             steps += (*mends, *own)
         if steps:

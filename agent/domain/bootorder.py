@@ -10,7 +10,7 @@ from datetime import datetime
 
 from agent.domain.container import ContainerSpec, ContainerState
 from agent.domain.instantiate import AppSpec
-from agent.domain.planner import AwaitService, StartContainer, Step, StopContainer
+from agent.domain.steps import AwaitService, StartContainer, Step, StopContainer
 
 NS = 1_000_000_000
 _FIRST_PROBE = 0.9

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from agent.domain.bootorder import mend_order, read_started
 from agent.domain.container import ContainerSpec, ContainerState, Healthcheck, RunState
 from agent.domain.instantiate import AppSpec
-from agent.domain.planner import AwaitService, StartContainer, Step, StopContainer
+from agent.domain.steps import AwaitService, StartContainer, Step, StopContainer
 
 PROBE = Healthcheck(("CMD", "true"), interval_s=10)
 
