@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from argparse import Namespace
 from collections.abc import Mapping
@@ -19,7 +20,9 @@ from agent.errors import Malformed
 
 TOP_NAME = re.compile(r"""^name:[ \t]*(["']?)([a-z0-9-]+)\1[ \t]*(?:#.*)?$""", re.MULTILINE)
 
-COMPANIONS = frozenset({".json", ".yaml", ".yml"})
+COMPANION_BYTES = 262_144
+COMPANION_DEPTH = 3
+"""How large a file is, and how many folders down it lies, that is taken for one the manifest may mean."""
 """What a manifest may refer to by name."""
 
 SITE = (
@@ -81,12 +84,26 @@ def read_deployment(given: Namespace, params: dict[str, Any]) -> None:
 
 
 def read_companions(path: Path, text: str) -> dict[str, str]:
-    """The small text files beside the manifest whose names it mentions, such as a schema; the agent says which it lacks."""
+    """The small text files beside the manifest whose names it mentions: a schema, a config, a secret, an env file.
+
+    The agent says which it lacks, and forgets those that the manifest does not mean after all.
+    """
+    root = path.absolute().parent
     found: dict[str, str] = {}
-    for beside in sorted(path.absolute().parent.iterdir()):
-        if beside != path.absolute() and beside.suffix in COMPANIONS and beside.is_file() and beside.name in text:
-            found[beside.name] = read_text(str(beside))
+    for folder, below, names in os.walk(root):
+        here = Path(folder).relative_to(root)
+        below[:] = [name for name in sorted(below) if len(here.parts) + 1 < COMPANION_DEPTH and name in text]
+        for name in sorted(names):
+            beside = here / name
+            if str(beside) in text and root / beside != path.absolute() and _is_small_text(root / beside):
+                found[str(beside)] = read_text(str(root / beside))
     return found
+
+
+def _is_small_text(path: Path) -> bool:
+    if not path.is_file() or path.stat().st_size > COMPANION_BYTES:
+        return False
+    return b"\0" not in path.read_bytes()
 
 
 def read_configure(given: Namespace, params: dict[str, Any]) -> None:

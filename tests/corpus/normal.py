@@ -46,7 +46,7 @@ def normal(document: Json, prefix: str, folder: str) -> Normal:
         "nano_cpus": host.get("NanoCpus") or 0,
         "pids": max(host.get("PidsLimit") or 0, 0),
         "ports": _ports(host.get("PortBindings") or {}),
-        "extra_hosts": set(host.get("ExtraHosts") or ()),
+        "extra_hosts": {each.replace("=", ":", 1) for each in host.get("ExtraHosts") or ()},
         "ulimits": {(each["Name"], each["Soft"], each["Hard"]) for each in host.get("Ulimits") or ()},
         "shm": host.get("ShmSize") or 64 * 1024**2,
         "devices": {(each["PathOnHost"], each["PathInContainer"]) for each in host.get("Devices") or ()},

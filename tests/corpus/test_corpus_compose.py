@@ -112,6 +112,12 @@ async def _make(name: str, compose: Compose, client: docker.APIClient, engine: D
         theirs = _composes(client, instance, str(folder))
         ours, said = await _ours(client, engine, name, instance, root, pins)
         assert ours.keys() == theirs.keys()
+        if compose.major >= 2:
+            # It copies a config that is written into the file into the container, just before the start.
+            for service, made in ours.items():
+                for use in manifest.body.service(service).configs:
+                    if manifest.body.source(use).content is not None:
+                        del made["mounts"][use.target]
         if compose.major == 1:
             # It connects all but one at the start, which does not happen here.
             for service, made in ours.items():

@@ -156,7 +156,7 @@ async def test_services_of_an_isolated_network_meet_each_other_and_nothing_else(
     spec = renamed(make_spec(real, "a"), networks=(Attachment(isolated.name, ("main",)),))
     serve = ("sh", "-c", "echo hello > /tmp/index.html; httpd -f -p 8080 -h /tmp")
     other = renamed(make_spec(real, "b", service="web"), networks=(Attachment(isolated.name, ("web",)),), command=serve)
-    free = renamed(make_spec(real, "c", instance="out"), networks=(Attachment(open_net.name),))
+    free = renamed(make_spec(real, "c", instance="out"), networks=(Attachment(open_net.name),), command=serve)
     shut, _, out = await asyncio.gather(*(run(real, s) for s in (spec, other, free)))
     subnets = {n.name: n.subnet for n in await real.engine.networks()}
     hosts = host_addresses(subnets[isolated.name])
@@ -165,10 +165,11 @@ async def test_services_of_an_isolated_network_meet_each_other_and_nothing_else(
     assert await inside(shut.id, meets)
     # The same port is reached from an outbound network: what stops the other one is its isolation.
     assert await inside(out.id, f"nc -w 2 {IPv4Network(subnets[open_net.name])[1]} {host_port} </dev/null")
+    assert await inside(out.id, f"nc -w 2 {out.address} 8080 </dev/null"), "what the others may not reach is there"
     attempts = [f"nc -w 1 {a} {host_port} </dev/null" for a in hosts]
     attempts += [
-        f"wget -q -T 1 -O - http://{out.address}:8080/",
-        "wget -q -T 1 -O - http://example.com/",
+        f"nc -w 1 {out.address} 8080 </dev/null",
+        "timeout 3 wget -q -O - http://example.com/",
         "ping -c 1 -W 1 198.51.100.1",
     ]
     attempts += ["ip -6 addr show dev eth0 | grep -q inet6"]
