@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agent.cli.appview import show_app, show_plan, show_versions
+from agent.cli.appplan import OFFLINE, run_plan
+from agent.cli.appview import show_app, show_versions
 from agent.cli.orders import LOGIN, TIMES, images_of, read_login, read_times
 from agent.cli.pairs import read_json, read_text, scalar, split_pairs
 from agent.cli.rows import listing
 from agent.cli.screen import Column, Screen
+from agent.cli.session import Session
 from agent.cli.verb import INSTANCE, Verb, arg
 from agent.cli.words import short_id
 from agent.errors import Malformed
@@ -142,16 +144,24 @@ LIST = listing(
     name="instance",
 )
 
+
+def plan(given: Namespace, session: Session) -> int:
+    """By the agent, or by the files alone."""
+    asked = {"instance": given.instance, "take_over": given.take_over, "force": given.force}
+    params = {name: value for name, value in asked.items() if value is not None}
+    read_deploy(given, params)
+    return run_plan(params, given, session)
+
+
 VERBS = (
     Verb("list", "All instances, with phase, version and owner.", type="app.list", render=LIST),
     Verb("show", "One instance: phase, services, values with their source.", (INSTANCE,), "app.status", show_app),
     Verb(
         "plan",
         "What an install or upgrade would change; nothing does.",
-        (FILE, AS, *SITE, TAKE_OVER, FORCE),
+        (FILE, AS, *SITE, TAKE_OVER, FORCE, OFFLINE),
         "app.plan",
-        show_plan,
-        read_deploy,
+        run=plan,
     ),
     Verb(
         "install",
