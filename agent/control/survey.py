@@ -40,6 +40,7 @@ class Survey:
         self._ledger = ledger
         self._catalog = catalog
         self._alarms = alarms
+        ledger.listen(self._on_change)
 
     async def look(self, containers: Sequence[ContainerState]) -> None:
         """Explain what runs, if that is owed; keep the alarms about what nobody can explain."""
@@ -49,6 +50,11 @@ class Survey:
         if self._ledger.meta.get(SURVEY):
             await self._explain(found)
         await self._keep_alarms(found)
+
+    def _on_change(self, change: Change) -> None:
+        for desired in change.desired:
+            if self._ledger.meta.get(UNEXPLAINED + desired.name):
+                self._alarms.clear_alarm(f"app:{desired.name}", "unexplained")
 
     async def _explain(self, found: Mapping[str, list[ContainerState]]) -> None:
         rebuilt = self._ledger.meta.get(SURVEY) == REBUILT

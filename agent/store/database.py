@@ -33,7 +33,7 @@ Work = Callable[[sqlite3.Connection], Any]
 
 MAX_GROUP = 512
 MAX_WAITING = 20_000
-LOOK_EVERY_S = 10.0
+LOOK_EVERY_S = 5.0
 
 
 @dataclass(slots=True)

@@ -75,8 +75,9 @@ async def test_without_any_file_of_the_state_what_runs_is_left_alone_also_by_the
     assert not rig.room.ledger.desired
     await rig.job(await rig.send("app.install", instance="pump", manifest=manifest("1")))
     assert ids(rig) == before, "the same release finds its containers running"
+    assert "app:pump/unexplained" not in rig.plane.alarms.standing
     await rig.restart()
-    await rig.until(lambda: "app:pump/unexplained" not in rig.plane.alarms.standing, "the end of the alarm")
+    await rig.until(lambda: not rig.room.ledger.meta["unexplained:pump"], "the end of the mark")
 
 
 async def test_an_instance_that_only_labels_know_is_taken_over_when_its_release_is_here(rig: Rig) -> None:

@@ -21,7 +21,10 @@ FROZEN_EDITS = (
     ("start_period: 10s", "start_period: 1s"),
     ("> 10)", "> 3)"),
 )
-MAY_STAY = {"state.db", "state.db-wal", "state.db-shm", "outbox.db", "outbox.db-wal", "outbox.db-shm", "admin.sock"}
+MAY_STAY = {
+    *(f"{name}.db{suffix}" for name in ("state", "outbox") for suffix in ("", "-wal", "-shm", ".lock")),
+    "admin.sock", "facts.json",
+}  # fmt: skip
 
 
 def show(stage: Stage, account: Account) -> None:
@@ -132,10 +135,11 @@ def _remove_everything(stage: Stage, account: Account) -> None:
     files = sorted(
         str(path.relative_to(stage.agent.state)) for path in stage.agent.state.rglob("*") if not path.is_dir()
     )
-    extra = [name for name in files if name not in MAY_STAY]
+    # Releases are remembered: one that failed is not tried again.
+    extra = [name for name in files if name not in MAY_STAY and not name.startswith("releases/")]
     account.check(
         not extra,
-        "find: the state folder holds the gateway's own databases and admin socket",
+        "find: the state folder holds the gateway's own databases, what it knows of releases, and its admin socket",
         ", ".join(extra or files),
     )
 
