@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 
 from agent.errors import Busy, Failed, GatewayError, NoSpace
 from agent.store.damage import Damaged, Mended, tells_damage
+from agent.store.disk import explain
 from agent.store.file import DatabaseFile, Keeper, in_use
 
 log = logging.getLogger("agent.store.database")
@@ -125,7 +126,10 @@ class Database:
             if group:
                 self._carry_out(file, group)
             else:
-                file.look()
+                try:
+                    file.look()
+                except Exception:
+                    log.exception("state_file_not_looked_at name=%s", self._path.name)
         file.close()
 
     def _take_group(self) -> tuple[list[_Item], bool]:
@@ -220,6 +224,8 @@ class Database:
         self._loop.call_soon_threadsafe(settle)
 
     def _translate(self, error: Exception) -> Exception:
+        if isinstance(error, OSError):
+            return explain(error)
         if isinstance(error, GatewayError) or not isinstance(error, sqlite3.Error):
             return error
         name = getattr(error, "sqlite_errorname", "") or ""

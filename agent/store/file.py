@@ -87,7 +87,8 @@ class DatabaseFile:
     def look(self) -> None:
         """Write the file again if somebody deleted or replaced it."""
         if self.connection is not None and not self._is_ours():
-            self.connection = self._write_again(self.connection)
+            held, self.connection = self.connection, None  # should it fail half-way, `ready` begins anew
+            self.connection = self._write_again(held)
 
     def mend(self, reason: str) -> None:
         """The open file is damaged: set it aside and begin anew. Where a full disk forbids that, `ready` tries again."""
