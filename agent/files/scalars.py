@@ -19,7 +19,7 @@ _OLD_BOOL = frozenset(
 )
 _DECIMAL = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _HEX = re.compile(r"0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+][0-9]+)?")
+_FLOAT = re.compile(r"([-+]?[0-9]+\.[0-9]*|\.[0-9]+)([eE][-+][0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 _DIFFERENT: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -28,6 +28,7 @@ _DIFFERENT: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"[-+]?0b[01_]+"), "a number in YAML 1.1 and text in YAML 1.2"),
     (re.compile(r"[-+]?0x[0-9a-fA-F_]+"), "a number in YAML 1.1 and text in YAML 1.2"),
     (re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?"), "a number to base 60 in YAML 1.1"),
+    (re.compile(r"[-+]\.[0-9]+"), "text in YAML 1.1 and a number in YAML 1.2"),
     (re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+"), "text in YAML 1.1 and a number in YAML 1.2"),
     (re.compile(r"[-+]?([0-9][0-9_]*|\.[0-9][0-9_]*)(\.[0-9_]*)?([eE][-+]?[0-9]+)?"), "a number only in YAML 1.1"),
     (re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt \t].*)?"), "a date in YAML 1.1 and text in YAML 1.2"),

@@ -54,7 +54,7 @@ def test_a_scalar_with_one_meaning_is_read(scalar: str, value: object) -> None:
 @pytest.mark.parametrize(
     "scalar",
     [
-        "yes", "no", "NO", "on", "Off", "y", "N",  # the Norway problem
+        "yes", "-.0", "+.5", "no", "NO", "on", "Off", "y", "N",  # the Norway problem
         "010", "-07", "00", "089", "0o7", "0b11", "1_000", "0x1_F", "+0x1F",  # octal and friends
         "1:30", "8080:22", "12:30:45", "1:30.5",  # base 60
         "1e3", "1.5e3", "1E+3", "2026-11-24", "2026-11-24 10:00:00", "=",
