@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,10 +11,11 @@ from dataclasses import dataclass, field
 from agent.control.catalog import Catalog
 from agent.control.ledger import Ledger
 from agent.domain.admission import check_binds
-from agent.domain.app import Desired
+from agent.domain.app import Desired, Trial, Version
 from agent.domain.instantiate import AppSpec
+from agent.domain.manifest_model import Strategy
 from agent.domain.policy import Claim, Facts
-from agent.errors import Refused
+from agent.errors import GatewayError, Refused
 from agent.ports import EngineInfo, Ground, Room
 
 
@@ -58,8 +60,8 @@ class FactBook:
     def facts(self, instance: str, look: Look) -> Facts:
         """All facts for `instance`: what others hold is read now, so that a decision can rely on it."""
         here = [d for d in self._ledger.desired.values() if d.current is not None]
-        specs = {d.name: self._catalog.spec(d) for d in here}
-        others = [spec for name, spec in specs.items() if name != instance]
+        held = {d.name: self._held(d) for d in here}
+        others = [spec for name, specs in held.items() if name != instance for spec in specs]
         info = self._engine_info()
         premises = self._catalog.premises
         return Facts(
@@ -69,7 +71,7 @@ class FactBook:
             pids=look.room.pids,
             disk_free_bytes=look.room.disk_free_bytes,
             volume_bytes=look.volume_bytes,
-            claims={name: _claim(spec) for name, spec in specs.items()},
+            claims={name: _claim(specs) for name, specs in held.items()},
             host_ports={key: f"instance {spec.instance}" for spec in others for key in _published(spec)},
             listening=self._strangers(look.room, others, self._ledger.desired.get(instance)),
             publishers={spec.instance: spec.grants.points_publish for spec in others},
@@ -99,20 +101,40 @@ class FactBook:
                 hint="put the folder back as it was when the APP was installed",
             )
 
+    def _held(self, desired: Desired) -> list[AppSpec]:
+        """What an instance may need at any moment: while a version is on trial also the one it would go back to."""
+        specs = [self._catalog.spec(desired)]
+        if desired.trial is Trial.VERIFYING and desired.previous is not None:
+            specs += self._specs_of(desired.name, [desired.previous])
+        return specs
+
+    def _specs_of(self, instance: str, versions: Sequence[Version]) -> list[AppSpec]:
+        """Those that can still be read: an old one that cannot holds nothing."""
+        found = []
+        for version in versions:
+            with contextlib.suppress(GatewayError):
+                found.append(self._catalog.spec_of(instance, version))
+        return found
+
     def _strangers(
         self, room: Room, others: Sequence[AppSpec], mine: Desired | None
     ) -> frozenset[tuple[int, str, str]]:
         """Sockets of the host that belong to no APP of ours: the engine listens for those that publish a port."""
-        versions = mine.versions if mine else ()
-        known = {key for spec in others for key in _published(spec)}
-        for version in versions:
-            known |= set(_published(self._catalog.spec_of(mine.name, version))) if mine else set()
+        if not room.listening:
+            return frozenset()
+        own = self._specs_of(mine.name, mine.versions) if mine else []
+        known = {key for spec in (*others, *own) for key in _published(spec)}
         return frozenset(each for each in room.listening if each[:2] not in known)
 
 
-def _claim(spec: AppSpec) -> Claim:
-    lives = [container.live for container in spec.containers]
-    return Claim(sum(live.mem_bytes for live in lives), sum(live.pids for live in lives))
+def _claim(specs: Sequence[AppSpec]) -> Claim:
+    """What an instance takes at most: of two versions the larger one, or with start-first, which runs both, their sum."""
+    rows = [[container.live for container in spec.containers] for spec in specs]
+    memory = [sum(live.mem_bytes for live in row) for row in rows]
+    pids = [sum(live.pids for live in row) for row in rows]
+    if specs[0].update.strategy is Strategy.START_FIRST:
+        return Claim(sum(memory), sum(pids))
+    return Claim(max(memory), max(pids))
 
 
 def _published(spec: AppSpec) -> list[tuple[int, str]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.domain.command import JobState, Origin
+from agent.errors import Failed
 from agent.ports import Room
 from tests.control.rig import Rig, manifest, running
 
@@ -85,3 +86,27 @@ async def test_the_machine_is_asked_about_the_volumes_that_a_roll_back_copies(ri
     rig.host.trees["/var/lib/fake/volumes/ec-pump_data/_data"] = 100 * MIB
     job = await rig.job(await rig.send("app.install", instance="pump", manifest=text))
     assert (job.state, "copies of volumes 100" in job.message) == (JobState.FAILED, True)
+
+
+async def test_while_a_version_is_on_trial_nobody_takes_what_the_one_before_may_need_again(rig: Rig) -> None:
+    await rig.job(await rig.send("app.install", instance="pump", manifest=inbound(8080)))
+    trial = (
+        inbound(9090).replace("pump:1", "pump:2").replace("within: 3s, stable_for: 0s", "within: 60s, stable_for: 40s")
+    )
+    reply = await rig.send("app.upgrade", instance="pump", manifest=trial)
+    await rig.until(lambda: rig.serving() == ["pump:2"], "the new version on trial")
+    other = await rig.send("app.install", instance="thief", manifest=inbound(8080, "thief"))
+    assert (other.code, "taken by instance pump" in other.msg) == (403, True)
+    await rig.send("job.cancel", job=reply.job)
+    await rig.until(lambda: rig.serving() == ["pump:1"], "the version before, on its port")
+
+
+async def test_a_firewall_that_was_reloaded_is_put_right_at_the_next_look_or_it_is_said(rig: Rig) -> None:
+    rig.engine.faults.fail_next("assure_isolation", Failed("engine.host_rule", "no iptables"), times=50)
+    await rig.room.engine.ask()
+    assert rig.plane.alarms.standing["engine/host_rule"].message.startswith("no iptables")
+    rig.room.engine.look("pump")
+    assert "engine/host_rule" in rig.plane.alarms.standing
+    rig.engine.faults.clear()
+    await rig.room.engine.ask()
+    assert "engine/host_rule" not in rig.plane.alarms.standing
