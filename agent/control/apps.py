@@ -146,6 +146,7 @@ class AppDecisions:
         desired = self._staying(job.instance)
         params = RollBack.model_validate({"instance": job.instance, **_without_who(job.params)})
         version = choose_version(desired, self._catalog, params.to, forced=params.force)
+        self._deployer.check_return(job.instance, version)
         base = replace(desired, wanted=Wanted.RUNNING, hold="")
         keep = self._catalog.premises.policy.keep_versions
         after, moved = transition.adopt(base, job, version, needs_trial=True, keep=keep)

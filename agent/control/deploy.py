@@ -15,7 +15,7 @@ from agent.control.ledger import Ledger
 from agent.control.runner import Told
 from agent.control.vault import Vault
 from agent.domain import transition
-from agent.domain.admission import HUB, admit, admit_images, allowed_registry, full_name
+from agent.domain.admission import HUB, admit, admit_images, admit_return, allowed_registry, full_name
 from agent.domain.app import Desired, Layer, Version
 from agent.domain.command import Job, JobState, Origin
 from agent.domain.container import ImageInfo
@@ -103,6 +103,13 @@ class Deployer:
         refuse(admit(manifest, spec, policy, self._facts.facts(job.instance, look)))
         self._refuse_known_bad(job, release)
         return release, effective, spec
+
+    def check_return(self, instance: str, version: Version) -> None:
+        """Refused when others hold by now what a kept version of an instance would need again."""
+        spec = self._catalog.spec_of(instance, version)
+        facts = self._facts.facts(instance, Look())
+        manifest = self._catalog.release(version.release).manifest
+        refuse(admit_return(manifest, spec, self._catalog.premises.policy, facts))
 
     async def deploy(self, job: Job, told: Told) -> None:
         """Pin, fetch, check again with what is now known, adopt."""

@@ -101,6 +101,18 @@ async def test_while_a_version_is_on_trial_nobody_takes_what_the_one_before_may_
     await rig.until(lambda: rig.serving() == ["pump:1"], "the version before, on its port")
 
 
+async def test_a_roll_back_by_hand_is_refused_while_another_app_has_its_port(rig: Rig) -> None:
+    await rig.job(await rig.send("app.install", instance="pump", manifest=inbound(8080)))
+    await rig.job(await rig.send("app.upgrade", instance="pump", manifest=inbound(9090).replace("pump:1", "pump:2")))
+    await rig.job(await rig.send("app.install", instance="thief", manifest=inbound(8080, "thief")))
+    reply = await rig.send("app.rollback", instance="pump")
+    assert (reply.code, "taken by instance thief" in reply.msg) == (403, True)
+    assert rig.serving() == ["pump:2"]
+    await rig.job(await rig.send("app.remove", instance="thief"))
+    assert (await rig.job(await rig.send("app.rollback", instance="pump"))).state is JobState.DONE
+    assert rig.serving() == ["pump:1"]
+
+
 async def test_a_firewall_that_was_reloaded_is_put_right_at_the_next_look_or_it_is_said(rig: Rig) -> None:
     rig.engine.faults.fail_next("assure_isolation", Failed("engine.host_rule", "no iptables"), times=50)
     await rig.room.engine.ask()

@@ -5,7 +5,7 @@ other. It looks twice: at what the manifest asks for, to say so at its position,
 what slipped through the first look stops here.
 """
 
-from agent.domain.admission.admit import CODES, RULES, admit, admit_images
+from agent.domain.admission.admit import CODES, RULES, admit, admit_images, admit_return
 from agent.domain.admission.binds import check_binds
 from agent.domain.admission.case import Case, Found, Rule
 from agent.domain.admission.images import HUB, allowed_registry, full_name
@@ -19,6 +19,7 @@ __all__ = [
     "Rule",
     "admit",
     "admit_images",
+    "admit_return",
     "allowed_registry",
     "check_binds",
     "full_name",

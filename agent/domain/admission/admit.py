@@ -28,6 +28,18 @@ CODES: Mapping[str, str] = {rule.code: rule.refuses for rule in reversed(RULES)}
 """Every code of admission -> what it refuses; where several rules share a code, the first one's words."""
 
 
+HELD_BY_OTHERS = frozenset(
+    {
+        "admission.memory_total",
+        "admission.pids_total",
+        "admission.point_owner",
+        "admission.port_exclusive",
+        "admission.port_taken",
+    }
+)
+"""Codes of what another instance may have taken since a version was admitted."""
+
+
 def admit(
     manifest: Manifest, spec: AppSpec, policy: Policy, facts: Facts, rules: Sequence[Rule] = RULES
 ) -> tuple[Problem, ...]:
@@ -39,6 +51,14 @@ def admit(
         for problem in rule.judge(case):
             seen.setdefault((problem.mark.line, problem.mark.col, problem.code), problem)
     return tuple(seen[key] for key in sorted(seen))
+
+
+def admit_return(manifest: Manifest, spec: AppSpec, policy: Policy, facts: Facts) -> tuple[Problem, ...]:
+    """What stands in the way of going back to a version that was admitted once: only what others hold by now.
+
+    A policy that has become stricter since is no reason to stay with a version that does not work.
+    """
+    return admit(manifest, spec, policy, facts, [rule for rule in RULES if rule.code in HELD_BY_OTHERS])
 
 
 def admit_images(manifest: Manifest, policy: Policy, local: Container[str] = ()) -> tuple[Problem, ...]:
