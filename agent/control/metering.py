@@ -1,6 +1,6 @@
 """What instances use, looked at now and then: cheap counters often, folders on disk seldom and one at a time.
 
-The cost is bounded, not the delay: counters cost 0.2 ms a container every 15 s; counting folders takes at most a fixed
+The cost is bounded, not the delay: counters cost 0.1 ms a container every 15 s; counting folders takes at most a fixed
 share of the time, less often where nothing changes, and at once when the disk loses room quickly.
 """
 
@@ -129,6 +129,8 @@ class Metering:
                 await self.look()
             except (GatewayError, TimeoutError) as error:
                 log.warning("not_measured reason=%s", error)
+            except Exception:
+                log.exception("look_failed")
 
     async def look(self) -> None:
         """One round: the instances that are due, and whether the disk loses room quickly."""
@@ -204,6 +206,8 @@ class Metering:
                 await self.measure(instance)
             except (GatewayError, TimeoutError) as error:
                 log.warning("disk_not_measured instance=%s reason=%s", instance, error)
+            except Exception:
+                log.exception("measure_failed instance=%s", instance)
             took = self._clock.monotonic() - began
             await asyncio.sleep(min(self._pace.tick_s, took * self._pace.rest))
 
