@@ -19,6 +19,7 @@ from tests.bench.figures import Figure, make_table, write_figures
 from tests.bench.idle import measure_idle
 from tests.bench.ingest import measure_ingest
 from tests.bench.many import measure_many
+from tests.bench.pulling import measure_pulling
 from tests.bench.restarting import measure_restarting
 from tests.bench.rule_path import measure_rule_path
 
@@ -26,6 +27,7 @@ RESULT = Path("build/bench.json")
 PARTS: dict[str, Callable[[], list[Figure]]] = {
     "rule": measure_rule_path,
     "deploy": measure_deploying,
+    "pull": measure_pulling,
     "compose": measure_composed,
     "agent": measure_idle,
     "restart": measure_restarting,

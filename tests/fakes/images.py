@@ -72,6 +72,10 @@ class FakeImages:
         """The next `times` calls of `op` raise `error`."""
         self.faults.fail_next(op, error, times)
 
+    def local(self) -> list[ImageInfo]:
+        """What the gateway has now."""
+        return list(self._local.values())
+
     def require(self, ref: str) -> ImageInfo:
         """The local image; NotFound as the engine says it."""
         found = self._find(ref)

@@ -1,0 +1,66 @@
+"""The stock of images: what is needed stays, a full disk is cleaned before anything is given up, a dead registry is waited for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.domain.command import JobState
+from agent.errors import NoSpace, Unreachable
+from tests.control.rig import REGISTRY, Rig, manifest, running
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with running(tmp_path) as rig:
+        yield rig
+
+
+async def deploy(rig: Rig, version: str, kind: str = "app.upgrade") -> Any:
+    return await rig.job(await rig.send(kind, instance="pump", manifest=manifest(version)))
+
+
+def here(rig: Rig) -> set[str]:
+    return {pin.partition("@")[2] for image in rig.images.local() for pin in image.digests}
+
+
+def digest(rig: Rig, version: str) -> str:
+    return rig.images.publish(f"{REGISTRY}/pump:{version}").partition("@")[2]
+
+
+async def test_a_registry_that_is_down_is_waited_for(rig: Rig) -> None:
+    rig.images.fail_next("pull", Unreachable("image.registry_unreachable", "down"))
+    assert (await deploy(rig, "1", "app.install")).state is JobState.DONE
+    assert rig.serving() == ["pump:1"]
+
+
+async def test_before_a_fetch_gives_up_for_space_what_nobody_needs_goes_and_nothing_else(rig: Rig) -> None:
+    await deploy(rig, "1", "app.install")
+    await rig.job(await rig.send("image.pull", image=f"{REGISTRY}/other:1"))
+    rig.images.fail_next("pull", NoSpace("image.no_space", "full"))
+    assert (await deploy(rig, "2")).state is JobState.DONE
+    assert rig.images.log.count(("prune", "")) == 1
+    assert here(rig) == {digest(rig, "1"), digest(rig, "2")}
+
+
+async def test_above_the_high_mark_a_deployment_cleans_up_but_what_can_be_gone_back_to_stays(rig: Rig) -> None:
+    rig.images.disk_is_full = True
+    for version, kind in (("1", "app.install"), ("2", "app.upgrade"), ("3", "app.upgrade"), ("4", "app.upgrade")):
+        assert (await deploy(rig, version, kind)).state is JobState.DONE
+    await rig.until(lambda: digest(rig, "1") not in here(rig), "the oldest image gone")
+    assert here(rig) == {digest(rig, version) for version in "234"}
+
+
+async def test_left_overs_of_fetches_stay_as_long_as_a_job_could_go_on_with_them(rig: Rig) -> None:
+    await deploy(rig, "1", "app.install")
+    rig.images.fail_next("pull", Unreachable("image.registry_unreachable", "down"), times=99)
+    reply = await rig.send("image.pull", image=f"{REGISTRY}/other:1")
+    await rig.until(lambda: rig.room.ledger.jobs[reply.job].state is JobState.DOWNLOADING, "the fetch begun")
+    rig.images.tidied.clear()
+    await rig.room.stock.tidy()
+    await rig.send("job.cancel", job=reply.job)
+    await rig.room.stock.tidy()
+    assert rig.images.tidied == [False, True]
