@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from agent.domain.document import Document, Mark, Mistakes, Problem
+from agent.domain.manifest_model import Manifest
 from agent.domain.params import INSTANCE_PATTERN
 from agent.files.effect import Claim, Effect
 from agent.files.quantities import AnyScalar
@@ -80,7 +81,9 @@ def read_app(document: Document, instance: str, folder: Path | None) -> Effect:
 
         manifest, found = read_manifest(document)
         problems += found
-        files = _read_files(folder, manifest.files, document, problems) if manifest else {}
+        # What may be missing is left out where it is.
+        names = [each for each in manifest.files if not _may_miss(manifest, folder, each)] if manifest else []
+        files = _read_files(folder, names, document, problems)
         app = AppFile(instance, "manifest", document.text, document.source, document, folder, files=files)
         warnings = manifest.warnings if manifest else ()
     if problems or app is None:
@@ -111,6 +114,10 @@ def _read_values(document: Document, instance: str, folder: Path | None, problem
         config=file.config,
         ports=file.ports,
     )
+
+
+def _may_miss(manifest: Manifest, folder: Path | None, name: str) -> bool:
+    return name in manifest.optional_files and (folder is None or not (folder / name).exists())
 
 
 def _read_files(

@@ -49,3 +49,34 @@ def test_away_from_apps_d_a_files_name_says_nothing(tmp_path: Path) -> None:
     (tmp_path / "apps.d").mkdir()
     path.rename(tmp_path / "apps.d" / path.name)
     assert [p.code for p in check(tmp_path / "apps.d" / path.name).problems] == ["apps.instance"]
+
+
+FILES = """\
+name: pump
+services:
+  main:
+    image: 127.0.0.1:5000/pump:1
+    configs: [main]
+    env_file: [main.env, {path: local.env, required: false}]
+configs: {main: {file: conf/main.ini}}
+"""
+
+
+def test_what_is_wrong_with_the_files_beside_a_manifest_is_said_at_its_place(tmp_path: Path) -> None:
+    folder = tmp_path / "apps.d" / "pump"
+    (folder / "conf").mkdir(parents=True)
+    path = folder / "app.yaml"
+    path.write_text(FILES)
+    found = {(each.code, each.mark.line) for each in check(path).problems}
+    assert found == {("file.unreadable", 6), ("file.unreadable", 7)}
+    (folder / "conf" / "main.ini").write_text("a=1\n")
+    (folder / "main.env").write_text("A=1\nB\n")
+    (problem,) = check(path).problems
+    assert str(problem).startswith("main.env:2:1: this is no NAME=value")
+    (folder / "main.env").write_text("A=1\n")
+    assert check(path).problems == (), "local.env may be missing"
+    (folder / "local.env").write_text("C='open\n")
+    (problem,) = check(path).problems
+    assert str(problem).startswith("local.env:1:3: C: the quote is not closed")
+    (folder / "conf" / "main.ini").write_bytes(b"\xff\xfe\x00")
+    assert "apps.encoding" in {each.code for each in check(path).problems}
