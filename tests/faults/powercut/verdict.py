@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent.domain.priority import Priority
+from agent.host.snapshots import VolumeSnapshots
 from agent.ports import OutRecord
 from agent.registry.kept import Kept
 from agent.store.mirror import unseal
 from agent.store.outbox import SqliteOutbox
 from agent.store.state import StateStore
 from tests.faults.corruption import CAP_BYTES, change
+from tests.faults.powercut.work import volume_of
 
 
 async def judge(folder: Path, said: Sequence[str]) -> list[str]:
@@ -26,6 +28,7 @@ async def judge(folder: Path, said: Sequence[str]) -> list[str]:
     try:
         wrong += await _state(folder, acknowledged)
         wrong += await _outbox(folder, acknowledged)
+        wrong += await _copies(folder, acknowledged)
     except Exception as error:
         wrong.append(f"cannot be opened: {type(error).__name__}: {error}")
     return wrong
@@ -71,6 +74,18 @@ async def _state(folder: Path, acknowledged: dict[str, list[str]]) -> list[str]:
             wrong.append("the files are not brought up to date")
     finally:
         await store.close()
+    return wrong
+
+
+async def _copies(folder: Path, acknowledged: dict[str, list[str]]) -> list[str]:
+    copies = VolumeSnapshots(folder / "snapshots", reserve_bytes=0)
+    await copies.load()
+    held = {key for key, _ in copies.held("pump")}
+    wrong = [f"copy {n} was acknowledged and is lost" for n in acknowledged["copy"] if f"key-{n}" not in held]
+    for key in held:
+        data = folder / "snapshots/pump" / key / "data/data"
+        if not data.exists() or data.read_bytes() != volume_of(int(key.removeprefix("key-"))):
+            wrong.append(f"copy {key} counts and is not whole")
     return wrong
 
 
