@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from agent.domain.container import Health
+from agent.domain.container import ContainerSpec, Health
 from agent.store.state import StateStore
-from tests.control.rig import Rig, manifest
+from tests.control.rig import REGISTRY, Rig, manifest
 
 
 class Fuse:
@@ -37,23 +37,51 @@ class Fuse:
 FAST = "within: 2s, stable_for: 0s"
 
 
+DATA = "/fake/ec-pump_data"
+
+
+def text_of(operation: str, version: str, health: str) -> str:
+    """The manifest of one version, in the flavour that the operation is about."""
+    if "data" in operation:
+        text = manifest(version, extra='volumes: ["data:/data"]', health=health) + "volumes: {data: {}}\n"
+        return text.replace("  update:\n", "  update:\n    rollback: {volumes: [data]}\n")
+    text = manifest(version, health=health)
+    return text.replace("  update:\n", "  update:\n    strategy: start-first\n") if "start-first" in operation else text
+
+
 async def begin(rig: Rig, operation: str) -> None:
     """Send the command; the fuse may stop it before its reply."""
     if operation == "install":
-        await rig.send("app.install", instance="pump", manifest=manifest("1", health=FAST))
+        await rig.send("app.install", instance="pump", manifest=text_of(operation, "1", FAST))
     elif operation == "remove":
         await rig.send("app.remove", instance="pump", volumes=True)
     else:
-        await rig.send("app.upgrade", instance="pump", manifest=manifest("2", health="within: 2s, stable_for: 0.2s"))
-    if operation == "failing upgrade":
-        await rig.until(lambda: rig.serving() == ["pump:2"], "the new version", 5)
-        rig.engine.become("pump", "main", Health.UNHEALTHY)
+        text = text_of(operation, "2", "within: 2s, stable_for: 0.2s")
+        await rig.send("app.upgrade", instance="pump", manifest=text)
+    if "failing" in operation:
+        await rig.until(lambda: "pump:2" in rig.serving(), "the new version", 5)
+        new = rig.images.publish(f"{REGISTRY}/pump:2")
+        ill = [c.id for c in rig.engine.find("pump", "main") if rig.engine.spec_of(c.id).image == new]
+        rig.engine.become("pump", "main", Health.UNHEALTHY, *ill)
+
+
+def write_into_data(rig: Rig) -> None:
+    """Every container that starts leaves the digest of its image in the data."""
+
+    def write(spec: ContainerSpec) -> None:
+        if any(mount.kind == "volume" for mount in spec.mounts):
+            folder = rig.engine.disk.setdefault(DATA, {})
+            folder["by"] = f"{folder.get('by', '')} {spec.image}"
+
+    rig.engine.on_start = write
 
 
 ALLOWED = {
     "install": [[], ["pump:1"]],
     "upgrade": [["pump:1"], ["pump:2"]],
     "failing upgrade": [["pump:1"], ["pump:2"]],
+    "failing upgrade with data": [["pump:1"], ["pump:2"]],
+    "start-first upgrade": [["pump:1"], ["pump:2"]],
     "remove": [[], ["pump:1"]],
 }
 
@@ -62,9 +90,10 @@ ALLOWED = {
 async def test_killed_at_every_write_it_ends_old_or_new_with_nothing_left_over(tmp_path: Path, operation: str) -> None:
     for at in range(60):
         rig = Rig(tmp_path / str(at))
+        write_into_data(rig)
         await rig.start()
         if operation != "install":
-            await rig.job(await rig.send("app.install", instance="pump", manifest=manifest("1", health=FAST)))
+            await rig.job(await rig.send("app.install", instance="pump", manifest=text_of(operation, "1", FAST)))
         fuse = Fuse(rig.store, at)
         work = asyncio.create_task(begin(rig, operation))
         blown = asyncio.create_task(fuse.reached.wait())
@@ -77,6 +106,9 @@ async def test_killed_at_every_write_it_ends_old_or_new_with_nothing_left_over(t
         await asyncio.gather(work, blown, return_exceptions=True)
         await rig.restart()
         await _settles(rig, ALLOWED[operation])
+        if rig.serving() == ["pump:1"]:
+            assert rig.images.publish(f"{REGISTRY}/pump:2") not in rig.engine.disk.get(DATA, {}).get("by", "")
+        assert rig.snapshots.instances() == frozenset()
         await rig.kill()
         if not killed:
             assert at > 3, "the operation wrote next to nothing: the fuse is not in its way"

@@ -287,9 +287,9 @@ class FakeEngine:
         """The kernel kills one process of the service for memory; the first one lives on, and no mark is left."""
         self._emit("oom", self._serving(instance, service).state)
 
-    def become(self, instance: str, service: str, health: Health) -> None:
-        """The service's health probe changes its mind."""
-        box = self._serving(instance, service)
+    def become(self, instance: str, service: str, health: Health, container_id: str = "") -> None:
+        """The health probe of the service's serving container (or of the one named) changes its mind."""
+        box = self._box(container_id) if container_id else self._serving(instance, service)
         box.state = replace(box.state, health=health)
         self._emit("health_status", box.state)
 
