@@ -27,6 +27,7 @@ from agent.engine.client import EngineClient
 from agent.engine.events import follow_events
 from agent.engine.hostrules import HostRules
 from agent.engine.observed import labels_of, read_container, read_info, read_network, read_volume
+from agent.engine.translate import translate
 from agent.errors import Busy, Conflict, Failed, NotFound, Refused
 from agent.ports import EngineEvent, EngineInfo
 
@@ -139,12 +140,17 @@ class DockerEngine:
             ) from None
 
     async def start(self, container_id: str) -> None:
-        """Start, or let one go on that somebody paused; one that runs is left alone."""
+        """Start, or let one go on that somebody paused; one that runs is left alone.
+
+        One that the engine can never start again, because it died while it did, is removed, so that it is made anew.
+        """
 
         def start(client: docker.APIClient) -> None:
             try:
                 client.start(container_id)
             except docker.errors.APIError as error:
+                if translate(error, "").code == "engine.container_stuck":
+                    client.remove_container(container_id, force=True)
                 if "paused" not in str(error):
                     raise
                 client.unpause(container_id)

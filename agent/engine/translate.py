@@ -52,6 +52,18 @@ _ENGINE: Sequence[_Meaning] = (
         "engine.bridge_missing",
         "the engine has lost its bridge: restart the engine (APPs restart with it); the gateway keeps trying",
     ),
+    _meaning(
+        r"task \S+: already exists",
+        Unreachable,
+        "engine.container_stuck",
+        "the engine died while it started this container, and cannot start it any more: it is made anew",
+    ),
+    _meaning(
+        r"transport is closing|error reading from server|code = unavailable|ttrpc: closed|daemon is shutting down",
+        Unreachable,
+        "engine.going",
+        "the engine, or its containerd, is ending or starting; it is tried again",
+    ),
     _meaning(r"pool overlaps with other one", Conflict, "engine.subnet_taken", "choose another subnet"),
     _meaning(
         r"non-overlapping IPv4 address pool|predefined address pools",

@@ -13,6 +13,9 @@ MODULES: Mapping[str, str] = {
     "disk": "tests.faults.campaigns.disk",
     "syscalls": "tests.faults.campaigns.syscalls",
     "engine-killed": "tests.faults.campaigns.engine_killed",
+    "engine-frozen": "tests.faults.campaigns.engine_frozen",
+    "engine-ill": "tests.faults.campaigns.engine_ill",
+    "engine-cut": "tests.faults.campaigns.engine_cut",
     "never-healthy": "tests.faults.campaigns.never_healthy",
     "clock": "tests.faults.campaigns.clock",
 }

@@ -19,6 +19,9 @@ from agent.errors import Failed, GatewayError, Malformed, TimedOut, Unreachable
 @pytest.mark.parametrize(
     ("words", "status", "code"),
     [
+        ("task be139f74c9c6684e: already exists", 500, "engine.container_stuck"),
+        ("error reading from server: EOF: unavailable", 500, "engine.going"),
+        ("transport is closing: unavailable", 500, "engine.going"),
         ("could not find bridge docker0: route ip+net: no such network interface", 500, "engine.bridge_missing"),
         ("mkdir /var/lib/docker/x: no space left on device", 500, "engine.no_space"),
         ("Pool overlaps with other one on this address space", 403, "engine.subnet_taken"),

@@ -45,7 +45,13 @@ class Gateway:
     """Folders, agent, views. `token` is what the volume was born with, `version` what ran when last at rest."""
 
     def __init__(
-        self, root: Path, second: SecondEngine | None = None, *, broker: Broker | None = None, more: str = ""
+        self,
+        root: Path,
+        second: SecondEngine | None = None,
+        *,
+        broker: Broker | None = None,
+        socket: Path | None = None,
+        more: str = "",
     ) -> None:
         self.root = root
         self.id = f"faults-{secrets.token_hex(3)}"
@@ -60,7 +66,7 @@ class Gateway:
             cloud = f"cloud: {json.dumps({'host': '127.0.0.1', 'port': broker.port, 'tls': tls})}\n"
         self._broker = broker
         self._told = broker.subscribe(f"ec/1/{self.id}/job") if broker is not None else None
-        settings = SETTINGS.format(gateway=self.id, socket=self.engine.path, cloud=cloud, more=more)
+        settings = SETTINGS.format(gateway=self.id, socket=socket or self.engine.path, cloud=cloud, more=more)
         (self.agent.config / "gateway.yaml").write_text(settings)
         if second is not None:
             self.agent.enter = second.enter
@@ -76,6 +82,10 @@ class Gateway:
     def jobs(self) -> list[dict[str, Any]]:
         """`ecgw job list`, newest first."""
         return list(self.agent.ask("job.list"))
+
+    def alarms(self) -> list[dict[str, Any]]:
+        """`ecgw alarm list`."""
+        return list(self.agent.ask("alarm.list"))
 
     def job(self, number: str) -> dict[str, Any]:
         """`ecgw job show`."""
@@ -217,12 +227,20 @@ class Gateway:
 
 @contextlib.contextmanager
 def open_gateway(
-    folder: Path, second: SecondEngine | None = None, *, cloud: bool = True, more: str = ""
+    folder: Path,
+    second: SecondEngine | None = None,
+    *,
+    cloud: bool = True,
+    agents_engine: Path | None = None,
+    more: str = "",
 ) -> Iterator[Gateway]:
-    """A gateway whose agent runs; where `cloud`, with a broker of its own, which a second engine's namespaces cannot reach."""
+    """A gateway whose agent runs; where `cloud`, with a broker of its own, which a second engine's namespaces cannot reach.
+
+    `agents_engine`: the socket that the agent takes for the engine's.
+    """
     with contextlib.ExitStack() as stack:
         broker = None if second or not cloud else stack.enter_context(Broker(folder / "broker", Pki(folder / "pki")))
-        gateway = Gateway(folder / "g", second, broker=broker, more=more)
+        gateway = Gateway(folder / "g", second, broker=broker, socket=agents_engine, more=more)
         stack.callback(gateway.close)
         gateway.agent.start()
         yield gateway
