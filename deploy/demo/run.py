@@ -1,4 +1,4 @@
-"""The demo from beginning to end: stage, seven steps, `build/demo.json`, and away with it all."""
+"""The demo from beginning to end: stage, eight steps, `build/demo.json`, and away with it all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from deploy.demo import keep
 from deploy.demo.account import Account, ClaimFailed, Outcome
 from deploy.demo.stage import Stage
-from deploy.demo.steps import broker_away, bytes_up, deployments, kills, online, rules, upgrades
+from deploy.demo.steps import broker_away, bytes_up, deployments, kills, online, rules, unbreakable, upgrades
 from deploy.lab import LabError, end_on_sigterm
 
 BUILD = Path("build")
@@ -25,6 +25,7 @@ STEPS: Sequence[tuple[str, Callable[[Stage, Account], None]]] = (
     ("Aggregates, alarms and high-value events reach the cloud", bytes_up.show),
     ("The broker is away: everything goes on, nothing is lost", broker_away.show),
     ("Killed agents, crashing APPs", kills.show),
+    ("Updates that cannot break: data comes back, a fetch goes on, an APP from one file", unbreakable.show),
     ("Upgrade, roll-back, removal without a trace", upgrades.show),
 )
 

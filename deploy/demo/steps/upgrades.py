@@ -1,4 +1,4 @@
-"""Step 7: an upgrade that works, one that goes back by itself, and removal until nothing is left."""
+"""Step 8: an upgrade that works, one that goes back by itself, and removal until nothing is left."""
 
 from __future__ import annotations
 
