@@ -77,6 +77,6 @@ def _seen(body: dict[str, Any]) -> Seen:
         started_at=state["StartedAt"],
         restarts=int(body["RestartCount"]),
         pid=int(state["Pid"]),
-        image=body["Config"]["Image"],
+        image=body["Image"],
         body=body,
     )

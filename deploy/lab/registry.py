@@ -79,6 +79,12 @@ class Registry:
         with urllib.request.urlopen(request, timeout=10) as answer:
             return str(answer.headers["Docker-Content-Digest"])
 
+    def image_id(self, name: str, tag: str) -> str:
+        """What an engine calls the image of a tag: the digest of its configuration, from the manifest itself."""
+        request = urllib.request.Request(self._url(f"/v2/{name}/manifests/{tag}"), headers={"Accept": _MANIFEST})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return str(json.load(answer)["config"]["digest"])
+
     def __enter__(self) -> Self:
         return self.start()
 

@@ -75,7 +75,7 @@ def _kill_in_an_upgrade(stage: Stage, account: Account) -> None:
     new = left.image != old.image
     account.check(
         new == (states[-1] == "done") and left.running, "docker inspect: old or new, and nothing in between",
-        f"{'new' if new else 'old'} version, image {left.image.rsplit('@', 1)[1][:19]}",
+        f"{'new' if new else 'old'} version, image {left.image[:19]}",
     )  # fmt: skip
     account.figure("killed_upgrade_ended", states[-1])
     after = {name: run for name, run in runs(stage.gateway).items() if "-pump-guard-" not in name}

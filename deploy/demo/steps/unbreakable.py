@@ -30,6 +30,7 @@ services:
   main:
     image: {image}
     command: ["sh", "-c", "{script}"]
+    user: app
     volumes: ["data:/data"]
 volumes: {{data: {{}}}}
 """

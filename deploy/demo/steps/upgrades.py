@@ -53,7 +53,7 @@ def _upgrade(stage: Stage, account: Account) -> None:
     version = next(row["version"] for row in stage.agent.ask("app", "list") if row["instance"] == "lookout")
     account.check(
         job["state"] == "done" and after.running and after.image != before.image and version == LOOKOUT_NEXT,
-        "docker ps -a: one container, of the new image", f"{after.image.rsplit('@', 1)[1][:19]}, version {version}",
+        "docker ps -a: one container, of the new image", f"{after.image[:19]}, version {version}",
     )  # fmt: skip
     said = account.wait(
         lambda: docker("exec", after.id, "cat", "/app/VERSION", check=False).strip() or None, "docker exec", 5
