@@ -89,7 +89,7 @@ class Daemon:
             settings.engine.socket, settings.identity.id, pool=settings.policy.subnets, routes=read_routes,
             image_ids=registry.records.image_ids,
         )  # fmt: skip
-        shelf = BundleShelf(paths.state / "bundles", registry.store, registry.records)
+        shelf = BundleShelf(paths.state / "bundles", registry.store, registry.records, registry.fetch_file)
         self._meter = SystemMeter()
         self._verifier = CgroupVerifier(self._instance_of)
         self._logs = AppLogs(paths.state / "log")

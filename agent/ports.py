@@ -176,6 +176,10 @@ class Bundles(Protocol):
         """Read its head and hold its members against its index. Malformed; Unreachable when it is not there."""
         ...
 
+    async def fetch(self, url: str, sha256: str, progress: Progress) -> str:
+        """Bring the bundle at a URL here, continued where it stopped; its path. What fetching an image raises."""
+        ...
+
     async def take(self, path: str, progress: Progress) -> str:
         """Bring its images' blobs and its files here, checked; the folder of its files. Safe to repeat."""
         ...

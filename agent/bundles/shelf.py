@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import shutil
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar, cast
 
@@ -25,6 +25,8 @@ _TEXTS = frozenset({".json", ".yaml", ".yml"})
 
 T = TypeVar("T")
 Told = Callable[[int, int], None]
+Download = Callable[[str, str, Progress], Awaitable[Path]]
+"""From a URL into the store of images, under the digest that it must have."""
 
 
 class Layers(Protocol):
@@ -41,16 +43,24 @@ class Documents(Protocol):
 
 
 class BundleShelf:
-    """Images go to `layers` and `documents`, the files of each bundle to a folder of its own below `folder`."""
+    """Images go to `layers` and `documents`, the files of each bundle to a folder of its own below `folder`.
 
-    def __init__(self, folder: Path, layers: Layers, documents: Documents) -> None:
+    What `download` fetches lies with the images until no job needs it.
+    """
+
+    def __init__(self, folder: Path, layers: Layers, documents: Documents, download: Download) -> None:
         self._folder = folder
+        self._download = download
         self._layers = layers
         self._documents = documents
 
     async def look(self, path: str) -> BundleHead:
         """See `agent.ports.Bundles`."""
         return await _within(_LOOK_WITHIN_S, f"reading the bundle {path}", self._look, path)
+
+    async def fetch(self, url: str, sha256: str, progress: Progress) -> str:
+        """See `agent.ports.Bundles`."""
+        return str(await self._download(url, f"sha256:{sha256}", progress))
 
     async def take(self, path: str, progress: Progress) -> str:
         """See `agent.ports.Bundles`. NoSpace before anything is written when there is not enough room."""

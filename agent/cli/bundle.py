@@ -86,4 +86,19 @@ VERBS = (
         prepare=read_import,
         job=True,
     ),
+    Verb(
+        "fetch",
+        "Fetch a bundle by its URL and hash, continued where it stopped, then as import.",
+        (
+            arg("instance", help="name of the instance", metavar="INSTANCE"),
+            arg("url", help="where it is; a place that the policy's registries allow", metavar="URL"),
+            arg("sha256", help="the file's hash, 64 digits", metavar="SHA256"),
+            *SITE,
+            TAKE_OVER,
+            FORCE,
+        ),
+        "bundle.fetch",
+        prepare=read_site,
+        job=True,
+    ),
 )

@@ -20,7 +20,7 @@ from agent.domain import transition
 from agent.domain.app import Desired, Wanted
 from agent.domain.command import DEPLOYMENTS, Command, Job, JobState, Origin, Reply
 from agent.domain.journal import Change
-from agent.domain.params import Configure, Deploy, Deployment, Order, RollBack
+from agent.domain.params import Configure, Deploy, Deployment, FromBundle, Order, RollBack
 from agent.errors import Conflict, Refused
 
 Effect = Callable[[Job], tuple[Change, str]]
@@ -213,7 +213,7 @@ class AppDecisions:
         return self._maker.take_up(command, job, (waiting,) if waiting else (), params.credentials)
 
     def _check(self, command: Command, params: Deploy, job: Job, desired: Desired | None) -> None:
-        if params.folder and command.origin is Origin.CLOUD:
+        if params.folder and command.origin is Origin.CLOUD and not isinstance(params, FromBundle):
             raise Refused("app.folder", "the cloud may not name a folder of the gateway", hint="send files instead")
         self._deployer.draft(job, read(params.manifest, params.instance), desired)
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from agent.control.apps import AppDecisions
 from agent.control.belongings import Belongings
+from agent.control.bundlefetch import BundleFetch
 from agent.control.bundlework import BundleWork
 from agent.control.catalog import AppDoors, Catalog, FileShelf, Premises
 from agent.control.comeback import Comeback
@@ -152,8 +153,10 @@ class ControlRoom:
         self.deployer = Deployer(ledger, catalog, stock, vault, facts, outside.bundles)
         images = ImageWork(ledger, stock, outside.images, maker, vault)
         deploys = {"install": self.deployer.deploy, "upgrade": self.deployer.deploy}
-        kinds = {**deploys, "configure": self.deployer.configure, **images.kinds}
         apps = AppDecisions(ledger, catalog, self.deployer, maker)
+        self.bundles = bundles = BundleWork(ledger, apps, self.deployer, outside.bundles, self.engine.architecture)
+        fetches = BundleFetch(ledger, maker, stock, outside.bundles, bundles)
+        kinds = {**deploys, "configure": self.deployer.configure, **images.kinds, **fetches.kinds}
         orders = JobOrders(ledger)
         self.runner = JobRunner(ledger, kinds, timetable, vault, apps.enter)
         self.deadlines = Deadlines(ledger, timetable, orders)
@@ -178,8 +181,8 @@ class ControlRoom:
         self.inbox.offer(
             reads={**self.views.table, **jobs.table}, decisions={**apps.table, **orders.table}, prepares=learn
         )
-        self.bundles = bundles = BundleWork(ledger, apps, self.deployer, outside.bundles, self.engine.architecture)
         self.inbox.offer(reads=bundles.reads, decisions=bundles.decisions, prepares=bundles.prepares)
+        self.inbox.offer(decisions=fetches.decisions)
         self.inbox.offer(reads=images.reads, acts=images.acts, decisions=images.decisions)
         belongings = Belongings(ledger, outside.engine, self.reconciler)
         self.inbox.offer(reads=belongings.reads, acts=belongings.acts)

@@ -41,6 +41,7 @@ class Wishes:
         self._retry_s = retry_s
         self._index: DesiredIndex | None = None
         self._manifests: dict[str, str] = {}
+        self._bundles: dict[str, DesiredBundle] = {}
         self._lock = asyncio.Lock()
         self._retries: set[asyncio.Task[None]] = set()
         self.refused: dict[str, str] = {}
@@ -58,13 +59,15 @@ class Wishes:
 
     async def take_release(self, release: DesiredRelease) -> None:
         """An instance's manifest; "" withdraws it."""
+        self._bundles.pop(release.instance, None)
         self._manifests[release.instance] = release.manifest
         await self._act()
 
     async def take_bundle(self, bundle: DesiredBundle) -> None:
-        """An instance's release by reference, which this version does not fetch: told, and nothing else."""
-        self.refused[bundle.instance] = "a bundle by reference is not fetched by this version; send the manifest's text"
-        log.warning("desired_refused instance=%s reason=%s", bundle.instance, self.refused[bundle.instance])
+        """An instance's release by reference."""
+        self._manifests.pop(bundle.instance, None)
+        self._bundles[bundle.instance] = bundle
+        await self._act()
 
     async def _act(self) -> None:
         async with self._lock:
@@ -119,7 +122,12 @@ class Wishes:
         task.add_done_callback(self._retries.discard)
 
     def _ready(self, name: str, app: DesiredApp | None) -> bool:
-        return app is None or self._runs(name, app.release) or bool(self._manifest(name, app.release))
+        return (
+            app is None
+            or name in self._bundles
+            or self._runs(name, app.release)
+            or bool(self._manifest(name, app.release))
+        )
 
     def _manifest(self, name: str, release: str) -> str:
         """The text of the release that the index names; "" while it is not here.
@@ -149,6 +157,9 @@ class Wishes:
         values = {"values": dict(app.values), "exact": True}
         if not self._runs(name, app.release):
             kind = "app.install" if desired is None else "app.upgrade"
+            if name in self._bundles:
+                by = self._bundles[name]
+                return [*commands, ("bundle.fetch", {"instance": name, "url": by.url, "sha256": by.sha256, **values})]
             commands.append((kind, {"instance": name, "manifest": self._manifest(name, app.release), **values}))
         elif (
             desired is not None

@@ -102,6 +102,20 @@ class Import(OnDisk, Timed):
     values: dict[str, Scalar] = Field(default_factory=dict)
     config: dict[str, Any] | None = None
     ports: dict[str, str] = Field(default_factory=dict)
+    exact: bool = False
+    take_over: bool = False
+    force: bool = False
+
+
+class Fetch(Instance, Timed):
+    """`bundle.fetch`: the bundle at a URL, known by its hash; then as `bundle.import`."""
+
+    url: str = Field(min_length=8, max_length=2048, pattern=r"^https?://[^\s@]+$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    values: dict[str, Scalar] = Field(default_factory=dict)
+    config: dict[str, Any] | None = None
+    ports: dict[str, str] = Field(default_factory=dict)
+    exact: bool = False
     take_over: bool = False
     force: bool = False
 
@@ -234,6 +248,7 @@ PARAMS: dict[str, type[Params]] = {
     "app.logs": Logs,
     "bundle.show": OnDisk,
     "bundle.import": Import,
+    "bundle.fetch": Fetch,
     "image.pull": Pull,
     "image.push": Image,
     "image.build": Build,

@@ -29,7 +29,7 @@ from agent.errors import Busy, Failed, GatewayError, TimedOut, Unreachable
 from agent.ports import Login, Progress
 from agent.registry.blobs import BlobStore
 from agent.registry.fetch import RETRY_WAITS_S, BlobFetcher, Errand
-from agent.registry.hosts import Endpoint, Host, endpoints, read_login
+from agent.registry.hosts import Endpoint, Host, endpoints, file_endpoint, read_login
 from agent.registry.kept import Kept
 from agent.registry.pace import Bucket, Stop
 from agent.registry.wire import Visit, Wire
@@ -138,6 +138,37 @@ class RegistryClient:
             for blob in blobs:
                 if (lock := self._blobs.get(blob.digest)) is not None and not lock.locked():
                     del self._blobs[blob.digest]
+
+    async def fetch_file(self, url: str, digest: str, progress: Progress) -> Path:
+        """Bring the file at `url` into the store under its hash, continued where it stopped; where it is then.
+
+        Raises Refused, NotFound, Unauthorised, Unreachable, TimedOut, Busy, NoSpace; Failed when it is another file.
+        """
+
+        def fetch(stop: Stop) -> None:
+            endpoint = file_endpoint(url, self._hosts)
+            visit: Visit = {}
+            with self._wire.ask(visit, endpoint, "", stop, method="HEAD") as response:
+                length = response.headers.get("Content-Length", "")
+            if not (length.isascii() and length.isdigit()):
+                raise Failed(
+                    "bundle.url", f"{endpoint.host} does not say how long the file is", hint="serve it as a file"
+                )
+            blob = Blob(digest, int(length))
+            tally = _Tally([blob], tell)
+
+            def told(here: int) -> None:
+                tally.count(blob, here)
+                tally.tell()
+
+            self._fetcher.fetch(Errand([endpoint], visit, stop), blob, told)
+
+        def tell(done: int, total: int, what: str) -> None:
+            loop.call_soon_threadsafe(progress, done, total, what)
+
+        loop = asyncio.get_running_loop()
+        await self._run(self._slow, fetch)
+        return self.store.path(digest)
 
     @contextmanager
     def wanting(self, digests: Collection[str]) -> Iterator[None]:

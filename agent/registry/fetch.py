@@ -102,7 +102,7 @@ class BlobFetcher:
         if intake.offset == blob.size_bytes:
             return
         headers = {"Range": f"bytes={intake.offset}-"} if intake.offset else {}
-        with self._wire.ask(errand.visit, endpoint, f"/blobs/{blob.digest}", errand.stop, **headers) as response:
+        with self._wire.ask(errand.visit, endpoint, endpoint.place_of(blob.digest), errand.stop, **headers) as response:
             if intake.offset and not _continues(response.headers.get("Content-Range", ""), intake.offset):
                 intake.restart()
                 told(0)

@@ -6,13 +6,13 @@ import ipaddress
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from agent.domain.imageref import Ref
-from agent.errors import Unauthorised
+from agent.errors import Refused, Unauthorised
 from agent.ports import Login
 
 HUB: Final = "docker.io"
@@ -38,18 +38,25 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One place that is asked. `path` is the repository's name there; `login` who asks."""
+    """One place that is asked. `path` is the repository's name there, or of one `file` that is fetched by its hash; `login`
+    who asks.
+    """
 
     host: str
     plain: bool
     ca_file: str
     path: str
     login: Login | None
+    file: bool = False
 
     @property
     def url(self) -> str:
-        """The beginning of all requests about the repository."""
-        return f"{'http' if self.plain else 'https'}://{self.host}/v2/{self.path}"
+        """The beginning of all requests about the repository, or where the file is."""
+        return f"{'http' if self.plain else 'https'}://{self.host}/{'' if self.file else 'v2/'}{self.path}"
+
+    def place_of(self, digest: str) -> str:
+        """What follows `url` to ask for a blob; a file is its own blob."""
+        return "" if self.file else f"/blobs/{digest}"
 
 
 def endpoints(name: Ref, hosts: Mapping[str, Host], login: Login | None) -> list[Endpoint]:
@@ -65,6 +72,23 @@ def endpoints(name: Ref, hosts: Mapping[str, Host], login: Login | None) -> list
     found = [_endpoint(mirror, path, hosts.get(mirror, Host()), None) for mirror in known.mirrors]
     address = _HUB_HOST if registry == HUB else registry
     return [*found, _endpoint(address, path, known, login)]
+
+
+def file_endpoint(url: str, hosts: Mapping[str, Host]) -> Endpoint:
+    """Where a file that is not in a registry is asked for. Refused ``bundle.url`` unless it is https, or http where that
+    is allowed for a registry. May read password files: for threads.
+    """
+    parts = urlsplit(url)
+    host = hosts.get(parts.netloc, Host())
+    endpoint = _endpoint(parts.netloc, parts.path.lstrip("/") + (f"?{parts.query}" if parts.query else ""), host, None)
+    wanted = "http" if endpoint.plain else "https"
+    if parts.scheme != wanted or not parts.hostname or "@" in parts.netloc:
+        raise Refused(
+            "bundle.url",
+            f"{parts.scheme}://{parts.hostname or ''} is not fetched from",
+            hint="use https without a login in it; http only on this machine and where registries.hosts says `insecure`",
+        )
+    return replace(endpoint, file=True)
 
 
 def read_login(host: Host) -> Login | None:

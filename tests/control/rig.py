@@ -18,6 +18,7 @@ from agent.control.room import Care, ControlRoom, Outside
 from agent.domain.command import Command, Job, Origin, Reply
 from agent.domain.policy import Policy
 from agent.domain.restart import RestartPolicy
+from agent.errors import Unreachable
 from agent.host.clock import SystemClock
 from agent.ports import Clock
 from agent.registry.blobs import BlobStore
@@ -67,7 +68,7 @@ class Rig:
         self.images = FakeImages(*(f"{REGISTRY}/{i}:{v}" for i in ("pump", "other") for v in "1234"))
         self.engine = FakeEngine("gw", self.images)
         blobs = root / "blobs"
-        self.bundles = BundleShelf(root / "bundles", BlobStore(blobs), Kept(blobs / "manifests"))
+        self.bundles = BundleShelf(root / "bundles", BlobStore(blobs), Kept(blobs / "manifests"), self._download)
         self.snapshots = FakeSnapshots(self.engine.disk)
         self.plane = FakePlane()
         self.doors = FakeDoors(root / "s")
@@ -76,6 +77,13 @@ class Rig:
         self.meter = FakeMeter()
         self._ids = itertools.count()
         (root / "etc").mkdir(parents=True, exist_ok=True)
+
+    async def _download(self, url: str, digest: str, progress: object) -> Path:
+        """What the world outside gives for a URL: files in a folder."""
+        found = self.root / "world" / url.rpartition("/")[2]
+        if not found.exists():
+            raise Unreachable("image.registry_unreachable", f"{url} does not answer")
+        return found
 
     async def start(self) -> None:
         """Build the room and follow the engine."""

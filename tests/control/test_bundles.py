@@ -15,6 +15,7 @@ from agent.control.sticks import Sticks
 from agent.domain.alarm import Severity
 from agent.domain.bundle import BLOBS, FILES, MANIFEST, BundleIndex
 from agent.domain.command import JobState, Origin
+from agent.ports import DesiredApp, DesiredBundle, DesiredIndex
 from tests.control.rig import REGISTRY, Rig, manifest, running
 
 
@@ -198,6 +199,41 @@ async def test_a_bundle_that_is_still_being_copied_is_left_alone_and_a_broken_on
         await looking.look()
     assert not rig.plane.alarms.active()
     await rig.until(lambda: "pump" in rig.room.ledger.desired, "its installation")
+
+
+@pytest.mark.may_block  # the test puts the file where the fake download finds it
+async def test_the_cloud_names_a_bundle_by_url_and_hash_in_a_command_and_in_its_desired_state(
+    rig: Rig, packer: Packer
+) -> None:
+    world = rig.root / "world"
+    world.mkdir()
+    for number in ("1", "2"):
+        (await packer.pack(number)).rename(world / f"pump-{number}.bundle")
+    url = f"https://{REGISTRY}/bundles/pump-1.bundle"
+    reply = await rig.send("bundle.fetch", instance="pump", url=url, sha256="0" * 64, values={"LIMIT": 7})
+    assert (await rig.job(reply)).message.startswith("job ")
+    ledger = rig.room.ledger
+    await rig.until(lambda: "pump" in ledger.desired and not ledger.desired["pump"].job, "the deployment's end")
+    assert ledger.get("pump").owner is Origin.CLOUD
+    await rig.room.wishes.take_bundle(DesiredBundle("pump", url.replace("pump-1", "pump-2"), "1" * 64))
+    await rig.room.wishes.take_index(DesiredIndex(1, {"pump": DesiredApp("", "running", {"LIMIT": 8})}, {}))
+
+    def version() -> str:
+        current = ledger.get("pump").current
+        return rig.room.catalog.release(current.release).version if current else ""
+
+    await rig.until(lambda: version() == "2" and not ledger.get("pump").job, "version 2 by the desired state")
+    current = ledger.get("pump").current
+    assert current is not None
+    assert current.cloud.values == {"LIMIT": 8}
+
+
+async def test_a_bundle_from_a_place_off_the_allow_list_is_refused(rig: Rig) -> None:
+    for url in ("https://evil.example/x.bundle", "https://127.0.0.1:5001/x.bundle"):
+        reply = await rig.send("bundle.fetch", instance="pump", url=url, sha256="0" * 64)
+        assert (reply.code, reply.data["code"]) == (403, "admission.registry")
+    for url in ("file:///etc/passwd", "https://user@127.0.0.1:5000/x", "ftp://127.0.0.1:5000/x"):
+        assert (await rig.send("bundle.fetch", instance="pump", url=url, sha256="0" * 64)).code == 400
 
 
 def _digest(data: bytes) -> str:

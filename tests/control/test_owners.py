@@ -204,9 +204,10 @@ async def test_a_revision_that_the_disk_has_no_room_for_stays_open_and_is_tried_
     assert rig.serving() == ["pump:1"]
 
 
-async def test_a_bundle_by_reference_is_told_as_refused(rig: Rig) -> None:
+async def test_a_bundle_by_reference_from_a_place_off_the_allow_list_is_told_as_refused(rig: Rig) -> None:
     await rig.room.wishes.take_bundle(DesiredBundle("pump", "https://example.org/a.tar", "0" * 64))
-    assert "not fetched by this version" in rig.room.wishes.refused["pump"]
+    await rig.room.wishes.take_index(DesiredIndex(1, {"pump": app()}, {}))
+    assert "its registry is off the allow-list" in rig.room.wishes.refused["pump"]
 
 
 # ---- owners --------------------------------------------------------------------------------------------------------

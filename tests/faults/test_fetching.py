@@ -311,3 +311,37 @@ async def test_a_mirror_that_lies_is_found_out_by_the_digest(
         await client.fetch(ref(registry), [BLOB], no_progress)
     assert whole(tmp_path)
     assert registry.sent_bytes() == BLOB.size_bytes
+
+
+# ---- files by URL --------------------------------------------------------------------------------------------------
+
+
+def url(registry: FaultRegistry, digest: str = BLOB.digest) -> str:
+    """A file at a URL: the registry's blobs are such."""
+    return f"http://{registry.address}/v2/pump/blobs/{digest}"
+
+
+async def test_a_file_at_a_url_that_is_cut_goes_on_where_it_stopped(make: Make, registry: FaultRegistry) -> None:
+    registry.plan(Fault.CUT, match="/blobs/", times=2, after=150_000)  # HEAD counts too
+    told: list[tuple[int, int]] = []
+    path = await make().fetch_file(url(registry), BLOB.digest, lambda done, total, what: told.append((done, total)))
+    assert await asyncio.to_thread(path.read_bytes) == LAYER.blob
+    gets = [asked for asked in registry.asked if asked.method == "GET"]
+    assert [bool(asked.range) for asked in gets] == [False, True], gets
+    await asyncio.sleep(0)
+    assert told[-1] == (BLOB.size_bytes, BLOB.size_bytes)
+
+
+async def test_a_file_that_has_another_hash_is_refused_and_not_kept(make: Make, registry: FaultRegistry) -> None:
+    client = make()
+    with pytest.raises(Failed) as caught:
+        await client.fetch_file(url(registry, OTHER_BLOB.digest), BLOB.digest, no_progress)
+    assert caught.value.code == "image.corrupt"
+    assert not await asyncio.to_thread(client.store.has, BLOB.digest)
+
+
+@pytest.mark.parametrize("place", ["http://example.org/x", "https://user@example.org/x", "https:///x"])
+async def test_files_are_not_fetched_in_the_clear_nor_with_a_login_in_the_url(make: Make, place: str) -> None:
+    with pytest.raises(GatewayError) as caught:
+        await make().fetch_file(place, BLOB.digest, no_progress)
+    assert caught.value.code == "bundle.url"
