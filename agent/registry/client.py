@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -37,6 +39,7 @@ from agent.registry.wire import Visit, Wire
 T = TypeVar("T")
 
 _TELL_EVERY_S: Final = 0.1
+_RATE_MARKS: Final = 50
 _QUICK_THREADS: Final = 4
 _LET_GO_S: Final = 0.3
 
@@ -281,6 +284,7 @@ class _Tally:
         self._here = {blob.digest: 0 for blob in blobs}
         self._total = sum(blob.size_bytes for blob in blobs)
         self._told = -1
+        self._marks: deque[tuple[float, int]] = deque(maxlen=_RATE_MARKS)
 
     def count(self, blob: Blob, here: int) -> None:
         with self._lock:
@@ -289,9 +293,16 @@ class _Tally:
     def tell(self) -> None:
         with self._lock:
             done = sum(self._here.values())
+        self._marks.append((time.monotonic(), done))
         if done > self._told:
             self._told = done
-            self._progress(done, self._total, "downloading")
+            self._progress(done, self._total, f"downloading{self._rate()}")
+
+    def _rate(self) -> str:
+        """Of the last seconds, in words; nothing before there is one."""
+        (begun_s, had), (now_s, has) = self._marks[0], self._marks[-1]
+        took_s = now_s - begun_s
+        return f", {(has - had) / took_s / 1e6:.2g} MB/s" if took_s >= _TELL_EVERY_S and has > had else ""
 
     async def tell_on(self) -> None:
         while True:

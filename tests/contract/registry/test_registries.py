@@ -15,7 +15,7 @@ from agent.errors import NotFound, Refused
 from agent.registry.client import RegistryClient
 from tests.contract.registry.shelves import RealShelf, Shelf
 from tests.faults.oci import digest_of, make_layer
-from tests.faults.registry import FaultRegistry
+from tests.faults.registry import Fault, FaultRegistry
 
 AMD64 = Platform("amd64")
 
@@ -105,6 +105,20 @@ async def test_what_is_begun_goes_on_where_it_stopped_also_in_another_agent(
     assert [path.name for path in folder.iterdir()] == [blob.digest[7:]]
     if isinstance(shelf, FaultRegistry):
         assert shelf.sent_bytes() == len(layer.blob) - 200_000
+
+
+async def test_progress_tells_bytes_and_in_the_end_all_of_them_with_a_rate(name: str, client: RegistryClient) -> None:
+    layer = make_layer({"one": secrets.token_bytes(300_000)})
+    with FaultRegistry() as registry:
+        digest = registry.put_image(name, "1.0", [layer])
+        registry.plan(Fault.SLOW, match=digest_of(layer.blob), rate=600_000)
+        told: list[tuple[int, int, str]] = []
+        ref = read_ref(f"{registry.address}/{name}@{digest}")
+        await client.fetch(ref, [Blob(digest_of(layer.blob), len(layer.blob))], lambda *t: told.append(t))
+    assert [t[0] for t in told] == sorted({t[0] for t in told})
+    assert told[-1][:2] == (len(layer.blob), len(layer.blob))
+    assert told[-1][2].startswith("downloading, ")
+    assert told[-1][2].endswith(" MB/s")
 
 
 async def test_what_is_not_there_is_not_found(shelf: Shelf, client: RegistryClient, name: str) -> None:
