@@ -302,7 +302,7 @@ class _Tally:
         """Of the last seconds, in words; nothing before there is one."""
         (begun_s, had), (now_s, has) = self._marks[0], self._marks[-1]
         took_s = now_s - begun_s
-        return f", {(has - had) / took_s / 1e6:.2g} MB/s" if took_s >= _TELL_EVERY_S and has > had else ""
+        return f", {(has - had) / took_s / 1e6:.1f} MB/s" if took_s >= _TELL_EVERY_S and has > had else ""
 
     async def tell_on(self) -> None:
         while True:
