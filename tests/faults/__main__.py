@@ -67,7 +67,7 @@ def _run_all(campaign: Campaign, wanted: argparse.Namespace, folder: Path) -> in
         bad += wrong
         left_s = (time.monotonic() - begun) / number * (len(cases) - number)
         if wrong:
-            print(f"  {outcome.case}: {outcome.problem}", flush=True)
+            print(f"  {outcome.case}: {outcome.problem[:400]}", flush=True)
         elif number % wanted.every == 0 or number == len(cases):
             print(f"  {number}/{len(cases)} {outcome.case} ({left_s / 60:.0f} min left, {bad} bad)", flush=True)
     return bad

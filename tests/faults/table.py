@@ -16,6 +16,7 @@ MODULES: Mapping[str, str] = {
     "engine-frozen": "tests.faults.campaigns.engine_frozen",
     "engine-ill": "tests.faults.campaigns.engine_ill",
     "engine-cut": "tests.faults.campaigns.engine_cut",
+    "registry": "tests.faults.campaigns.registry",
     "never-healthy": "tests.faults.campaigns.never_healthy",
     "clock": "tests.faults.campaigns.clock",
 }

@@ -13,6 +13,7 @@ from pathlib import Path
 INSTANCE = "pump"
 GOOD = ("1", "2")
 BAD = "bad"
+IMAGE = "ec/busybox:1"
 
 _STORE = """\
 set -e
@@ -24,7 +25,7 @@ echo {version} > /data/format
 _STAY = "while :; do sleep 1000; done"
 
 
-def manifest(version: str, *, restore: bool = True, within: str = "20s", strategy: str = "") -> str:
+def manifest(version: str, *, restore: bool = True, within: str = "20s", image: str = IMAGE) -> str:
     """The text. `restore`: the volume goes back with the release."""
     bad = version == BAD
     script = _STORE.format(
@@ -40,13 +41,13 @@ x-ec:
     rollback: {{automatic: true, volumes: {data}}}
 services:
   store:
-    image: ec/busybox:1
+    image: {image}
     command: ["sh", "-c", {_quote(script)}]
     stop_grace_period: 2s
     user: "1000:1000"
     volumes: ["data:/data"]
   front:
-    image: ec/busybox:1
+    image: {image}
     command: ["sh", "-c", {_quote(_STAY + f" # {version}")}]
     stop_grace_period: 2s
     depends_on: {{store: {{condition: service_started}}}}

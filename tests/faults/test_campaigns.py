@@ -1,0 +1,38 @@
+"""A case or two of every campaign that `make faults` runs in full; steps and calls have tests of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.table import MODULES, load
+
+SAMPLES = {
+    "engine-killed": ["restore/1", "plain/1"],
+    "engine-ill": ["filling/8/upgrade", "bridge/0/upgrade"],
+    "engine-cut": ["1", "3"],
+    "registry": ["cut/0", "moved/0"],
+    "never-healthy": ["0"],
+    "clock": ["1970/upgrade/0", "jump-30-years-ahead/rollback/0"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.netns
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("engine_socket")
+@pytest.mark.parametrize("name", SAMPLES)
+def test_what_must_hold_holds_in_a_sample(name: str, short_dir: Path) -> None:
+    with load(name).open(short_dir) as bench:
+        assert {case: bench(case) for case in SAMPLES[name]} == dict.fromkeys(SAMPLES[name], "")
+
+
+def test_every_sample_is_a_case_of_its_campaign() -> None:
+    for name, cases in SAMPLES.items():
+        assert set(cases) <= set(load(name).cases())
+
+
+def test_every_campaign_is_named_in_the_proof() -> None:
+    page = Path("docs/proof.md").read_text()
+    assert [name for name in MODULES if f"ONLY={name}" not in page] == []
