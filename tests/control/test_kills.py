@@ -79,7 +79,6 @@ def write_into_data(rig: Rig) -> None:
 ALLOWED = {
     "install": [[], ["pump:1"]],
     "upgrade": [["pump:1"], ["pump:2"]],
-    "failing upgrade": [["pump:1"], ["pump:2"]],
     "failing upgrade with data": [["pump:1"], ["pump:2"]],
     "start-first upgrade": [["pump:1"], ["pump:2"]],
     "remove": [[], ["pump:1"]],
