@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,8 @@ class BundleWork:
         self._bundles = bundles
         self._architecture = architecture
         self._heads: dict[str, BundleHead] = {}
+        self._tidying: asyncio.Task[None] | None = None
+        ledger.listen(self._on_change)
         self.prepares: dict[str, Prepare] = {"bundle.import": self.look}
         self.decisions: dict[str, Decide] = {"bundle.import": self.begin}
         self.reads: dict[str, Read] = {"bundle.show": self.show}
@@ -86,6 +89,18 @@ class BundleWork:
             "size_bytes": head.size_bytes,
             "manifest": head.manifest,
         }
+
+    async def stop(self) -> None:
+        """Let go of what is being tidied up; the next start does it again."""
+        if self._tidying is not None:
+            self._tidying.cancel()
+            await asyncio.gather(self._tidying, return_exceptions=True)
+
+    def _on_change(self, change: Change) -> None:
+        """What an instance's end, or that of a job with a bundle, leaves behind."""
+        over = any(job.state.final and job.params.get("bundle") for job in change.jobs)
+        if (change.gone or over) and (self._tidying is None or self._tidying.done()):
+            self._tidying = asyncio.create_task(self.tidy(), name="bundles-tidy")
 
     async def tidy(self) -> None:
         """Remove the files of bundles that no version and no open job needs any more."""

@@ -213,3 +213,4 @@ class ControlRoom:
         await self.runner.stop()
         await self.missing.stop()
         await self.stock.stop()
+        await self.bundles.stop()

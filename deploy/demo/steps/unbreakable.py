@@ -49,10 +49,14 @@ def _write(stage: Stage, version: str, image: str, script: str) -> Path:
     return path
 
 
-def _push_busybox(stage: Stage, tag: str) -> str:
-    """A small image in the demo's registry, and under that name nowhere else."""
-    image = f"{stage.registry.address}/notebook:{tag}"
-    docker("tag", "ec/busybox:1", image)
+def _push(stage: Stage, name: str, tag: str, load: bytes) -> str:
+    """An image of its own in the demo's registry, and nowhere else."""
+    folder = stage.directory / f"{name}-{tag}"
+    folder.mkdir()
+    (folder / "load").write_bytes(load)
+    (folder / "Dockerfile").write_text("FROM ec/busybox:1\nCOPY load /load\n")
+    image = f"{stage.registry.address}/{name}:{tag}"
+    docker("build", "--quiet", "--network", "none", "--tag", image, str(folder))
     docker("push", image)
     docker("rmi", image)
     return image
@@ -63,7 +67,7 @@ def _read(container: str, path: str) -> str:
 
 
 def _data_comes_back(stage: Stage, account: Account) -> None:
-    image = _push_busybox(stage, "1")
+    image = _push(stage, "notebook", "1", stage.gateway.encode())
     stage.agent.ask("app", "install", str(_write(stage, "1", image, _KEEPS)))
     (before,) = serving(stage.gateway, BOOK)
     account.check(_read(before.id, "/data/book") == "page one", "docker exec: the notebook has its first page")
@@ -85,22 +89,14 @@ def _data_comes_back(stage: Stage, account: Account) -> None:
 
 
 def _fetch_goes_on(stage: Stage, account: Account) -> None:
-    folder = stage.directory / "heavy"
-    folder.mkdir()
-    (folder / "load").write_bytes(os.urandom(LAYER_BYTES))
-    (folder / "Dockerfile").write_text("FROM ec/busybox:1\nCOPY load /load\n")
-    image = f"{stage.registry.address}/heavy:1"
-    docker("build", "--quiet", "--network", "none", "--tag", image, str(folder))
-    docker("push", image)
-    docker("rmi", image)
-    docker("image", "prune", "--force")
+    image = _push(stage, "heavy", "1", os.urandom(LAYER_BYTES))
     slow = stage.agent.config / "conf.d" / "slow.yaml"
     slow.parent.mkdir(exist_ok=True)
     write_settled(slow, f"registries: {{rate: {RATE}}}\n")
     stage.agent.end()
     stage.start_agent()
     account.note(f"ecgw image pull over a link of {RATE}B/s; kill -9 of the agent when a third is here")
-    job = stage.agent.ask("image", "pull", image, "--no-wait")["job"]
+    job = stage.agent.ask("image", "pull", image, "--no-wait")["id"]
     blobs = stage.agent.state / "blobs" / "sha256"
     here = account.wait(lambda: _beginnings(blobs, LAYER_BYTES // 3), "ls: a third of the layer is here", 60)
     stage.agent.kill()
@@ -129,7 +125,7 @@ def _fetch_goes_on(stage: Stage, account: Account) -> None:
 
 
 def _from_one_file(stage: Stage, account: Account) -> None:
-    image = _push_busybox(stage, "3")
+    image = _push(stage, "notebook", "3", stage.gateway.encode() * 2)
     bundle = stage.directory / "notebook-3.bundle"
     manifest = _write(stage, "3", image, _KEEPS.replace("page one", "page three"))
     made = stage.agent.ask(
@@ -173,4 +169,5 @@ def _served(stage: Stage, name: str) -> int:
 
 
 def _last(text: str) -> str:
-    return text.strip().splitlines()[-1] if text.strip() else ""
+    """The command line's own last word, without the hint below it."""
+    return next((line for line in reversed(text.splitlines()) if line.startswith("ecgw: ")), text.strip())
