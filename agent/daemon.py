@@ -22,12 +22,12 @@ from agent.admin.api import AdminApi
 from agent.bundles.shelf import BundleShelf
 from agent.cloud.dialects.ec import EcDialect
 from agent.cloud.link import PahoLink
+from agent.control.bundles.sticks import Sticks
 from agent.control.calendar import Calendar
 from agent.control.catalog import Premises
-from agent.control.northbound import Northbound
-from agent.control.reporter import Reporter
+from agent.control.north.northbound import Northbound
+from agent.control.north.reporter import Reporter
 from agent.control.room import ControlRoom, Outside
-from agent.control.sticks import Sticks
 from agent.data.plane import make_plane
 from agent.domain.alarm import Severity
 from agent.domain.document import Mistakes

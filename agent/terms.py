@@ -6,7 +6,7 @@ from pathlib import Path
 
 from agent.cloud.link import LinkSettings, Tls
 from agent.control.room import Care
-from agent.control.usealarms import Lines
+from agent.control.watch.usealarms import Lines
 from agent.data.reduction import ReductionSettings
 from agent.domain.space import Watermarks
 from agent.engine.handover import Rooms

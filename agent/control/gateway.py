@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from agent.control.enginewatch import EngineWatch
+from agent.control.apps.views import AppViews
 from agent.control.inbox import Read
 from agent.control.ledger import Ledger
-from agent.control.views import AppViews
-from agent.control.wishes import Wishes
+from agent.control.north.wishes import Wishes
+from agent.control.watch.enginewatch import EngineWatch
 from agent.domain.alarm import Alarm
 from agent.domain.params import Nothing, Tail
 from agent.ports import Clock, Host

@@ -8,40 +8,40 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from agent.control.apps import AppDecisions
-from agent.control.belongings import Belongings
-from agent.control.bundlefetch import BundleFetch
-from agent.control.bundlework import BundleWork
+from agent.control.apps.belongings import Belongings
+from agent.control.apps.decisions import AppDecisions
+from agent.control.apps.deploy import Deployer
+from agent.control.apps.facts import FactBook
+from agent.control.apps.views import AppViews
+from agent.control.bundles.fetch import BundleFetch
+from agent.control.bundles.work import BundleWork
 from agent.control.catalog import AppDoors, Catalog, FileShelf, Premises
-from agent.control.comeback import Comeback
-from agent.control.deadlines import Deadlines
-from agent.control.deploy import Deployer
-from agent.control.enginewatch import EngineWatch
-from agent.control.facts import FactBook
+from agent.control.converge.comeback import Comeback
+from agent.control.converge.reconciler import Reconciler
+from agent.control.converge.steps import StepRunner
+from agent.control.converge.supervisor import Alarms, Heartbeats, Supervisor
+from agent.control.converge.survey import Survey
+from agent.control.converge.trial import Prober, TrialRunner
 from agent.control.gateway import Box, GatewayWork, RecentLines
-from agent.control.imagestock import ImageStock
-from agent.control.imagework import ImageWork
+from agent.control.images.missing import MissingImages
+from agent.control.images.stock import ImageStock
+from agent.control.images.work import ImageWork
 from agent.control.inbox import Inbox
-from agent.control.joborders import JobOrders
-from agent.control.jobs import JobMaker
-from agent.control.jobviews import JobViews
+from agent.control.jobs.deadlines import Deadlines
+from agent.control.jobs.maker import JobMaker
+from agent.control.jobs.orders import JobOrders
+from agent.control.jobs.runner import JobRunner
+from agent.control.jobs.timetable import Timetable
+from agent.control.jobs.vault import Vault
+from agent.control.jobs.views import JobViews
 from agent.control.ledger import Journal, Ledger
-from agent.control.metering import Metering, Pace
-from agent.control.missing import MissingImages
+from agent.control.north.wishes import Wishes
 from agent.control.plant import AlarmBook, Devices, PlantWork, PointsView, RuleWork, Writes
-from agent.control.reconciler import Reconciler
-from agent.control.runner import JobRunner
 from agent.control.site import Plane, SiteFiles
-from agent.control.steps import StepRunner
-from agent.control.supervisor import Alarms, Heartbeats, Supervisor
-from agent.control.survey import Survey
-from agent.control.timetable import Timetable
-from agent.control.trial import Prober, TrialRunner
-from agent.control.usealarms import Lines, UseAlarms
-from agent.control.usewatch import UseWatch
-from agent.control.vault import Vault
-from agent.control.views import AppViews
-from agent.control.wishes import Wishes
+from agent.control.watch.enginewatch import EngineWatch
+from agent.control.watch.metering import Metering, Pace
+from agent.control.watch.usealarms import Lines, UseAlarms
+from agent.control.watch.usewatch import UseWatch
 from agent.domain.restart import RestartPolicy
 from agent.domain.schedule import UpdateTimes
 from agent.ports import Bundles, Clock, Engine, Ground, Host, Images, Meter, Snapshots

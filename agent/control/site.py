@@ -14,10 +14,10 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from agent.control.deploy import Deployer
+from agent.control.apps.deploy import Deployer
+from agent.control.converge.supervisor import Alarms
 from agent.control.inbox import Inbox
 from agent.control.ledger import Ledger
-from agent.control.supervisor import Alarms
 from agent.domain.alarm import Severity
 from agent.domain.app import Layer
 from agent.domain.command import Command, Origin

@@ -13,8 +13,8 @@ from typing import Any
 
 from agent.bundles.shelf import BundleShelf
 from agent.control.catalog import Premises
-from agent.control.metering import Pace
 from agent.control.room import Care, ControlRoom, Outside
+from agent.control.watch.metering import Pace
 from agent.domain.command import Command, Job, Origin, Reply
 from agent.domain.policy import Policy
 from agent.domain.restart import RestartPolicy

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.bundles.writer import describe, write_bundle
-from agent.control.sticks import Sticks
+from agent.control.bundles.sticks import Sticks
 from agent.domain.alarm import Severity
 from agent.domain.bundle import BLOBS, FILES, MANIFEST, BundleIndex
 from agent.domain.command import JobState, Origin

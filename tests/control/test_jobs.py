@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from agent.control import runner
+from agent.control.jobs import runner
 from agent.domain.command import Job, JobState, Origin
 from agent.domain.schedule import UpdateTimes, parse_window
 from agent.errors import Unreachable

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.control.metering import Pace
 from agent.control.room import Care
-from agent.control.usealarms import Lines, UseAlarms
+from agent.control.watch.metering import Pace
+from agent.control.watch.usealarms import Lines, UseAlarms
 from agent.domain.usage import Folder
 from tests.control.rig import FAST, Rig, manifest, running
 from tests.fakes.meter import IDLE, MIB

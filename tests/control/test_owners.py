@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent.control.wishes import Wishes
+from agent.control.north.wishes import Wishes
 from agent.domain.app import Wanted
 from agent.domain.command import Command, JobState, Origin, Reply
 from agent.domain.container import Health

@@ -12,6 +12,8 @@ ROOT = Path(__file__).parents[2]
 SINS = {
     "agent/domain/planner.py": "import asyncio\nfrom agent.ports import Engine\nimport yaml\n",
     "agent/control/inbox.py": "from agent.store import state\nimport docker\n",
+    "agent/control/jobs/runner.py": "from agent.control.apps import deploy\n",
+    "agent/control/apps/deploy.py": "",
     "agent/data/ingest.py": "import sqlite3\nimport agent.control.inbox\n",
     "agent/esdk/points.py": "def later() -> None:\n    from agent.engine import images\n",
     "agent/host/metrics.py": "import psutil\nfrom agent.control import inbox\n",
@@ -27,6 +29,7 @@ CAUGHT = [
     "agent.domain.planner imports yaml (l.3)",
     "agent.control.inbox imports agent.store.state (l.1)",
     "agent.control.inbox imports docker (l.2)",
+    "agent.control.jobs is not allowed to import agent.control.apps",
     "agent.data.ingest imports sqlite3 (l.1)",
     "agent.data is not allowed to import agent.control",
     "agent.esdk.points imports agent.engine.images (l.2)",

@@ -1,0 +1,232 @@
+"""Brings a release's images here, checks what it would become, and makes it the wanted version."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+
+from agent.control.apps.facts import FactBook, Look
+from agent.control.catalog import Catalog, layered, merged, read
+from agent.control.images.stock import ImageStock
+from agent.control.jobs.runner import Told
+from agent.control.jobs.vault import Vault
+from agent.control.ledger import Ledger
+from agent.domain import transition
+from agent.domain.admission import HUB, admit, admit_images, admit_return, allowed_registry, full_name
+from agent.domain.app import Desired, Layer, Version
+from agent.domain.command import Job, JobState, Origin
+from agent.domain.container import ImageInfo
+from agent.domain.dockerfile import BuildHow
+from agent.domain.document import Problem
+from agent.domain.instantiate import AppSpec
+from agent.domain.journal import Change
+from agent.domain.manifest_model import Build, Manifest
+from agent.domain.params import Deploy
+from agent.domain.release import Release, make_release
+from agent.domain.values import Effective
+from agent.errors import Busy, Conflict, GatewayError, Refused
+from agent.ports import Bundles
+
+
+def refuse(problems: tuple[Problem, ...]) -> None:
+    """Raise what admission found, if anything."""
+    if problems:
+        first = problems[0]
+        raise Refused(first.code, str(first), problems=[p.as_dict() for p in problems])
+
+
+class Deployer:
+    """The work of the job kinds install, upgrade and configure, up to the point where the reconciler takes over."""
+
+    def __init__(
+        self, ledger: Ledger, catalog: Catalog, stock: ImageStock, vault: Vault, facts: FactBook, bundles: Bundles
+    ) -> None:
+        self._ledger = ledger
+        self._catalog = catalog
+        self._stock = stock
+        self._vault = vault
+        self._facts = facts
+        self._bundles = bundles
+        self._around = Look()
+        self.site_layers: Mapping[str, Layer] = {}
+        self._here: dict[str, str] = {}
+
+    async def learn(self, params: Deploy) -> None:
+        """Find out what the machine has left, and which images of a manifest were built or loaded here: no registry is asked."""
+        self._around = await self._facts.look_around()
+        for image in read(params.manifest, params.instance).images:
+            found = None
+            if full_name(image).startswith(f"{HUB}/") and not allowed_registry(image, self._catalog.premises.policy):
+                with contextlib.suppress(GatewayError):
+                    found = await self._stock.find(image)
+            if found is not None and not found.digests:
+                self._here[image] = found.id
+            else:
+                self._here.pop(image, None)
+
+    def layers(self, job: Job, desired: Desired | None) -> tuple[Layer, Layer]:
+        """The cloud's and the site's layer after this job: its own values go to the layer of where it came from."""
+        base = desired.current if desired else None
+        if base is None:
+            base = Version("", site=self.site_layers.get(job.instance, Layer()))
+        values, config, ports = job.params.get("values"), job.params.get("config"), job.params.get("ports")
+        if job.params.get("exact"):
+            base = replace(base, cloud=replace(base.cloud, values={}) if job.origin is Origin.CLOUD else base.cloud)
+            base = replace(base, site=replace(base.site, values={}) if job.origin is Origin.LOCAL else base.site)
+        if job.origin is Origin.CLOUD:
+            return merged(base.cloud, values, config, ports), base.site
+        if job.origin is Origin.FILE:
+            return base.cloud, merged(Layer(), values, config, ports)
+        return base.cloud, merged(base.site, values, config, ports)
+
+    def draft(
+        self, job: Job, manifest: Manifest, desired: Desired | None, pins: Mapping[str, str] | None = None
+    ) -> tuple[Release, Effective, AppSpec]:
+        """What a job's manifest would become, known before any image is here. Mistakes or Refused otherwise.
+
+        `pins` are digests known for some of its images; the others stand as written.
+        """
+        policy = self._catalog.premises.policy
+        refuse(admit_images(manifest, policy, self._here))
+        files = dict(job.params.get("files") or {})
+        pins = pins or job.params.get("pins") or {}
+        known = {image: self._here.get(image) or pins.get(image, image) for image in manifest.images}
+        release = make_release(manifest, known, files)
+        effective = layered(manifest, *self.layers(job, desired), files)
+        folder = _folder(job, desired)
+        spec = self._catalog.design(job.instance, release, effective, folder)
+        # A change of values was not preceded by `learn`; it is held to what is left when it is adopted.
+        look = Look() if job.kind == "configure" else self._around
+        refuse(admit(manifest, spec, policy, self._facts.facts(job.instance, look)))
+        self._refuse_known_bad(job, release)
+        return release, effective, spec
+
+    def check_return(self, instance: str, version: Version) -> None:
+        """Refused when others hold by now what a kept version of an instance would need again."""
+        spec = self._catalog.spec_of(instance, version)
+        facts = self._facts.facts(instance, Look())
+        manifest = self._catalog.release(version.release).manifest
+        refuse(admit_return(manifest, spec, self._catalog.premises.policy, facts))
+
+    async def deploy(self, job: Job, told: Told) -> None:
+        """Pin, fetch, check again with what is now known, adopt."""
+        # Written while the engine is asked: the ledger keeps it in order before whatever comes of that.
+        telling = asyncio.create_task(self._ledger.move_job(job.id, JobState.DOWNLOADING, "asking for the images"))
+        try:
+            release, found = await self._fetch(job, told)
+        finally:
+            await telling
+        await self._adopt(job, release, {pinned: image.architecture for pinned, image in found.items()})
+
+    async def _fetch(self, job: Job, told: Told) -> tuple[Release, dict[str, ImageInfo]]:
+        """The release with its images pinned, and those images, which are here now. Known bad: nothing is fetched."""
+        manifest = read(str(job.params["manifest"]), str(job.params.get("source", job.instance)))
+        found: dict[str, ImageInfo] = {}
+        pins = job.params.get("pins") or {}
+        bundle = str(job.params.get("bundle") or "")
+        if bundle:
+            await self._bundles.take(bundle, PullProgress(told, 0, 1, bundle))
+        files = dict(job.params.get("files") or {})
+        logins = {ref: self._vault.login(job.id, ref) for ref in manifest.images if ref not in manifest.builds}
+        digests = {ref: pins.get(ref) or await self._stock.pin(ref, login) for ref, login in logins.items()}
+        if not manifest.builds:
+            self._refuse_known_bad(job, make_release(manifest, digests, files))
+        for number, ref in enumerate(manifest.images):
+            progress = PullProgress(told, number, len(manifest.images), ref)
+            build = manifest.builds.get(ref)
+            if build is not None:
+                folder = await asyncio.to_thread(_build_folder, _folder(job, self._ledger.get(job.instance)), build)
+                how = BuildHow(build.dockerfile, dict(build.args), build.target)
+                image = await self._stock.build(job, folder, ref, how, progress)
+                digests[ref], found[image.id] = image.id, image
+                continue
+            pinned = digests[ref]
+            found[pinned] = await self._stock.bring(job, pinned, progress, logins[ref])
+        return make_release(manifest, digests, files), found
+
+    def _refuse_known_bad(self, job: Job, release: Release) -> None:
+        """What failed its health gate here is not tried again by itself; other values for what runs are."""
+        reason = self._catalog.failure(release.hash)
+        if reason and job.kind != "configure" and not job.params.get("force"):
+            raise Conflict(
+                "release.known_bad",
+                f"release {release.hash[:12]} of {job.instance} failed before: {reason}",
+                hint="deploy a corrected version, or force this one",
+            )
+
+    async def configure(self, job: Job, told: Told) -> None:
+        """New values for the release that runs."""
+        desired = self._ledger.get(job.instance)
+        if desired.current is None:
+            raise Conflict("app.not_fetched", f"{job.instance} has no release yet", hint="wait for its installation")
+        await self._adopt(job, self._catalog.release(desired.current.release), {})
+
+    async def _adopt(self, job: Job, release: Release, architectures: dict[str, str]) -> None:
+        desired = self._ledger.get(job.instance)
+        cloud, site = self.layers(job, desired)
+        effective = layered(release.manifest, cloud, site, release.files)
+        folder = _folder(job, desired)
+        spec = self._catalog.design(job.instance, release, effective, folder)
+        look = await self._facts.look(spec, architectures)
+        stored = self._catalog.keep(release, str(job.params.get("source", job.instance)))
+        self._refuse_known_bad(job, release)
+        version = Version(release.hash, cloud, site, folder)
+
+        def decision() -> Change:
+            current, open_job = self._ledger.desired.get(job.instance), self._ledger.jobs[job.id]
+            if current is None or open_job.state.final:
+                return Change()
+            if current.job != job.id and self._ledger.open_job(job.instance) is not None:
+                raise Busy("job.turn", f"another job of {job.instance} is under way", hint="this one follows it")
+            # Here and not before: what others hold must be what they hold when this is written.
+            facts = self._facts.facts(job.instance, look)
+            refuse(admit(release.manifest, spec, self._catalog.premises.policy, facts))
+            changes = current.current is None or self._catalog.spec(current).containers != spec.containers
+            after, moved = transition.adopt(
+                current,
+                open_job,
+                version,
+                needs_trial=changes,
+                keep=self._catalog.premises.policy.keep_versions,
+            )
+            return Change(desired=(after,), jobs=(moved,), releases=(replace(stored, failed=""),))
+
+        await self._ledger.decide(decision)
+
+
+def _folder(job: Job, desired: Desired | None) -> str:
+    """Where the APP's own files are: where this job brought them, else where the version before has them."""
+    base = desired.current if desired else None
+    return str(job.params.get("folder") or (base.folder if base else ""))
+
+
+def _build_folder(app_folder: str, build: Build) -> str:
+    """The folder a service's image is built from, inside the APP's own: a link out of that is Refused."""
+    root = os.path.realpath(app_folder)
+    folder = os.path.realpath(f"{root}/{build.context}")
+    if folder != root and not folder.startswith(root + os.sep):
+        raise Refused(
+            "admission.build_context",
+            f"{build.context} leads out of the APP's folder",
+            hint="put the files themselves there",
+        )
+    return folder
+
+
+class PullProgress:
+    """Turns bytes of one image into percent of all."""
+
+    def __init__(self, told: Told, number: int, count: int, ref: str) -> None:
+        self._told = told
+        self._number = number
+        self._count = count
+        self._ref = ref
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        part = done / total if total else 0.0
+        percent = int(100 * (self._number + part) / self._count)
+        size = f" {done / 1e6:.1f} of {total / 1e6:.1f} MB" if total else ""
+        self._told(percent, f"{self._ref}:{size} {what}".strip(), done, total)

@@ -1,0 +1,1 @@
+"""Offline bundles: imported by command, fetched by reference, taken from watched folders."""

@@ -1,0 +1,99 @@
+"""Takes bundles from watched folders: each once, by the same command that a person at the box would give.
+
+A bundle that stands still for one look is imported. What it says of itself (its index's hash) is remembered, so that it
+is not taken twice, also after a reboot or when the stick comes back. A refusal is an alarm until the file goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from agent.control.converge.supervisor import Alarms
+from agent.control.inbox import Inbox
+from agent.control.ledger import Ledger
+from agent.domain.alarm import Severity
+from agent.domain.command import Command, Origin
+from agent.domain.journal import Change
+from agent.errors import GatewayError
+from agent.files.sticks import Stamp, find_bundles
+from agent.ports import Bundles
+
+log = logging.getLogger("agent.control.bundles.sticks")
+
+EVERY_S = 2.0
+TAKEN = "bundle:"
+"""Begins the mark of a bundle that was taken, by its key."""
+SOURCE = "bundle:"
+REFUSED = "refused"
+
+
+class Sticks:
+    """`folders` are looked into for ever; with `take_over`, bundles may replace what the cloud or a file owns."""
+
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        inbox: Inbox,
+        ledger: Ledger,
+        bundles: Bundles,
+        alarms: Alarms,
+        *,
+        take_over: bool,
+    ) -> None:
+        self._folders = tuple(folders)
+        self._inbox = inbox
+        self._ledger = ledger
+        self._bundles = bundles
+        self._alarms = alarms
+        self._take_over = take_over
+        self._before: Mapping[Path, Stamp] = {}
+        self._done: dict[Path, Stamp] = {}
+
+    async def run(self, every_s: float = EVERY_S) -> None:
+        """Look now and then, until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(every_s)
+
+    async def look(self) -> None:
+        """Take every bundle that was there at the last look and has not changed since."""
+        found = await asyncio.to_thread(find_bundles, self._folders)
+        for path in self._done.keys() - found.keys():
+            del self._done[path]
+            self._alarms.clear_alarm(SOURCE + path.name, REFUSED)
+        for path, stamp in found.items():
+            if self._before.get(path) == stamp and self._done.get(path) != stamp:
+                self._done[path] = stamp
+                await self._take(path)
+        self._before = found
+
+    async def _take(self, path: Path) -> None:
+        try:
+            key = (await self._bundles.look(str(path))).key
+        except GatewayError as error:
+            if error.retryable:
+                self._done.pop(path, None)
+            self._refused(path, str(error))
+            return
+        if TAKEN + key in self._ledger.meta:
+            log.info("bundle_known path=%s key=%s", path, key)
+            return
+        params = {"path": str(path), "take_over": self._take_over}
+        command = Command(f"stick-{uuid.uuid4().hex}", "bundle.import", params, Origin.LOCAL, who=f"stick {path}")
+        reply = await self._inbox.submit(command)
+        if reply.ok:
+            now = str(reply.ts_ms)
+            await self._ledger.decide(lambda: Change(meta=((TAKEN + key, now),)))
+            self._alarms.clear_alarm(SOURCE + path.name, REFUSED)
+            log.info("bundle_taken path=%s key=%s job=%s", path, key, reply.job)
+        else:
+            self._refused(path, reply.msg)
+
+    def _refused(self, path: Path, why: str) -> None:
+        log.warning("bundle_refused path=%s reason=%s", path, why)
+        message = why if str(path) in why else f"{path}: {why}"
+        self._alarms.raise_alarm(SOURCE + path.name, REFUSED, Severity.MINOR, message)

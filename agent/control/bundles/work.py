@@ -1,0 +1,109 @@
+"""Commands about offline bundles: a bundle takes the same way as any deployment, only its images come along with it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from agent.control.apps.decisions import AppDecisions
+from agent.control.apps.deploy import Deployer
+from agent.control.inbox import Decide, Prepare, Read
+from agent.control.ledger import Ledger
+from agent.domain.command import Command, Reply
+from agent.domain.journal import Change
+from agent.domain.params import FromBundle, Import, OnDisk
+from agent.errors import Failed, Refused
+from agent.ports import BundleHead, Bundles
+
+HEADS_MOST = 16
+
+
+class BundleWork:
+    """`prepares` reads a bundle's head, `decisions` begin the deployment of what it holds, `reads` show it.
+
+    `architecture` is the engine's, in the registries' words; "" before it was ever reached.
+    """
+
+    def __init__(
+        self, ledger: Ledger, apps: AppDecisions, deployer: Deployer, bundles: Bundles, architecture: Callable[[], str]
+    ) -> None:
+        self._ledger = ledger
+        self._apps = apps
+        self._deployer = deployer
+        self._bundles = bundles
+        self._architecture = architecture
+        self._heads: dict[str, BundleHead] = {}
+        self._tidying: asyncio.Task[None] | None = None
+        ledger.listen(self._on_change)
+        self.prepares: dict[str, Prepare] = {"bundle.import": self.look}
+        self.decisions: dict[str, Decide] = {"bundle.import": self.begin}
+        self.reads: dict[str, Read] = {"bundle.show": self.show}
+
+    async def look(self, params: OnDisk) -> None:
+        """Read the bundle's head, for the decision that follows."""
+        self._heads.pop(params.path, None)
+        self._heads[params.path] = head = await self._bundles.look(params.path)
+        here = self._architecture()
+        if here and head.architecture != here:
+            raise Refused(
+                "admission.architecture",
+                f"the bundle {params.path} is made for {head.architecture}, this gateway is {here}",
+                hint=f"make it with --arch {here}",
+            )
+        while len(self._heads) > HEADS_MOST:
+            self._heads.pop(next(iter(self._heads)))
+        if isinstance(params, Import):
+            await self._deployer.learn(self._deploy(params))
+
+    def begin(self, command: Command, params: Import) -> tuple[Change, Reply]:
+        """Install the APP in the bundle, or upgrade the instance of that name."""
+        deploy = self._deploy(params)
+        self._heads.pop(params.path)
+        decide = self._apps.upgrade if deploy.instance in self._ledger.desired else self._apps.install
+        return decide(command, deploy)
+
+    def _deploy(self, params: Import) -> FromBundle:
+        head = self._heads.get(params.path)
+        if head is None:
+            raise Failed("bundle.not_read", f"the bundle {params.path} was not read", hint="import it again")
+        return FromBundle(
+            instance=params.instance or head.name,
+            manifest=head.manifest,
+            files=dict(head.files),
+            folder=head.folder,
+            bundle=head.path,
+            pins=dict(head.images),
+            **params.model_dump(exclude={"path", "instance"}),
+        )
+
+    async def show(self, params: OnDisk) -> Any:
+        """What a bundle holds."""
+        head = await self._bundles.look(params.path)
+        return {
+            "name": head.name,
+            "version": head.version,
+            "architecture": head.architecture,
+            "images": dict(head.images),
+            "files": sorted(head.files),
+            "size_bytes": head.size_bytes,
+            "manifest": head.manifest,
+        }
+
+    async def stop(self) -> None:
+        """Let go of what is being tidied up; the next start does it again."""
+        if self._tidying is not None:
+            self._tidying.cancel()
+            await asyncio.gather(self._tidying, return_exceptions=True)
+
+    def _on_change(self, change: Change) -> None:
+        """What an instance's end, or that of a job with a bundle, leaves behind."""
+        over = any(job.state.final and job.params.get("bundle") for job in change.jobs)
+        if (change.gone or over) and (self._tidying is None or self._tidying.done()):
+            self._tidying = asyncio.create_task(self.tidy(), name="bundles-tidy")
+
+    async def tidy(self) -> None:
+        """Remove the files of bundles that no version and no open job needs any more."""
+        versions = {v.folder for d in self._ledger.desired.values() for v in d.versions}
+        jobs = {str(j.params.get("folder", "")) for j in self._ledger.jobs.values() if not j.state.final}
+        await self._bundles.keep(versions | jobs)

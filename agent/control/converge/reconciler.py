@@ -1,0 +1,304 @@
+"""Makes the engine's containers what the ledger wants, one instance at a time, for ever.
+
+An engine event or a decision marks an instance dirty; a dirty instance is listed, planned and changed. Everything is
+listed at every (re)connect to the engine and every few minutes. Nothing else changes containers, networks or volumes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+
+from agent.control.catalog import Catalog
+from agent.control.converge.comeback import Comeback
+from agent.control.converge.steps import StepRunner
+from agent.control.converge.supervisor import Supervisor
+from agent.control.converge.trial import TrialRunner
+from agent.control.ledger import Ledger
+from agent.domain.app import Desired, Trial, Wanted
+from agent.domain.command import Origin
+from agent.domain.container import ContainerState
+from agent.domain.journal import Change
+from agent.domain.planner import Observed, plan
+from agent.domain.steps import RemoveVolume, RestoreVolumes
+from agent.errors import GatewayError
+from agent.ports import Engine, EngineEvent
+
+log = logging.getLogger("agent.control.converge.reconciler")
+
+Surveyor = Callable[[Sequence[ContainerState]], Awaitable[None]]
+
+SWEEP_S = 300.0
+LISTING = "*"
+"""The name, which no instance has, of the task that lists everything again."""
+AT_ONCE = 4
+RETRY_FIRST_S = 1.0
+RETRY_LAST_S = 60.0
+EVENTS_OF_INTEREST = frozenset({"start", "die", "oom", "destroy", "pause", "unpause", "stop", "update"})
+
+
+class Reconciler:
+    """One task per dirty instance; `observed` is what was last seen, `errors` what went wrong last; for people and reports."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        engine: Engine,
+        catalog: Catalog,
+        steps: StepRunner,
+        supervisor: Supervisor,
+        trials: TrialRunner,
+    ) -> None:
+        self._ledger = ledger
+        self._engine = engine
+        self._catalog = catalog
+        self._steps = steps
+        self._supervisor = supervisor
+        self._trials = trials
+        self.observed: dict[str, Observed] = {}
+        self.errors: dict[str, GatewayError] = {}
+        self.listed = False
+        self._dirty: set[str] = set()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._failures: dict[str, int] = {}
+        self._stopped = False
+        self._room = asyncio.Semaphore(AT_ONCE)
+        self._watchers: list[Callable[[str], None]] = []
+        self._surveyor: Surveyor | None = None
+        self._comeback: Comeback | None = None
+        ledger.listen(self._on_change)
+
+    def watch(self, watcher: Callable[[str], None]) -> None:
+        """Have `watcher(instance)` called whenever an instance was looked at anew."""
+        self._watchers.append(watcher)
+
+    def survey(self, surveyor: Surveyor) -> None:
+        """Have `surveyor(containers)` awaited each time all containers were listed, before anything is done about them."""
+        self._surveyor = surveyor
+
+    def put_in_order(self, comeback: Comeback) -> None:
+        """Put in order by `comeback` what came back by itself."""
+        self._comeback = comeback
+
+    async def run(self) -> None:
+        """Follow the engine until cancelled."""
+        self._stopped = False
+        sweeper = asyncio.create_task(self._sweep(), name="reconciler-sweep")
+        try:
+            async for event in self._engine.events():
+                if event is None:
+                    await self._on_connect()
+                elif event.action in EVENTS_OF_INTEREST or event.action.startswith("health_status"):
+                    self._on_event(event)
+        finally:
+            # A decision that is still on its way to the disk tells us of itself later: that starts nothing any more.
+            self._stopped = True
+            sweeper.cancel()
+            for timer in self._timers.values():
+                timer.cancel()
+            tasks = list(self._tasks.values())
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(sweeper, *tasks, return_exceptions=True)
+
+    def touch(self, instance: str, delay_s: float = 0.0) -> None:
+        """Mark an instance dirty, now or after `delay_s`."""
+        if self._stopped:
+            return
+        pending = self._timers.pop(instance, None)
+        if pending is not None:
+            pending.cancel()
+        if delay_s > 0:
+            loop = asyncio.get_running_loop()
+            self._timers[instance] = loop.call_later(delay_s, self.touch, instance)
+            return
+        self._dirty.add(instance)
+        if instance not in self._tasks:
+            self._tasks[instance] = asyncio.create_task(self._converge(instance), name=f"converge-{instance}")
+
+    def endings(self, observed: Observed) -> dict[str, str]:
+        """Why services last ended, in words."""
+        return self._supervisor.endings(observed.containers)
+
+    async def remove_volume(self, instance: str, name: str) -> None:
+        """Remove a volume whose instance is gone; the caller has made sure of that."""
+        await self._steps.run(instance, [RemoveVolume(name)], still=lambda: instance not in self._ledger.desired)
+
+    def _on_change(self, change: Change) -> None:
+        for desired in change.desired:
+            self.touch(desired.name)
+
+    def _on_event(self, event: EngineEvent) -> None:
+        self._supervisor.see(event)
+        if event.instance in self._tasks and event.action in ("start", "update"):
+            return  # our own step's echo: the task lists again by itself before it ends
+        self.touch(event.instance)
+
+    async def _on_connect(self) -> None:
+        self.listed = True
+        if self._comeback is not None:
+            self._comeback.reconnect()
+        try:
+            containers = await self._engine.containers()
+            if self._surveyor is not None:
+                await self._surveyor(containers)
+            found = {c.instance for c in containers}
+        except GatewayError as error:
+            log.warning("engine_list_failed code=%s reason=%s", error.code, error)
+            found = set()
+            if self._ledger.unsure:
+                self._list_again()
+        for name in found | set(self._ledger.desired) | self._steps.with_copies():
+            self.touch(name)
+
+    def _list_again(self) -> None:
+        """Nothing is done before the engine was listed once: keep trying, also while it stays connected."""
+        loop = asyncio.get_running_loop()
+
+        def begin() -> None:
+            self._tasks[LISTING] = asyncio.create_task(self._listed_again(), name="reconciler-list")
+
+        self._timers[LISTING] = loop.call_later(RETRY_FIRST_S, begin)
+
+    async def _listed_again(self) -> None:
+        try:
+            await self._on_connect()
+        finally:
+            self._tasks.pop(LISTING, None)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            for name in list(self._ledger.desired):
+                self.touch(name)
+
+    async def _converge(self, instance: str) -> None:
+        try:
+            while instance in self._dirty:
+                self._dirty.discard(instance)
+                wake_s = await self._attempt(instance)
+                if wake_s is not None and instance not in self._dirty:
+                    self._tasks.pop(instance, None)
+                    self.touch(instance, max(wake_s, 0.05))
+                    return
+        finally:
+            self._tasks.pop(instance, None)
+
+    async def _attempt(self, instance: str) -> float | None:
+        """One pass with its back-off: seconds until the next look, or None when an event will tell."""
+        try:
+            desired = self._ledger.desired.get(instance)
+            async with self._room:
+                wake_s = await self._once(instance, desired)
+            if desired is not None and _on_trial(desired) and instance not in self._dirty:
+                await self._trials.verify(desired, self._observe)
+            self._failures.pop(instance, None)
+            self.errors.pop(instance, None)
+            return wake_s
+        except GatewayError as error:
+            return await self._failed(instance, error)
+        except Exception:
+            log.exception("reconcile_failed instance=%s", instance)
+            return RETRY_LAST_S
+        finally:
+            for watcher in self._watchers:
+                watcher(instance)
+
+    async def _failed(self, instance: str, error: GatewayError) -> float:
+        count = self._failures.get(instance, 0)
+        self._failures[instance] = count + 1
+        self.errors[instance] = error
+        desired = self._ledger.desired.get(instance)
+        if desired is not None and _on_trial(desired):
+            await self._trials.give_up_on(desired, error, attempts=count + 1)
+        delay: float = min(RETRY_LAST_S, RETRY_FIRST_S * 2 ** min(count, 10))
+        return delay * (0.75 + 0.5 * random.random())
+
+    async def _observe(self, instance: str) -> Observed:
+        containers, networks, volumes = await asyncio.gather(
+            self._engine.containers(instance), self._engine.networks(instance), self._engine.volumes(instance)
+        )
+        seen = Observed(
+            tuple(containers),
+            tuple(networks),
+            tuple(volumes),
+            self._supervisor.looping(instance),
+            self._steps.copies(instance),
+        )
+        self.observed[instance] = seen
+        if self._comeback is not None:
+            self._comeback.note(instance, seen.containers)
+        return seen
+
+    async def _once(self, instance: str, desired: Desired | None) -> float | None:
+        """Bring the instance one plan closer to `desired`, which was the decision when the pass began."""
+        if self._ledger.unsure:
+            return None  # everything is looked at once the engine was listed
+        leaving = desired is not None and desired.wanted in (Wanted.ABSENT, Wanted.PURGED)
+        if desired is not None and desired.current is None and not leaving:
+            return None  # its job has not brought a version yet, and would wait for our questions to the engine
+        if desired is None:
+            await self._remove_orphans(instance, await self._observe(instance))
+            return None
+        if leaving:
+            return await self._remove(desired, await self._observe(instance))
+        observed, _ = await asyncio.gather(self._observe(instance), self._catalog.prepare(desired))
+        spec = self._catalog.spec(desired)
+        if desired.trial is Trial.VERIFYING or desired.wanted is Wanted.STOPPED:
+            self._supervisor.forget(instance)
+        else:
+            self._supervisor.adopt(instance, spec, observed.containers)
+        observed = replace(observed, looping=self._supervisor.looping(instance))
+        steps = list(plan(desired, spec, observed, self._catalog.before(desired)))
+        wake_s: float | None = None
+        restores = any(isinstance(step, RestoreVolumes) for step in steps)
+        if desired.trial is not Trial.VERIFYING and desired.wanted is Wanted.RUNNING and not restores:
+            mends = (
+                self._comeback.steps(spec, observed.containers, observed.looping) if self._comeback is not None else ()
+            )
+            own, wake_s = ([], None) if mends else self._supervisor.steps(spec, observed.containers)
+            steps += (*mends, *own)
+        if steps:
+            complete = await self._steps.run(
+                instance, steps, still=lambda: self._ledger.desired.get(instance) == desired
+            )
+            await self._observe(instance)
+            if not complete:
+                self._dirty.add(instance)
+                return None
+        if self._comeback is not None:
+            await self._comeback.settled(instance)
+        if restores:
+            await self._trials.mark_restored(desired)
+        elif not _on_trial(desired):
+            await self._trials.conclude(desired)
+        return wake_s
+
+    async def _remove(self, desired: Desired, observed: Observed) -> float | None:
+        steps = plan(desired, None, observed)
+        await self._steps.run(desired.name, steps, still=lambda: self._ledger.desired.get(desired.name) == desired)
+        self._supervisor.forget(desired.name)
+        if self._comeback is not None:
+            await self._comeback.forget(desired.name)
+        await self._catalog.dismantle(desired)
+        await self._trials.forget(desired)
+        self.observed.pop(desired.name, None)
+        self.errors.pop(desired.name, None)
+        return None
+
+    async def _remove_orphans(self, instance: str, observed: Observed) -> None:
+        """Containers and copies of ours that no desired state knows: left by a kill in the middle of a removal."""
+        self.observed.pop(instance, None)
+        if not (observed.containers or observed.snapshots) or not self._ledger.may_remove(instance):
+            return
+        ghost = Desired(instance, owner=Origin.LOCAL, wanted=Wanted.ABSENT)
+        await self._steps.run(instance, plan(ghost, None, observed), still=lambda: True)
+
+
+def _on_trial(desired: Desired) -> bool:
+    """A version that was stopped before its verdict stays unproven, and is watched again once it shall run."""
+    return desired.trial is Trial.VERIFYING and desired.wanted is Wanted.RUNNING

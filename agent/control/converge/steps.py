@@ -1,0 +1,198 @@
+"""Carries out the planner's steps, each journaled before and after: one table from step to engine call."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent.control.ledger import Journal
+from agent.domain import steps as kinds
+from agent.domain.container import ContainerState, Health, Restart, RunState
+from agent.errors import Failed, GatewayError, NotFound, TimedOut
+from agent.ports import Clock, Engine, Snapshots
+
+log = logging.getLogger("agent.control.converge.steps")
+
+AWAIT_SERVICE_S = 120.0
+POLL_S = 0.25
+
+
+@dataclass(slots=True)
+class _Run:
+    """One plan under way. `made`: ids of the containers it created, by service and spec."""
+
+    instance: str
+    made: dict[tuple[str, str], str] = field(default_factory=dict)
+
+
+class StepRunner:
+    """The only caller of the engine's changing methods. `on_stop` hears of every container we stop ourselves.
+
+    `guard` is asked before anything of an instance is made or started: it raises where admission would no longer hold.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        snapshots: Snapshots,
+        journal: Journal,
+        clock: Clock,
+        on_stop: Callable[[str], None],
+        guard: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self._engine = engine
+        self._snapshots = snapshots
+        self._journal = journal
+        self._clock = clock
+        self._on_stop = on_stop
+        self._guard = guard
+        self._table: dict[type, Callable[[_Run, Any], Awaitable[object]]] = {
+            kinds.CreateNetwork: lambda _, s: engine.create_network(s.network),
+            kinds.RemoveNetwork: lambda _, s: engine.remove_network(s.name),
+            kinds.CreateVolume: lambda _, s: engine.create_volume(s.volume),
+            kinds.RemoveVolume: lambda _, s: engine.remove_volume(s.name),
+            kinds.CreateContainer: self._create,
+            kinds.StartContainer: self._start,
+            kinds.AwaitService: self._await_service,
+            kinds.StopContainer: self._stop,
+            kinds.RemoveContainer: lambda _, s: engine.remove(s.container_id),
+            kinds.UpdateContainer: lambda _, s: engine.update(s.container_id, s.live),
+            kinds.ReserveSnapshots: self._reserve,
+            kinds.SnapshotVolumes: self._take,
+            kinds.RestoreVolumes: self._restore,
+            kinds.DropSnapshots: lambda run, s: snapshots.drop(run.instance, s.key),
+        }
+
+    async def run(self, instance: str, steps: Sequence[kinds.Step], *, still: Callable[[], bool]) -> bool:
+        """Run `steps` in order while `still()` holds; True when all ran. The first failure ends it and is raised."""
+        run = _Run(instance)
+        number: int | None = None
+        complete = True
+        for step in steps:
+            complete = still()
+            if not complete:
+                break
+            number = await self._begin(instance, step, after=number)
+            try:
+                await self._table[type(step)](run, step)
+            except GatewayError as error:
+                await self._journal.end_step(number, f"{error.code}: {error.message}")
+                log.warning(
+                    "step_failed instance=%s step=%r code=%s reason=%s", instance, describe(step), error.code, error
+                )
+                raise
+        await self._end(number)
+        return complete
+
+    def copies(self, instance: str) -> frozenset[tuple[str, str]]:
+        """The copies of an instance's volumes, each as (key, volume)."""
+        return self._snapshots.held(instance)
+
+    def with_copies(self) -> frozenset[str]:
+        """The instances of which there are copies."""
+        return self._snapshots.instances()
+
+    async def _begin(self, instance: str, step: kinds.Step, *, after: int | None) -> int:
+        """Write that a step begins and, in the same commit, that the one before it is done."""
+        begun = self._journal.begin_step(instance, describe(step), self._clock.now_ms())
+        _, number = await asyncio.gather(self._end(after), begun)
+        return number
+
+    async def _end(self, number: int | None) -> None:
+        if number is not None:
+            await self._journal.end_step(number, "done")
+
+    async def _create(self, run: _Run, step: kinds.CreateContainer) -> None:
+        await self._guard(run.instance)
+        run.made[step.container.service, step.container.spec_hash] = await self._engine.create(step.container)
+
+    async def _start(self, run: _Run, step: kinds.StartContainer) -> None:
+        # A link on the way of a bind may have been turned elsewhere since the container was made.
+        await self._guard(run.instance)
+        made = run.made.get((step.service, step.spec))
+        await self._engine.start(made or (await self._find(run.instance, step.service, step.spec)).id)
+
+    async def _stop(self, _: _Run, step: kinds.StopContainer) -> None:
+        self._on_stop(step.container_id)
+        await self._engine.stop(step.container_id, step.grace_s)
+
+    async def _reserve(self, run: _Run, step: kinds.ReserveSnapshots) -> None:
+        await self._snapshots.reserve(run.instance, step.key, await self._folders(step.volumes))
+
+    async def _take(self, run: _Run, step: kinds.SnapshotVolumes) -> None:
+        await self._snapshots.take(run.instance, step.key, await self._folders(step.volumes))
+
+    async def _restore(self, run: _Run, step: kinds.RestoreVolumes) -> None:
+        """Each by itself: one whose copy or volume somebody took away keeps nothing else from coming back."""
+        for volume in step.volumes:
+            try:
+                await self._snapshots.restore(run.instance, step.key, await self._folders((volume,)))
+            except NotFound as error:
+                log.error("volume_not_restored instance=%s volume=%s reason=%s", run.instance, volume, error)  # noqa: TRY400
+
+    async def _folders(self, volumes: Sequence[str]) -> dict[str, str]:
+        return {volume: await self._engine.volume_folder(volume) for volume in volumes}
+
+    async def _find(self, instance: str, service: str, spec: str) -> ContainerState:
+        for container in await self._engine.containers(instance):
+            if container.service == service and container.spec == spec:
+                return container
+        raise NotFound("engine.container_gone", f"{instance}: the container of {service} vanished before its start")
+
+    async def _await_service(self, run: _Run, step: kinds.AwaitService) -> None:
+        instance = run.instance
+        deadline = self._clock.monotonic() + AWAIT_SERVICE_S
+        while self._clock.monotonic() < deadline:
+            container = await self._find(instance, step.service, step.spec)
+            if container.health is Health.UNHEALTHY:
+                raise Failed("app.dependency_unhealthy", f"{instance}: {step.service} is unhealthy; others wait for it")
+            if _holds(step.condition, container):
+                return
+            gave_up = container.state is RunState.EXITED and container.live.restart is Restart.NO
+            if step.condition == "completed" and gave_up:
+                words = f"{instance}: {step.service} ended with exit code {container.exit_code}"
+                raise Failed("app.dependency_failed", f"{words}; others wait for it to succeed")
+            await asyncio.sleep(POLL_S)
+        raise TimedOut(
+            "app.dependency_late", f"{instance}: {step.service} is not {step.condition} after {AWAIT_SERVICE_S:g} s"
+        )
+
+
+def _holds(condition: str, container: ContainerState) -> bool:
+    """Whether what others wait for is so; what shall end and has ended well was started too."""
+    if container.ended_well:
+        return condition != "healthy"
+    running = container.state is RunState.RUNNING and condition != "completed"
+    return running and (condition != "healthy" or container.health is Health.HEALTHY)
+
+
+def describe(step: kinds.Step) -> str:
+    """A step as one line for the journal and for people: ``create container guard (1f2e...)``."""
+    return _WORDS[type(step)](step)
+
+
+def _short(container_id: str) -> str:
+    return f"[{container_id[:12]}]"
+
+
+_WORDS: dict[type, Callable[[Any], str]] = {
+    kinds.CreateNetwork: lambda s: f"create network {s.network.name}",
+    kinds.RemoveNetwork: lambda s: f"remove network {s.name}",
+    kinds.CreateVolume: lambda s: f"create volume {s.volume.name}",
+    kinds.RemoveVolume: lambda s: f"remove volume {s.name}",
+    kinds.CreateContainer: lambda s: (
+        f"create container {s.container.service} ({s.container.spec_hash}) from {s.container.image}"
+    ),
+    kinds.StartContainer: lambda s: f"start container {s.service} ({s.spec})",
+    kinds.AwaitService: lambda s: f"await {s.service} {s.condition}",
+    kinds.StopContainer: lambda s: f"stop container {s.service} {_short(s.container_id)}",
+    kinds.RemoveContainer: lambda s: f"remove container {s.service} {_short(s.container_id)}",
+    kinds.UpdateContainer: lambda s: f"update limits of {s.service} {_short(s.container_id)}",
+    kinds.ReserveSnapshots: lambda s: f"reserve room to copy {', '.join(s.volumes)}",
+    kinds.SnapshotVolumes: lambda s: f"copy the data of {', '.join(s.volumes)} [{s.key}]",
+    kinds.RestoreVolumes: lambda s: f"bring back the data of {', '.join(s.volumes)} [{s.key}]",
+    kinds.DropSnapshots: lambda s: f"forget copies [{s.key}]",
+}

@@ -1,0 +1,164 @@
+"""A new version on trial: the health gate is watched, its verdict written, and finished jobs are closed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from agent.control.catalog import Catalog
+from agent.control.ledger import Ledger
+from agent.domain import transition
+from agent.domain.app import Desired
+from agent.domain.command import Job, JobState
+from agent.domain.container import ContainerState, RunState
+from agent.domain.gate import Gate, Verdict, observe
+from agent.domain.instantiate import AppSpec
+from agent.domain.journal import Change
+from agent.domain.manifest_model import Probe
+from agent.domain.planner import Observed
+from agent.domain.retention import forgettable
+from agent.errors import GatewayError
+from agent.ports import Clock
+
+log = logging.getLogger("agent.control.converge.trial")
+
+LOOK_S = 0.5
+GIVE_UP_AFTER = 12
+
+OWN_FAULTS = frozenset(
+    {"engine.cannot_execute", "app.dependency_unhealthy", "app.dependency_failed", "app.dependency_late"}
+)
+"""What a step can fail of that is the release's own doing: it has failed its gate as if that had said so."""
+
+NO_COPIES = "snapshot."
+"""Beginning of the codes that say that data could not be kept to go back to: trying again leaves the APP standing."""
+
+
+class Prober(Protocol):
+    """Asks a container's port from inside its network namespace."""
+
+    async def ask(self, container: ContainerState, probe: Probe) -> str | None:
+        """None when content, else what is wrong in words."""
+        ...
+
+
+class TrialRunner:
+    """The gate's loop and the decisions that end a deployment."""
+
+    def __init__(self, ledger: Ledger, catalog: Catalog, clock: Clock, prober: Prober) -> None:
+        self._ledger = ledger
+        self._catalog = catalog
+        self._clock = clock
+        self._prober = prober
+
+    async def verify(self, desired: Desired, look: Callable[[str], Awaitable[Observed]]) -> None:
+        """Watch the gate until it speaks or the decision is overtaken by another."""
+        spec = self._catalog.spec(desired)
+        watched = transition.open_window(desired)
+        if watched is None:
+            words = f"the agent was interrupted {transition.MAX_WINDOWS} times while it watched"
+            await self._fail(desired, spec, words, blame=False)
+            return
+        await self._decide(desired, lambda job: _begin_window(watched, job))
+        desired = watched
+        gate = Gate(spec.update.within_s, spec.update.stable_s, self._clock.monotonic())
+        expected = tuple(c.service for c in spec.containers)
+        while self._ledger.desired.get(desired.name) == desired:
+            seen = _new_ones(spec, (await look(desired.name)).containers)
+            gate = observe(gate, expected, seen, await self._ask(spec.update.probe, seen), self._clock.monotonic())
+            if gate.verdict is Verdict.PASSED:
+                await self._pass(desired)
+            elif gate.verdict is Verdict.FAILED:
+                log.warning("health_gate_failed instance=%s reason=%r", desired.name, gate.reason)
+                await self._fail(desired, spec, gate.reason, blame=True)
+            else:
+                await asyncio.sleep(LOOK_S)
+
+    async def give_up_on(self, desired: Desired, error: GatewayError, *, attempts: int) -> None:
+        """A step of a version on trial failed: go back when trying again cannot help.
+
+        The release is blamed only for what is its own doing: not for disk, registry, engine or a killed agent.
+        """
+        blame = error.code in OWN_FAULTS
+        if blame or not error.retryable or attempts >= GIVE_UP_AFTER or error.code.startswith(NO_COPIES):
+            await self._fail(desired, self._catalog.spec(desired), str(error), blame=blame)
+
+    async def conclude(self, desired: Desired) -> None:
+        """The instance is as it shall be: close what is open."""
+
+        def decision(job: Job | None) -> Change:
+            after, ended = transition.conclude(desired, job)
+            changed = (after,) if after != desired else ()
+            gone = self._forgettable(after)
+            return Change(desired=changed, jobs=(ended,) if ended and ended != job else (), releases_gone=gone)
+
+        if desired.job or desired.restore or desired.hold == transition.RESTARTING:
+            await self._decide(desired, decision)
+
+    async def mark_restored(self, desired: Desired) -> None:
+        """The data are back: what shall run may start."""
+        await self._decide(desired, lambda _: Change(desired=(replace(desired, restore=""),)))
+
+    async def forget(self, desired: Desired) -> None:
+        """Its containers are gone: the instance is, too."""
+
+        def decision(job: Job | None) -> Change:
+            ended = (replace(job, state=JobState.DONE, progress=100),) if job else ()
+            return Change(gone=(desired.name,), jobs=ended, releases_gone=self._forgettable(desired, gone=True))
+
+        await self._decide(desired, decision)
+
+    async def _ask(self, probe: Probe | None, seen: Sequence[ContainerState]) -> str | None:
+        if probe is None:
+            return None
+        for container in seen:
+            if container.service == probe.service and container.state is RunState.RUNNING:
+                return await self._prober.ask(container, probe)
+        return f"{probe.service} does not run"
+
+    async def _pass(self, desired: Desired) -> None:
+        def decision(_: Job | None) -> Change:
+            stored = self._ledger.releases.get(desired.current.release) if desired.current else None
+            forgiven = (replace(stored, failed=""),) if stored and stored.failed else ()
+            return Change(desired=(transition.prove(desired),), releases=forgiven)
+
+        await self._decide(desired, decision)
+
+    async def _fail(self, desired: Desired, spec: AppSpec, reason: str, *, blame: bool) -> None:
+        def decision(job: Job | None) -> Change:
+            after, ended = transition.fall_back(desired, job, reason, automatic=spec.update.automatic_rollback)
+            stored = self._ledger.releases.get(desired.current.release) if desired.current else None
+            bad = (replace(stored, failed=reason),) if stored and blame else ()
+            return Change(desired=(after,), jobs=(ended,) if ended else (), releases=bad)
+
+        await self._decide(desired, decision)
+
+    async def _decide(self, desired: Desired, decision: Callable[[Job | None], Change]) -> None:
+        """Write what `decision` makes of the open job, unless another decision has overtaken `desired`."""
+
+        def still() -> Change:
+            if self._ledger.desired.get(desired.name) != desired:
+                return Change()
+            return decision(self._ledger.open_job(desired.name))
+
+        await self._ledger.decide(still)
+
+    def _forgettable(self, desired: Desired, *, gone: bool = False) -> tuple[str, ...]:
+        others = [each for name, each in self._ledger.desired.items() if name != desired.name]
+        return forgettable(others if gone else [*others, desired], self._ledger.releases)
+
+
+def _begin_window(watched: Desired, job: Job | None) -> Change:
+    """A newer job that still fetches another version has nothing to do with this trial."""
+    if job is None or job.state not in transition.PAST_FETCHING:
+        return Change(desired=(watched,))
+    moved = replace(job, state=JobState.VERIFYING, message="waiting for it to be healthy", progress=50)
+    return Change(desired=(watched,), jobs=(moved,))
+
+
+def _new_ones(spec: AppSpec, containers: Sequence[ContainerState]) -> list[ContainerState]:
+    wanted = {c.service: c.spec_hash for c in spec.containers}
+    return [c for c in containers if wanted.get(c.service) == c.spec]

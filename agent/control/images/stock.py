@@ -1,0 +1,111 @@
+"""The gateway's stock of images: what is needed stays, what is missing comes, and a full disk is cleaned up.
+
+Needed are the images of every wanted version and of those to go back to, and those that an open job has brought.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+
+from agent.control.catalog import Catalog
+from agent.control.ledger import Ledger
+from agent.domain.admission import allowed_registry
+from agent.domain.command import DEPLOYMENTS, FETCHING, Job
+from agent.domain.container import ImageInfo
+from agent.domain.dockerfile import BuildHow
+from agent.domain.journal import Change
+from agent.errors import GatewayError, NoSpace, Refused
+from agent.ports import Images, Login, Progress
+
+log = logging.getLogger("agent.control.images.stock")
+
+
+class ImageStock:
+    """Who brings or removes images asks here."""
+
+    def __init__(self, ledger: Ledger, catalog: Catalog, images: Images) -> None:
+        self._ledger = ledger
+        self._catalog = catalog
+        self._images = images
+        self._held: dict[str, set[str]] = {}
+        self._cleaning: asyncio.Task[None] | None = None
+        ledger.listen(self._on_change)
+
+    def needed(self) -> set[str]:
+        """Pinned names and ids that must stay."""
+        open_jobs = {job.id for job in self._ledger.jobs.values() if not job.state.final}
+        self._held = {job: held for job, held in self._held.items() if job in open_jobs}
+        versions = [version for desired in self._ledger.desired.values() for version in desired.versions]
+        stored: list[Mapping[str, str]] = [self._ledger.releases[v.release].digests for v in versions]
+        return {pinned for digests in stored for pinned in digests.values()}.union(*self._held.values())
+
+    def must_be_allowed(self, image: str) -> None:
+        """Images come only from, and at the cloud's word go only to, the policy's registries. Raises Refused."""
+        policy = self._catalog.premises.policy
+        if not allowed_registry(image, policy):
+            allowed = ", ".join(policy.registries) or "none"
+            hint = f"allowed registries: {allowed}; a technician adds one in gateway.yaml"
+            raise Refused("admission.registry", f"{image}: its registry is off the allow-list", hint=hint)
+
+    async def find(self, ref: str) -> ImageInfo | None:
+        """The local image of a tag, pinned name or id."""
+        return await self._images.find(ref)
+
+    async def pin(self, ref: str, login: Login | None) -> str:
+        """`ref` by digest: see `ports.Images.pin`."""
+        return await self._images.pin(ref, login)
+
+    async def bring(self, job: Job, pinned: str, progress: Progress, login: Login | None) -> ImageInfo:
+        """Have an image here, and keep it as long as the job is open. Before it gives up for space, it cleans up."""
+        self._held.setdefault(job.id, set()).add(pinned)
+        found = await self._images.find(pinned)
+        if found is not None:
+            return found
+        try:
+            return await self._images.pull(pinned, progress, login)
+        except NoSpace:
+            freed_bytes = await self._images.prune(sorted(self.needed()))
+            log.info("images_pruned for=%s freed_bytes=%d", pinned, freed_bytes)
+            if not freed_bytes:
+                raise
+        return await self._images.pull(pinned, progress, login)
+
+    async def build(self, job: Job, folder: str, tag: str, how: BuildHow, progress: Progress) -> ImageInfo:
+        """Build an image; its bases are brought from allowed registries first. Raises Refused, Failed, Malformed."""
+        ids: dict[str, str] = {}
+        for base in await self._images.bases(folder, how):
+            here = await self._images.find(base)
+            if here is None:
+                self.must_be_allowed(base)
+                here = await self.bring(job, await self._images.pin(base), progress, None)
+            self._held.setdefault(job.id, set()).add(here.id)
+            ids[base] = here.id
+        built = await self._images.build(folder, tag, progress, replace(how, bases=ids))
+        self._held.setdefault(job.id, set()).add(built.id)
+        return built
+
+    async def tidy(self) -> None:
+        """Clean up as the watermarks say; what unfinished fetches left goes when no job could go on with it."""
+        idle = not any(job.state in FETCHING for job in self._ledger.jobs.values())
+        try:
+            freed_bytes = await self._images.tidy(sorted(self.needed()), idle=idle)
+        except GatewayError as error:
+            log.warning("images_not_tidied code=%s reason=%s", error.code, error)
+            return
+        if freed_bytes:
+            log.info("images_tidied freed_bytes=%d", freed_bytes)
+
+    async def stop(self) -> None:
+        """End a clean-up that is under way."""
+        if self._cleaning is not None:
+            self._cleaning.cancel()
+            await asyncio.gather(self._cleaning, return_exceptions=True)
+
+    def _on_change(self, change: Change) -> None:
+        """After each deployment there may be images that nobody needs any more."""
+        ended = any(job.state.final and job.kind in DEPLOYMENTS for job in change.jobs)
+        if ended and (self._cleaning is None or self._cleaning.done()):
+            self._cleaning = asyncio.create_task(self.tidy(), name="images-tidy")

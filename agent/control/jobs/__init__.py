@@ -1,0 +1,1 @@
+"""Jobs: how commands begin them, when they run, what carries them on, and how they end."""

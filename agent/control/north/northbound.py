@@ -1,0 +1,141 @@
+"""The cloud's side of the control room: its messages go to the inbox, replies and jobs to the outbox.
+
+A message is acknowledged to the broker only when what it caused is on disk: the decision and the reply to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Protocol
+
+import msgspec
+
+from agent.control.inbox import Inbox
+from agent.control.ledger import Ledger
+from agent.control.north.wishes import Wishes
+from agent.domain.command import Command, Job, Reply
+from agent.domain.journal import Change
+from agent.domain.priority import Priority
+from agent.errors import GatewayError
+from agent.ports import CloudLink, DesiredBundle, DesiredIndex, Dialect, Incoming, OutRecord
+
+log = logging.getLogger("agent.control.north.northbound")
+
+
+AT_ONCE = 32
+"""Messages under way; beyond them the link stops reading, so that a flood stays at the broker."""
+
+
+class Sender(Protocol):
+    """Where what must not be lost goes."""
+
+    async def add(self, record: OutRecord) -> None: ...
+
+
+class Northbound:
+    """Two loops: messages in, job states out."""
+
+    def __init__(
+        self, link: CloudLink, dialect: Dialect, inbox: Inbox, wishes: Wishes, ledger: Ledger, outbox: Sender
+    ) -> None:
+        self._link = link
+        self._dialect = dialect
+        self._inbox = inbox
+        self._wishes = wishes
+        self._ledger = ledger
+        self._outbox = outbox
+        self._news: asyncio.Queue[Job] = asyncio.Queue()
+        self._open: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Semaphore(AT_ONCE)
+        self.malformed = 0
+        ledger.listen(self._on_change)
+
+    async def receive(self) -> None:
+        """Take the cloud's messages, for ever."""
+        async for message in self._link.messages():
+            await self._room.acquire()
+            task = asyncio.create_task(self._take(message), name="cloud-message")
+            self._open.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._open.discard(task)
+        self._room.release()
+
+    async def tell_jobs(self) -> None:
+        """Put every job's state into the outbox, those of the last run first."""
+        for job_id in self._ledger.untold:
+            if job_id in self._ledger.jobs:
+                self._news.put_nowait(self._ledger.jobs[job_id])
+        while True:
+            job = await self._news.get()
+            if job.updated_ms < self._ledger.jobs[job.id].updated_ms and not job.state.final:
+                continue  # a later state waits in the queue
+            await self._add("job", job_body(job))
+            await self._ledger.journal.mark_told(job.id, job.updated_ms)
+
+    def _on_change(self, change: Change) -> None:
+        for job in change.jobs:
+            self._news.put_nowait(job)
+
+    async def _take(self, message: Incoming) -> None:
+        try:
+            decoded = self._dialect.decode(message)
+        except GatewayError as error:
+            self.malformed += 1
+            log.warning("cloud_message_malformed topic=%s code=%s reason=%s", message.topic, error.code, error)
+            command_id = error.fields.get("id")
+            if command_id:
+                await self._answer(Reply(str(command_id), error.status, str(error), data=error.problem()))
+            message.ack()
+            return
+        try:
+            if isinstance(decoded, Command):
+                await self._answer(await self._inbox.submit(decoded, expiry_left_s=message.expiry_left_s))
+            elif isinstance(decoded, DesiredIndex):
+                await self._wishes.take_index(decoded)
+            elif isinstance(decoded, DesiredBundle):
+                await self._wishes.take_bundle(decoded)
+            else:
+                await self._wishes.take_release(decoded)
+            message.ack()
+        except GatewayError as error:
+            # Not acknowledged: the broker sends it again after the next connect.
+            log.warning("cloud_message_kept topic=%s code=%s reason=%s", message.topic, error.code, error)
+        except Exception:
+            # A defect of ours would meet the same message again and again: it is logged, and the message dropped.
+            self.malformed += 1
+            log.exception("cloud_message_failed topic=%s", message.topic)
+            message.ack()
+
+    async def _answer(self, reply: Reply) -> None:
+        body = {
+            "id": reply.id,
+            "code": reply.code,
+            "msg": reply.msg,
+            "job": reply.job,
+            "data": reply.data,
+            "ts": reply.ts_ms,
+        }
+        await self._add("reply", body)
+
+    async def _add(self, kind: str, body: dict[str, Any]) -> None:
+        await self._outbox.add(OutRecord(Priority.CRITICAL, kind, msgspec.json.encode(body)))
+
+
+def job_body(job: Job) -> dict[str, Any]:
+    """A job's state as it travels on topic `job`."""
+    return {
+        "job": job.id,
+        "kind": job.kind,
+        "instance": job.instance,
+        "command": job.command_id,
+        "state": job.state.value,
+        "message": job.message,
+        "progress": job.progress,
+        "bytes": [job.done_bytes, job.total_bytes],
+        "until": job.until_ms,
+        "deadline": job.deadline_ms,
+        "ts": job.updated_ms,
+    }
