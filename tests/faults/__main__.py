@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from deploy.lab import end_on_sigterm
 from tests.faults import report
 from tests.faults.campaign import MISSED, Campaign, Results, choose, run, run_case
 from tests.faults.table import MODULES, load
@@ -26,6 +27,7 @@ RESULTS = Path("build/faults")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0 when every case that was run went well."""
+    end_on_sigterm()  # or a run that is stopped leaves its gateways behind
     wanted = _read_arguments(argv)
     names = wanted.only or list(MODULES)
     for unknown in [name for name in names if name not in MODULES]:

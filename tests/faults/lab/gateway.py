@@ -186,6 +186,12 @@ class Gateway:
         LOGS.mkdir(parents=True, exist_ok=True)
         kept = LOGS / f"{self.id}-{secrets.token_hex(2)}.log"
         shutil.copy(self.agent.log, kept)
+        with kept.open("a") as log, contextlib.suppress(GatewayError, LabError, OSError):
+            for each in self.engine.containers():
+                log.write(f"{each['Names'][0]} {each['State']} {each['Status']}\n")
+            log.write(f"{self.apps()}\n")
+            for job in self.jobs()[:2]:
+                log.write(f"{json.dumps(self.job(str(job['id'])), indent=1)}\n")
         self.agent.log.write_text("")
         return f" (its log: {kept})"
 
