@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.domain.command import JobState
 from agent.domain.container import Restart
 from agent.errors import Unreachable
-from tests.control.rig import Rig, manifest, running
+from tests.control.rig import FAST, Rig, manifest, running
 
 ALARM = "app:pump/main/crash_loop"
 
@@ -74,6 +75,17 @@ async def test_a_loop_ends_with_a_stop_and_its_alarm_with_it(rig: Rig) -> None:
     await rig.job(await rig.send("app.stop", instance="pump"))
     assert rig.plane.alarms.standing == {}
     assert not rig.serving()
+
+
+async def test_how_the_version_on_trial_crashed_is_no_loop_of_the_one_that_comes_back(rig: Rig) -> None:
+    reply = await rig.send("app.upgrade", instance="pump", manifest=manifest("2", health="within: 5s, stable_for: 3s"))
+    await rig.until(lambda: rig.serving() == ["pump:2"], "the new version")
+    for _ in range(FAST.deaths):
+        rig.engine.crash("pump", "main")
+    assert (await rig.job(reply)).state is JobState.ROLLED_BACK
+    assert rig.serving() == ["pump:1"]
+    assert rig.room.views.summary("pump")["phase"] == "running"
+    assert rig.plane.alarms.raised == []
 
 
 async def test_killing_the_agent_restarts_nothing(rig: Rig) -> None:
