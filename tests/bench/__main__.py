@@ -15,6 +15,7 @@ from deploy.lab.engine import ping_engine
 from deploy.lab.process import LabError, end_on_sigterm
 from tests.bench.composed import measure_composed
 from tests.bench.deploying import measure_deploying
+from tests.bench.downtime import measure_downtime
 from tests.bench.figures import Figure, make_table, write_figures
 from tests.bench.idle import measure_idle
 from tests.bench.ingest import measure_ingest
@@ -29,6 +30,7 @@ PARTS: dict[str, Callable[[], list[Figure]]] = {
     "deploy": measure_deploying,
     "pull": measure_pulling,
     "compose": measure_composed,
+    "upgrade": measure_downtime,
     "agent": measure_idle,
     "restart": measure_restarting,
     "many": measure_many,

@@ -39,6 +39,8 @@ BUDGETS: dict[str, Budget | None] = {
     "agent.cpu_idle_percent_at_200_apps": None,
     "agent.ready_ms_at_200_apps": None,
     "deploy.s_for_200_apps": None,
+    "upgrade.downtime_ms_stop_first": None,
+    "upgrade.downtime_ms_start_first": None,
     "restart.detect_ms": None,
     "restart.back_ms": None,
     "rule.latency_p50_ms": Budget(0.3),
