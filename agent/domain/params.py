@@ -15,9 +15,9 @@ LONGEST_S = 30 * 86_400.0
 
 
 class Params(BaseModel):
-    """Base: unknown keys are an error, nothing is coerced."""
+    """Base: unknown keys are an error, nothing is coerced. Its checker is built with the first command of its type."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 class Nothing(Params):

@@ -5,10 +5,11 @@ Python's own backtracks: a pattern such as ``^(a+)+$`` would hold up the whole g
 
 from __future__ import annotations
 
-from agent.domain.cel import compile_cel
+from functools import cache
+
+from agent.domain.cel import Program, compile_cel
 
 MAX_CHARS = 512
-_MATCHES = compile_cel("text.matches(pattern)")
 
 
 def check_pattern(pattern: str) -> str | None:
@@ -16,7 +17,7 @@ def check_pattern(pattern: str) -> str | None:
     if len(pattern) > MAX_CHARS:
         return f"longer than {MAX_CHARS} characters"
     try:
-        _MATCHES.execute({"text": "", "pattern": pattern})
+        _matches().execute({"text": "", "pattern": pattern})
     except (RuntimeError, ValueError, TypeError) as error:
         words = [line.strip() for line in str(error).splitlines()]
         said = [
@@ -30,9 +31,14 @@ def check_pattern(pattern: str) -> str | None:
 
 def is_match(pattern: str, text: str) -> bool:
     """True when `pattern` matches somewhere in `text`. The pattern was checked before."""
-    return bool(_MATCHES.execute({"text": text, "pattern": pattern}))
+    return bool(_matches().execute({"text": text, "pattern": pattern}))
 
 
 def is_full_match(pattern: str, text: str) -> bool:
     """True when `pattern` matches all of `text`."""
     return is_match(rf"\A(?:{pattern})\z", text)
+
+
+@cache
+def _matches() -> Program:
+    return compile_cel("text.matches(pattern)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from types import ModuleType
 
 
 def _load_requests_without_guessing() -> None:
@@ -23,4 +24,20 @@ def _load_requests_without_guessing() -> None:
         del sys.modules[guesser]
 
 
+def _load_docker_without_models() -> None:
+    """Import docker-py's calls without the object model on top of them, which nobody here uses: 0.4 MiB in every agent."""
+    models = "docker.client"
+    if "docker" in sys.modules:
+        return
+    stand_in = ModuleType(models)
+    for name in ("DockerClient", "from_context", "from_env"):
+        setattr(stand_in, name, None)
+    sys.modules[models] = stand_in
+    try:
+        import docker  # noqa: F401
+    finally:
+        del sys.modules[models]
+
+
 _load_requests_without_guessing()
+_load_docker_without_models()

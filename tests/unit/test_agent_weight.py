@@ -27,12 +27,32 @@ def loaded() -> frozenset[str]:
         "ctypes",
         "difflib",
         "chardet",
+        "docker.models",  # docker-py's object model on top of its calls
+        "multiprocessing",  # apscheduler's pools of processes
         "fastapi",
         "rich",
     ],
 )
 def test_the_agent_does_not_load_what_it_does_not_use(module: str, loaded: frozenset[str]) -> None:
     assert module not in loaded
+
+
+def test_the_engine_of_rules_is_not_loaded_before_there_is_one() -> None:
+    code = (
+        "import agent.daemon, agent.domain.cel as cel; before = cel._engine.cache_info().currsize;"
+        " answer = cel.compile_cel('1 + 1 == 2').execute({}); print(before, answer)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["0", "True"]
+
+
+def test_what_the_agent_leaves_out_is_there_for_others() -> None:
+    code = (
+        "import agent.daemon, multiprocessing, concurrent.futures as f;"
+        " print(multiprocessing.current_process().name, f.ProcessPoolExecutor.__module__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["MainProcess", "concurrent.futures.process"]
 
 
 def test_the_engine_adapter_can_still_read_a_text_without_a_stated_encoding() -> None:
