@@ -110,8 +110,8 @@ def test_only_the_process_that_was_meant_is_ended() -> None:
     assert keep.born(child.pid) == ""
 
 
-def test_there_are_seven_steps_and_nothing_to_stop_where_none_ran(tmp_path: Path) -> None:
-    assert len(run.STEPS) == 7
+def test_there_are_eight_steps_and_nothing_to_stop_where_none_ran(tmp_path: Path) -> None:
+    assert len(run.STEPS) == 8
     assert not keep.stop(tmp_path)
     (tmp_path / keep.FILE).write_text("{half")
     assert not keep.stop(tmp_path)
