@@ -59,15 +59,20 @@ def prove(desired: Desired) -> Desired:
     return replace(desired, trial=Trial.PROVEN, snapshot="", windows=0)
 
 
-def fall_back(desired: Desired, job: Job | None, reason: str, *, automatic: bool) -> tuple[Desired, Job | None]:
+def fall_back(
+    desired: Desired, job: Job | None, reason: str, *, automatic: bool, keeps: bool = False
+) -> tuple[Desired, Job | None]:
     """The version on trial did not prove itself: back to the one before, or stop where there is none.
 
-    `job` is the one that brought it; a newer one that still fetches another version goes on.
+    `job` is the one that brought it; a newer one that still fetches another version goes on. With `keeps` the version
+    stays among those to go back to, as the last of them.
     """
     job = job if job is not None and job.state in PAST_FETCHING else None
     if desired.previous is not None and automatic:
         restore = desired.restore or desired.snapshot
-        after = replace(prove(desired), current=desired.previous, history=desired.history[1:], restore=restore)
+        tried = (desired.current,) if keeps and desired.current is not None else ()
+        history = (*desired.history[1:], *tried)
+        after = replace(prove(desired), current=desired.previous, history=history, restore=restore)
         if job is None:
             return after, None
         return after, replace(job, message=f"going back: {reason}", params={**job.params, REASON: reason})
@@ -77,6 +82,11 @@ def fall_back(desired: Desired, job: Job | None, reason: str, *, automatic: bool
         return replace(prove(desired), job=open_job), failed
     # Started again by hand, it is still on trial.
     return replace(desired, wanted=Wanted.STOPPED, hold=f"{UNPROVEN}: {reason}", job=open_job), failed
+
+
+def returns(job: Job | None) -> bool:
+    """Whether `job` goes back to a version that has proven itself before, and that is lost only when its gate fails."""
+    return job is not None and job.kind == "rollback"
 
 
 def open_window(desired: Desired) -> Desired | None:

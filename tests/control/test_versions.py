@@ -10,6 +10,7 @@ import pytest
 
 from agent.domain.command import JobState
 from agent.domain.container import Health
+from agent.errors import Unreachable
 from tests.control.rig import REGISTRY, Rig, manifest, running
 
 SLOW = "within: 20s, stable_for: 15s"
@@ -121,3 +122,34 @@ async def test_what_is_not_kept_is_refused_with_what_is(rig: Rig, to: str) -> No
     assert reply.code == (404 if to else 409)
     assert ("it keeps 1 (" in reply.msg) == bool(to)
     assert rig.serving() == [f"pump:{2 if to else 1}"]
+
+
+async def lose_image(rig: Rig, version: str) -> None:
+    """Somebody removes an image by hand."""
+    await rig.images.remove(rig.images.publish(f"{REGISTRY}/pump:{version}"))
+
+
+async def test_an_image_that_was_removed_by_hand_is_fetched_again_to_go_back(rig: Rig) -> None:
+    await install(rig, "1", "2")
+    await lose_image(rig, "1")
+    assert await roll_back(rig) is JobState.DONE
+    assert (rig.serving(), versions(rig)) == (["pump:1"], [("1", "current"), ("2", "kept")])
+
+
+async def test_a_kept_version_that_cannot_be_reached_now_stays_kept(rig: Rig) -> None:
+    await install(rig, "1", "2", "3")
+    await lose_image(rig, "2")
+    rig.images.fail_next("pull", Unreachable("registry.unreachable", "the registry is away"), times=1000)
+    assert await roll_back(rig, deadline_s=1) is JobState.ROLLED_BACK
+    assert (rig.serving(), versions(rig)) == (["pump:3"], [("3", "current"), ("1", "kept"), ("2", "kept")])
+
+
+async def test_going_back_that_is_cancelled_keeps_the_version(rig: Rig) -> None:
+    text = [manifest(v, health="within: 20s, stable_for: 1s") for v in "12"]
+    await rig.job(await rig.send("app.install", instance="pump", manifest=text[0]))
+    await rig.job(await rig.send("app.upgrade", instance="pump", manifest=text[1]))
+    reply = await rig.send("app.rollback", instance="pump")
+    await rig.until(lambda: rig.serving() == ["pump:1"], "the older version")
+    assert (await rig.send("job.cancel", job=reply.job)).code == 200
+    await rig.until(lambda: rig.serving() == ["pump:2"], "its going back")
+    assert versions(rig) == [("2", "current"), ("1", "kept")]

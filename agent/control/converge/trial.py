@@ -10,6 +10,7 @@ from typing import Protocol
 
 from agent.control.catalog import Catalog
 from agent.control.ledger import Ledger
+from agent.control.missing import NOT_HERE
 from agent.domain import transition
 from agent.domain.app import Desired
 from agent.domain.command import Job, JobState
@@ -83,7 +84,9 @@ class TrialRunner:
         The release is blamed only for what is its own doing: not for disk, registry, engine or a killed agent.
         """
         blame = error.code in OWN_FAULTS
-        if blame or not error.retryable or attempts >= GIVE_UP_AFTER or error.code.startswith(NO_COPIES):
+        # Nothing is fetched for going back: an image that somebody removed is on its way here again.
+        lasting = not error.retryable and not (error.code == NOT_HERE and transition.returns(self._job(desired)))
+        if blame or lasting or attempts >= GIVE_UP_AFTER or error.code.startswith(NO_COPIES):
             await self._fail(desired, self._catalog.spec(desired), str(error), blame=blame)
 
     async def conclude(self, desired: Desired) -> None:
@@ -129,7 +132,10 @@ class TrialRunner:
 
     async def _fail(self, desired: Desired, spec: AppSpec, reason: str, *, blame: bool) -> None:
         def decision(job: Job | None) -> Change:
-            after, ended = transition.fall_back(desired, job, reason, automatic=spec.update.automatic_rollback)
+            keeps = not blame and transition.returns(job)
+            after, ended = transition.fall_back(
+                desired, job, reason, automatic=spec.update.automatic_rollback, keeps=keeps
+            )
             stored = self._ledger.releases.get(desired.current.release) if desired.current else None
             bad = (replace(stored, failed=reason),) if stored and blame else ()
             return Change(desired=(after,), jobs=(ended,) if ended else (), releases=bad)
@@ -142,9 +148,12 @@ class TrialRunner:
         def still() -> Change:
             if self._ledger.desired.get(desired.name) != desired:
                 return Change()
-            return decision(self._ledger.open_job(desired.name))
+            return decision(self._job(desired))
 
         await self._ledger.decide(still)
+
+    def _job(self, desired: Desired) -> Job | None:
+        return self._ledger.open_job(desired.name)
 
     def _forgettable(self, desired: Desired, *, gone: bool = False) -> tuple[str, ...]:
         others = [each for name, each in self._ledger.desired.items() if name != desired.name]

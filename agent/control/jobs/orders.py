@@ -32,7 +32,7 @@ class JobOrders:
         assert desired is not None
         if not _on_trial(desired):
             raise Conflict("job.too_late", f"job {job.id} cannot be cancelled any more", hint="wait, or roll back")
-        after, _ = transition.fall_back(desired, None, "cancelled", automatic=True)
+        after, _ = transition.fall_back(desired, None, "cancelled", automatic=True, keeps=transition.returns(job))
         return Change(desired=(replace(after, job=""),), jobs=(cancelled,)), Reply(command.id, 200)
 
     def run_now(self, command: Command, params: JobId) -> tuple[Change, Reply]:
@@ -63,7 +63,7 @@ class JobOrders:
             return Change()  # on its way back already
         if not _on_trial(desired):
             return Change(desired=(replace(desired, job=""),), jobs=(failed,))
-        after, ended = transition.fall_back(desired, job, reason, automatic=True)
+        after, ended = transition.fall_back(desired, job, reason, automatic=True, keeps=transition.returns(job))
         return Change(desired=(after,), jobs=(ended or failed,))
 
     def _before_adoption(self, job: Job, ended: Job, desired: Desired | None) -> Change | None:
