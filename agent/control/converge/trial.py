@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Protocol
 
 from agent.control.catalog import Catalog
+from agent.control.images.missing import NOT_HERE
 from agent.control.ledger import Ledger
-from agent.control.missing import NOT_HERE
 from agent.domain import transition
 from agent.domain.app import Desired
 from agent.domain.command import Job, JobState
