@@ -58,6 +58,8 @@ class SiteFiles:
         self._lock = asyncio.Lock()
         self.site = Site()
         self._tasks: set[asyncio.Task[None]] = set()
+        # What each refused file said then. Not on the disk: a grant given since holds after a restart.
+        self._refused: dict[str, str] = {}
         ledger.listen(self._on_change)
 
     async def apply(self, unsettled: Collection[Path] = ()) -> None:
@@ -109,7 +111,9 @@ class SiteFiles:
         if change.rules or change.rules_gone:
             self.configure_plane()
         waiting = {a.instance for a in self.site.apps if self._ledger.meta.get(SEEN + a.instance) != seal(a)}
-        if any(job.state.final and job.instance in waiting for job in change.jobs):
+        if change.gone:
+            self._refused.clear()  # an APP less: its owner, its ports, its share are free
+        if change.gone or any(job.state.final and job.instance in waiting for job in change.jobs):
             task = asyncio.create_task(self.apply(), name="site-values")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -117,8 +121,12 @@ class SiteFiles:
     async def _apply_apps(self) -> None:
         wanted = {a.instance: a for a in self.site.apps}
         for instance, app in wanted.items():
-            if self._ledger.meta.get(SEEN + instance) != seal(app):
+            mark = seal(app)
+            if self._ledger.meta.get(SEEN + instance) == mark:
+                self._alarms.clear_alarm(OF_APP + instance, "refused")
+            elif self._refused.get(instance) != mark:
                 await self._submit_app(app)
+            self._say_what_lacks(app)
         if "apps" in self.site.missing or "apps" in self.site.empty:
             return  # an emptied or unmounted folder removes nothing
         for alarm in self._alarms.active():
@@ -127,6 +135,15 @@ class SiteFiles:
         for instance in [d.name for d in self._ledger.desired.values() if d.owner is Origin.FILE]:
             if instance not in wanted and not self._kept_alive(instance):
                 await self._submit("app.remove", {"instance": instance}, instance, "")
+
+    def _say_what_lacks(self, app: AppFile) -> None:
+        """Values for an instance that is not there are no mistake, as the cloud may bring it; nor are they silent."""
+        source = OF_APP + app.instance
+        if app.kind == "values" and app.instance not in self._ledger.desired:
+            words = f"apps.d/{app.instance}: there is no APP instance '{app.instance}'; these values wait for it"
+            self._alarms.raise_alarm(source, "no_app", Severity.WARNING, words)
+        else:
+            self._alarms.clear_alarm(source, "no_app")
 
     def _kept_alive(self, instance: str) -> bool:
         """A file of this instance is there but was never valid since the start: it must not remove what runs."""
@@ -155,11 +172,12 @@ class SiteFiles:
     async def _submit(self, kind: str, params: Mapping[str, Any], instance: str, mark: str) -> None:
         command = Command(f"file-{uuid.uuid4().hex}", kind, params, Origin.FILE, who=f"apps.d/{instance}")
         reply = await self._inbox.submit(command)
-        if reply.ok or reply.code in (400, 403, 404, 409):
-            await self._ledger.decide(lambda: Change(meta=((SEEN + instance, mark),)))
         if reply.ok:
+            await self._ledger.decide(lambda: Change(meta=((SEEN + instance, mark),)))
             self._alarms.clear_alarm(OF_APP + instance, "refused")
         else:
+            if reply.code in (400, 403, 404, 409):
+                self._refused[instance] = mark
             log.warning("site_app_refused instance=%s code=%d reason=%s", instance, reply.code, reply.msg)
             self._alarms.raise_alarm(OF_APP + instance, "refused", Severity.MINOR, f"apps.d/{instance}: {reply.msg}")
 

@@ -75,6 +75,7 @@ class Rig:
         self.prober = FakeProber()
         self.host = FakeHost()
         self.meter = FakeMeter()
+        self.policy = Policy(registries=(REGISTRY,))
         self._ids = itertools.count()
         (root / "etc").mkdir(parents=True, exist_ok=True)
 
@@ -104,7 +105,7 @@ class Rig:
             dict,
             self.meter,
         )
-        premises = Premises("gw", "ec", Policy(registries=(REGISTRY,)))
+        premises = Premises("gw", "ec", self.policy)
         self.room = ControlRoom(outside, premises, self.plane, self.root / "etc", self.care)
         await self.room.start()
         self._task = asyncio.create_task(self.room.run())

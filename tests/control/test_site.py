@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent.domain.command import Origin
-from tests.control.rig import Rig, manifest, running
+from tests.control.rig import REGISTRY, Rig, manifest, running
 
 RULES = """\
 rules:
@@ -147,4 +148,50 @@ async def test_a_file_for_an_instance_of_the_cloud_is_refused_with_an_alarm_that
     write(rig, "apps.d/other.yaml", "app: pump\n")
     (rig.root / "etc/apps.d/pump.yaml").unlink()
     await rig.room.site.apply()
-    assert rig.plane.alarms.standing == {}, "it is gone with the file"
+    assert list(rig.plane.alarms.standing) == ["file:other/no_app"], "it is gone with the file"
+
+
+async def test_values_for_an_app_that_is_not_there_say_so_until_it_comes(rig: Rig) -> None:
+    write(rig, "apps.d/pump.yaml", "app: pump\nvalues: {LIMIT: 3}\n")
+    await rig.room.site.apply()
+    assert "no APP instance 'pump'" in rig.plane.alarms.standing["file:pump/no_app"].message
+    await rig.job(await rig.send("app.install", instance="pump", manifest=manifest()))
+    await rig.until(lambda: rig.plane.alarms.standing == {}, "the alarm's end")
+    await rig.job(await rig.send("app.remove", instance="pump"))
+    await rig.until(lambda: "file:pump/no_app" in rig.plane.alarms.standing, "the alarm again")
+
+
+async def test_a_refused_file_is_tried_again_after_a_restart_when_a_technician_may_have_granted_it(rig: Rig) -> None:
+    rig.policy = replace(rig.policy, registries=("elsewhere.example",))
+    await rig.restart()
+    write(rig, "apps.d/pump.yaml", manifest())
+    await rig.room.site.apply()
+    assert "file:pump/refused" in rig.plane.alarms.standing
+    rig.policy = replace(rig.policy, registries=(REGISTRY,))
+    await rig.restart()
+    await rig.room.site.apply()
+    await rig.until(lambda: rig.serving() == ["pump:1"], "the APP")
+    assert rig.plane.alarms.standing == {}
+
+
+async def test_a_refused_file_is_tried_again_when_the_app_in_its_way_is_gone(rig: Rig) -> None:
+    await rig.job(await rig.send("app.install", instance="pump", manifest=manifest()))
+    write(rig, "apps.d/pump.yaml", manifest("2"))
+    await rig.room.site.apply()
+    await rig.room.site.apply()
+    assert rig.plane.alarms.standing["file:pump/refused"].count == 1
+    await rig.job(await rig.send("app.remove", instance="pump"))
+    await rig.until(lambda: rig.serving() == ["pump:2"], "the file's APP")
+    await rig.until(lambda: rig.plane.alarms.standing == {}, "the alarm's end")
+
+
+async def test_a_refused_file_that_is_put_back_ends_its_alarm(rig: Rig) -> None:
+    write(rig, "apps.d/pump.yaml", manifest())
+    await rig.room.site.apply()
+    await rig.until(lambda: rig.serving() == ["pump:1"], "the APP")
+    write(rig, "apps.d/pump.yaml", manifest().replace(REGISTRY, "elsewhere.example"))
+    await rig.room.site.apply()
+    assert "file:pump/refused" in rig.plane.alarms.standing
+    write(rig, "apps.d/pump.yaml", manifest())
+    await rig.room.site.apply()
+    assert rig.plane.alarms.standing == {}

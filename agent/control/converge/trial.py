@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Protocol
 
 from agent.control.catalog import Catalog
-from agent.control.images.missing import NOT_HERE
 from agent.control.ledger import Ledger
 from agent.domain import transition
 from agent.domain.app import Desired
@@ -33,6 +32,8 @@ OWN_FAULTS = frozenset(
     {"engine.cannot_execute", "app.dependency_unhealthy", "app.dependency_failed", "app.dependency_late"}
 )
 """What a step can fail of that is the release's own doing: it has failed its gate as if that had said so."""
+
+IMAGE_GONE = "image.not_found"
 
 NO_COPIES = "snapshot."
 """Beginning of the codes that say that data could not be kept to go back to: trying again leaves the APP standing."""
@@ -85,7 +86,7 @@ class TrialRunner:
         """
         blame = error.code in OWN_FAULTS
         # Nothing is fetched for going back: an image that somebody removed is on its way here again.
-        lasting = not error.retryable and not (error.code == NOT_HERE and transition.returns(self._job(desired)))
+        lasting = not error.retryable and not (error.code == IMAGE_GONE and transition.returns(self._job(desired)))
         if blame or lasting or attempts >= GIVE_UP_AFTER or error.code.startswith(NO_COPIES):
             await self._fail(desired, self._catalog.spec(desired), str(error), blame=blame)
 
