@@ -19,6 +19,7 @@ MODULES: Mapping[str, str] = {
     "registry": "tests.faults.campaigns.registry",
     "never-healthy": "tests.faults.campaigns.never_healthy",
     "clock": "tests.faults.campaigns.clock",
+    "admission": "tests.faults.campaigns.admission",
 }
 
 
