@@ -13,6 +13,7 @@ from agent.domain.manifest_model import Probe
 from agent.domain.rule import RuleConfig
 from agent.errors import NotFound
 from agent.ports import Room
+from tests.fakes.faults import Faults
 
 
 class FakeAlarms:
@@ -92,10 +93,11 @@ class FakePlane:
 
 
 class FakeDoors:
-    """The eSDK's folders; `open_now` are the instances that have one."""
+    """The eSDK's folders; `open_now` are the instances that have one, `closed` those whose folder was taken away."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self.closed: list[str] = []
         self.open_now: dict[str, AppView] = {}
         self.overdue: dict[tuple[str, str], float] = {}
 
@@ -113,6 +115,8 @@ class FakeDoors:
 
     async def close(self, instance: str, *, remove: bool) -> None:
         self.open_now.pop(instance, None)
+        if remove:
+            self.closed.append(instance)
 
 
 class FakeHost:
@@ -122,9 +126,11 @@ class FakeHost:
         self.boot_id = "boot-1"
         self.now: dict[str, Any] = {"cpu_percent": 1.0}
         self.left = Room()
+        self.faults = Faults()
         self.trees: dict[str, int] = {}
 
     async def room(self, folder: str) -> Room:
+        await self.faults.pass_through("room")
         return self.left
 
     async def tree_bytes(self, folder: str) -> int:

@@ -181,6 +181,11 @@ class Deployer:
                 return Change()
             if current.job != job.id and self._ledger.open_job(job.instance) is not None:
                 raise Busy("job.turn", f"another job of {job.instance} is under way", hint="this one follows it")
+            if current.current != desired.current:
+                # A verdict fell meanwhile: values and release were worked out for a version that is no longer wanted.
+                raise Busy(
+                    "job.overtaken", f"{job.instance} has gone to another version", hint="it is worked out again"
+                )
             # Here and not before: what others hold must be what they hold when this is written.
             facts = self._facts.facts(job.instance, look)
             refuse(admit(release.manifest, spec, self._catalog.premises.policy, facts))

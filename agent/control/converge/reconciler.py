@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from agent.control.catalog import Catalog
 from agent.control.converge.comeback import Comeback
+from agent.control.converge.place import Place
 from agent.control.converge.steps import StepRunner
 from agent.control.converge.supervisor import Supervisor
 from agent.control.converge.trial import TrialRunner
@@ -192,8 +193,8 @@ class Reconciler:
         """One pass with its back-off: seconds until the next look, or None when an event will tell."""
         try:
             desired = self._ledger.desired.get(instance)
-            async with self._room:
-                wake_s = await self._once(instance, desired)
+            async with Place(self._room) as place:
+                wake_s = await self._once(instance, desired, place)
             if desired is not None and _on_trial(desired) and instance not in self._dirty:
                 await self._trials.verify(desired, self._observe)
                 self._supervisor.forget(instance)  # how the version on trial died says nothing of the one before it
@@ -236,7 +237,7 @@ class Reconciler:
             self._comeback.note(instance, seen.containers)
         return seen
 
-    async def _once(self, instance: str, desired: Desired | None) -> float | None:
+    async def _once(self, instance: str, desired: Desired | None, place: Place) -> float | None:
         """Bring the instance one plan closer to `desired`, which was the decision when the pass began."""
         if self._ledger.unsure:
             return None  # everything is looked at once the engine was listed
@@ -247,7 +248,7 @@ class Reconciler:
             await self._remove_orphans(instance, await self._observe(instance))
             return None
         if leaving:
-            return await self._remove(desired, await self._observe(instance))
+            return await self._remove(desired, await self._observe(instance), place)
         observed, _ = await asyncio.gather(self._observe(instance), self._catalog.prepare(desired))
         spec = self._catalog.spec(desired)
         if desired.trial is Trial.VERIFYING or desired.wanted is Wanted.STOPPED:
@@ -266,7 +267,7 @@ class Reconciler:
             steps += (*mends, *own)
         if steps:
             complete = await self._steps.run(
-                instance, steps, still=lambda: self._ledger.desired.get(instance) == desired
+                instance, steps, still=lambda: self._ledger.desired.get(instance) == desired, aside=place.aside
             )
             await self._observe(instance)
             if not complete:
@@ -280,9 +281,18 @@ class Reconciler:
             await self._trials.conclude(desired)
         return wake_s
 
-    async def _remove(self, desired: Desired, observed: Observed) -> float | None:
+    async def _remove(self, desired: Desired, observed: Observed, place: Place) -> float | None:
         steps = plan(desired, None, observed)
-        await self._steps.run(desired.name, steps, still=lambda: self._ledger.desired.get(desired.name) == desired)
+        complete = await self._steps.run(
+            desired.name,
+            steps,
+            still=lambda: self._ledger.desired.get(desired.name) == desired,
+            aside=place.aside,
+        )
+        if not complete:
+            # It stays after all: what still runs has the door's folder mounted, and a new one would not reach it.
+            self._dirty.add(desired.name)
+            return None
         self._supervisor.forget(desired.name)
         if self._comeback is not None:
             await self._comeback.forget(desired.name)

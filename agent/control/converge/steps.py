@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,10 @@ log = logging.getLogger("agent.control.converge.steps")
 
 AWAIT_SERVICE_S = 120.0
 POLL_S = 0.25
+
+Aside = Callable[[], AbstractAsyncContextManager[None]]
+PATIENT = (kinds.AwaitService, kinds.StopContainer)
+"""Steps that do little and may take minutes: a service that never gets healthy, one that ignores its signal."""
 
 
 @dataclass(slots=True)
@@ -66,8 +71,18 @@ class StepRunner:
             kinds.DropSnapshots: lambda run, s: snapshots.drop(run.instance, s.key),
         }
 
-    async def run(self, instance: str, steps: Sequence[kinds.Step], *, still: Callable[[], bool]) -> bool:
-        """Run `steps` in order while `still()` holds; True when all ran. The first failure ends it and is raised."""
+    async def run(
+        self,
+        instance: str,
+        steps: Sequence[kinds.Step],
+        *,
+        still: Callable[[], bool],
+        aside: Aside = nullcontext,
+    ) -> bool:
+        """Run `steps` in order while `still()` holds; True when all ran. The first failure ends it and is raised.
+
+        Those that only wait are run inside `aside()`.
+        """
         run = _Run(instance)
         number: int | None = None
         complete = True
@@ -77,7 +92,8 @@ class StepRunner:
                 break
             number = await self._begin(instance, step, after=number)
             try:
-                await self._table[type(step)](run, step)
+                async with aside() if isinstance(step, PATIENT) else nullcontext():
+                    await self._table[type(step)](run, step)
             except GatewayError as error:
                 await self._journal.end_step(number, f"{error.code}: {error.message}")
                 log.warning(
