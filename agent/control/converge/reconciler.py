@@ -197,7 +197,7 @@ class Reconciler:
                 wake_s = await self._once(instance, desired, place)
             if desired is not None and _on_trial(desired) and instance not in self._dirty:
                 await self._trials.verify(desired, self._observe)
-                self._supervisor.forget(instance)  # how the version on trial died says nothing of the one before it
+                self._supervisor.end_trial(instance)
             self._failures.pop(instance, None)
             self.errors.pop(instance, None)
             return wake_s
@@ -217,7 +217,7 @@ class Reconciler:
         desired = self._ledger.desired.get(instance)
         if desired is not None and _on_trial(desired):
             await self._trials.give_up_on(desired, error, attempts=count + 1)
-            self._supervisor.forget(instance)
+            self._supervisor.end_trial(instance)
         delay: float = min(RETRY_LAST_S, RETRY_FIRST_S * 2 ** min(count, 10))
         return delay * (0.75 + 0.5 * random.random())
 

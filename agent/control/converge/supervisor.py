@@ -146,6 +146,10 @@ class Supervisor:
         if instance not in self._adopted:
             self._adopt_alarms(instance)
         self.kills.forget(instance)
+        self.end_trial(instance)
+
+    def end_trial(self, instance: str) -> None:
+        """How a version on trial died says nothing of the one before it; what the kernel killed it for stays known."""
         for key in [k for k in self._episodes if k[0] == instance]:
             self._end(key)
 
