@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from agent.errors import Failed, NoSpace, NotFound, TimedOut
 
@@ -23,6 +25,10 @@ RESERVE_BYTES = 64 * MIB
 RESERVE_FILES = 1024
 WITHIN_S = 900.0
 _PART = ".part-"
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FULL_WORDS = tuple(os.strerror(number) for number in sorted(_FULL))
+"""As programs say it in the locale they are run in."""
+T = TypeVar("T")
 
 
 class VolumeSnapshots:
@@ -36,7 +42,7 @@ class VolumeSnapshots:
 
     async def load(self) -> None:
         """Learn what is held; clear away what a kill left half-made."""
-        self._held = await asyncio.to_thread(self._read)
+        self._held = await _in_words("reading what is held", self._read)
 
     def instances(self) -> frozenset[str]:
         """The instances of which anything is held."""
@@ -52,7 +58,7 @@ class VolumeSnapshots:
         for folder in folders.values():
             size += await self._measure(folder, "--block-size=1")
             files += await self._measure(folder, "--inodes")
-        free_bytes, free_files = await asyncio.to_thread(_free, self._root)
+        free_bytes, free_files = await _in_words("measuring what is free", _free, self._root)
         if size + self._reserve_bytes <= free_bytes and files + RESERVE_FILES <= free_files:
             return
         need = f"{size / MIB:.1f} MiB in {files} files"
@@ -70,12 +76,14 @@ class VolumeSnapshots:
                 continue
             parent = self._root / instance / key
             part = parent / f"{_PART}{volume}"
+            doing = f"copying volume {volume}"
+            await self._clear(part)  # what an earlier try could not clear away must not become part of this copy
             try:
-                await self._copy(folder, part, f"copying volume {volume}")
-                await asyncio.to_thread(_commit, part, parent / volume, self._root)
+                await self._copy(folder, part, doing)
+                await _in_words(doing, _commit, part, parent / volume, self._root)
             except BaseException:
-                with contextlib.suppress(Failed, TimedOut):
-                    await self._run("rm", "-rf", "--one-file-system", str(part), doing="clearing away half a copy")
+                with contextlib.suppress(Failed, NoSpace, TimedOut):
+                    await self._clear(part)
                 raise
             self._held.setdefault(instance, set()).add((key, volume))
 
@@ -83,9 +91,9 @@ class VolumeSnapshots:
         """Make the content of `folders` what the copies are. Safe to do again. NotFound: there is no such copy."""
         for volume, folder in folders.items():
             source = self._root / instance / key / volume
-            if not await asyncio.to_thread(source.is_dir):
-                raise NotFound("snapshot.gone", f"the copy of volume {volume} of {instance} is gone")
             doing = f"bringing back volume {volume}"
+            if not await _in_words(doing, source.is_dir):
+                raise NotFound("snapshot.gone", f"the copy of volume {volume} of {instance} is gone")
             await self._run("find", folder, "-xdev", "-mindepth", "1", "-delete", doing=doing)
             await self._copy(str(source), Path(folder), doing)
 
@@ -94,14 +102,19 @@ class VolumeSnapshots:
         folder = self._root / instance / key
         doomed = self._root / instance / f"{_PART}{key}"
         # First out of sight at once, so that a kill leaves no copy that looks whole and is not.
-        await asyncio.to_thread(_rename, folder, doomed)
+        doing = f"forgetting copies of {instance}"
+        await self._clear(doomed)
+        await _in_words(doing, _rename, folder, doomed)
         self._held[instance] = {(held, volume) for held, volume in self._held.get(instance, ()) if held != key}
-        await self._run("rm", "-rf", "--one-file-system", str(doomed), doing=f"forgetting copies of {instance}")
+        await self._clear(doomed)
         with contextlib.suppress(OSError):
             await asyncio.to_thread((self._root / instance).rmdir)
 
+    async def _clear(self, doomed: Path) -> None:
+        await self._run("rm", "-rf", "--one-file-system", str(doomed), doing="clearing away a copy")
+
     async def _copy(self, source: str, target: Path, doing: str) -> None:
-        await asyncio.to_thread(_make_folder, target)
+        await _in_words(doing, _make_folder, target)
         await self._run("cp", "-a", "--reflink=auto", "--", f"{source}/.", str(target), doing=doing)
         await self._run("sync", "-f", str(target), doing=doing)
 
@@ -111,9 +124,10 @@ class VolumeSnapshots:
 
     async def _run(self, *argv: str, doing: str) -> bytes:
         environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
-        process = await asyncio.create_subprocess_exec(
-            *argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=environment
-        )
+        with _words(doing):
+            process = await asyncio.create_subprocess_exec(
+                *argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=environment
+            )
         try:
             async with asyncio.timeout(self._within_s):
                 out, err = await process.communicate()
@@ -125,7 +139,8 @@ class VolumeSnapshots:
                 await process.wait()
         if process.returncode:
             words = err.decode(errors="replace").strip().splitlines()
-            raise Failed("snapshot.failed", f"{doing}: {words[-1] if words else f'{argv[0]} failed'}"[:500])
+            full = next((line for line in words if line.endswith(_FULL_WORDS)), "")
+            raise _failure(doing, full or (words[-1] if words else f"{argv[0]} failed"), full=bool(full))
         return out
 
     def _read(self) -> dict[str, set[tuple[str, str]]]:
@@ -155,11 +170,29 @@ def _remove_empty(path: Path) -> None:
         path.rmdir()
 
 
-def _make_folder(path: Path) -> None:
+async def _in_words(doing: str, work: Callable[..., T], *given: object) -> T:
+    """What blocks, in a thread; what the disk says of it as the gateway's own error."""
+    with _words(doing):
+        return await asyncio.to_thread(work, *given)
+
+
+@contextlib.contextmanager
+def _words(doing: str) -> Iterator[None]:
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        yield
     except OSError as error:
-        raise Failed("snapshot.failed", f"{path}: {error.strerror}") from None
+        raise _failure(doing, error.strerror or str(error), full=error.errno in _FULL) from None
+
+
+def _failure(doing: str, what: str, *, full: bool) -> Failed | NoSpace:
+    words = f"{doing}: {what}"[:500]
+    if full:
+        return NoSpace("snapshot.no_space", words, hint="free space, or leave out rollback.volumes")
+    return Failed("snapshot.failed", words, hint="look at the gateway's disk")
+
+
+def _make_folder(path: Path) -> None:
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _free(root: Path) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import pytest
 
 from agent.domain.command import JobState
 from agent.domain.container import ContainerSpec, Health
-from agent.errors import Failed, NoSpace
+from agent.errors import Failed, GatewayError, NoSpace
 from tests.control.rig import Rig, manifest, running
 
 DATA = "/fake/ec-pump_data"
@@ -92,6 +92,18 @@ async def test_data_that_cannot_be_kept_stop_the_upgrade_and_not_the_app(rig: Ri
     (after,) = rig.engine.find("pump", "main")
     assert (after.id, after.started_at == before.started_at) == (before.id, op == "reserve")
     assert not any(stored.failed for stored in rig.room.ledger.releases.values())
+
+
+@pytest.mark.parametrize(
+    "error", [Failed("snapshot.failed", "Read-only file system"), NoSpace("snapshot.no_space", "")]
+)
+async def test_copies_that_cannot_be_forgotten_keep_no_job_open(rig: Rig, error: GatewayError) -> None:
+    await rig.job(await deploy(rig, "app.install", with_data("1")))
+    rig.snapshots.fail_next("drop", error, times=1000)
+    assert (await rig.job(await deploy(rig, "app.upgrade", with_data("2")))).state is JobState.DONE
+    assert (rig.serving(), rig.snapshots.instances()) == (["pump:2"], {"pump"})
+    assert (await rig.job(await rig.send("app.remove", instance="pump"))).state is JobState.DONE
+    assert "pump" not in rig.room.ledger.desired
 
 
 async def test_removal_takes_copies_along(rig: Rig) -> None:

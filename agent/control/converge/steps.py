@@ -68,7 +68,7 @@ class StepRunner:
             kinds.ReserveSnapshots: self._reserve,
             kinds.SnapshotVolumes: self._take,
             kinds.RestoreVolumes: self._restore,
-            kinds.DropSnapshots: lambda run, s: snapshots.drop(run.instance, s.key),
+            kinds.DropSnapshots: self._drop,
         }
 
     async def run(
@@ -148,6 +148,13 @@ class StepRunner:
                 await self._snapshots.restore(run.instance, step.key, await self._folders((volume,)))
             except NotFound as error:
                 log.error("volume_not_restored instance=%s volume=%s reason=%s", run.instance, volume, error)  # noqa: TRY400
+
+    async def _drop(self, run: _Run, step: kinds.DropSnapshots) -> None:
+        """What cannot be forgotten yet only takes room: it keeps no job open, and is tried again with the next plan."""
+        try:
+            await self._snapshots.drop(run.instance, step.key)
+        except GatewayError as error:
+            log.warning("copies_not_dropped instance=%s code=%s reason=%s", run.instance, error.code, error)
 
     async def _folders(self, volumes: Sequence[str]) -> dict[str, str]:
         return {volume: await self._engine.volume_folder(volume) for volume in volumes}
