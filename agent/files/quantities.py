@@ -94,6 +94,8 @@ def _positive_duration(value: object) -> float:
 
 
 def _size(value: object) -> int:
+    if value == "0" or (value == 0 and type(value) is int):
+        return 0  # nothing is nothing in every unit
     try:
         return parse_size_bytes(value)
     except ValueError as error:
@@ -136,7 +138,13 @@ SizeBytes = Annotated[
     int,
     PlainValidator(_size),
     WithJsonSchema(
-        {"type": "string", "pattern": r"^\d+(\.\d+)? ?([kKmMgGtT]([iI]?[bB])?|[bB])$", "examples": ["64M", "1G"]}
+        {
+            "type": ["string", "integer"],
+            "pattern": r"^(\d+(\.\d+)? ?([kKmMgGtT]([iI]?[bB])?|[bB])|0)$",
+            "maximum": 0,
+            "minimum": 0,
+            "examples": ["64M", "1G"],
+        }
     ),
 ]
 AnyScalar = Annotated[

@@ -148,7 +148,9 @@ class Capacity(Shape):
     disk_reserve_bytes: Annotated[
         SizeBytes,
         between(0, TIB, "0 to 1T"),
-        Field(alias="disk_reserve", description="disk that stays free when images and volume copies are counted"),
+        Field(
+            alias="disk_reserve", description="disk that stays free when images and volume copies are counted; 0: none"
+        ),
     ] = 256 * MIB
 
 

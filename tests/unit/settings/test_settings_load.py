@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from agent.domain.document import Mistakes
 from agent.domain.policy import Policy
 from agent.domain.restart import RestartPolicy
 from agent.domain.schedule import UpdateTimes, Window
@@ -78,6 +79,18 @@ def test_durations_and_sizes_are_read_with_their_units(tmp_path: Path) -> None:
     assert settings.uplink.batch_after_s == 0.25
     assert settings.supervision.last_delay_s == 90.0
     assert settings.cloud.keep_alive_s == 120.0
+
+
+def test_no_reserve_needs_no_unit_and_what_has_a_least_size_says_so(tmp_path: Path) -> None:
+    for zero in ("0", "'0'", "0M"):
+        text = f"policy: {{capacity: {{disk_reserve: {zero}, memory_reserve: {zero}}}}}"
+        policy = load(write(tmp_path, {"gateway.yaml": text})).admission_policy()
+        assert (policy.disk_reserve_bytes, policy.mem_reserve_bytes) == (0, 0), zero
+    for text in ("policy: {capacity: {disk_reserve: -1}}", "policy: {capacity: {disk_reserve: false}}"):
+        with pytest.raises(Mistakes, match="not a size"):
+            load(write(tmp_path, {"gateway.yaml": text}))
+    with pytest.raises(Mistakes, match="out of bounds"):
+        load(write(tmp_path, {"gateway.yaml": "uplink: {disk: 0}"}))
 
 
 def test_the_default_policy_is_the_domains_own_but_for_the_registries(tmp_path: Path) -> None:
