@@ -13,8 +13,6 @@ LABEL_APP = "ec.app"
 LABEL_SERVICE = "ec.service"
 LABEL_RELEASE = "ec.release"
 LABEL_SPEC = "ec.spec"
-LABEL_NETWORKS = "ec.networks"
-"""Networks that a container is to be connected to after it was made: JSON, a list of [network, alias, ...]."""
 
 
 class Restart(StrEnum):
@@ -161,10 +159,8 @@ class ContainerSpec:
 
     def all_labels(self) -> dict[str, str]:
         """The manifest's labels with the gateway's own on top."""
-        more = [[each.network, *each.aliases] for each in self.networks[1:]]
         return {
             **dict(self.labels),
-            **({LABEL_NETWORKS: json.dumps(more)} if more else {}),
             LABEL_GATEWAY: self.gateway,
             LABEL_APP: self.instance,
             LABEL_SERVICE: self.service,
@@ -229,7 +225,10 @@ class DiskPlaces:
 
 @dataclass(frozen=True, slots=True)
 class ContainerState:
-    """One container as the engine reports it. `started_at` is the engine's own text, compared for equality only."""
+    """One container as the engine reports it. `started_at` is the engine's own text, compared for equality only.
+
+    `networks` are the names of those it is on, sorted; None: not told.
+    """
 
     id: str
     name: str
@@ -248,6 +247,7 @@ class ContainerState:
     address: str = ""
     live: Live = field(default_factory=Live)
     places: DiskPlaces = field(default_factory=DiskPlaces)
+    networks: tuple[str, ...] | None = None
 
     @property
     def serving(self) -> bool:

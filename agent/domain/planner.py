@@ -15,9 +15,11 @@ from agent.domain.instantiate import AppSpec
 from agent.domain.manifest_model import Strategy
 from agent.domain.steps import (
     AwaitService,
+    ConnectContainer,
     CreateContainer,
     CreateNetwork,
     CreateVolume,
+    DisconnectContainer,
     DropSnapshots,
     RemoveContainer,
     RemoveNetwork,
@@ -51,6 +53,8 @@ class Observed:
 
 
 DEFAULT_GRACE_S = 10
+NO_NETWORK = "none"
+"""The engine's name for what a container without any network is on."""
 ENDING = (Restart.NO, Restart.ON_FAILURE)
 """Restart policies with which a service that ended without an error is as it shall be."""
 
@@ -174,10 +178,12 @@ def _bring_up(
     spec: AppSpec, container: ContainerSpec, current: ContainerState | None, looping: frozenset[str]
 ) -> Iterable[Step]:
     """Start what does not run and mend what can be mended live. The supervisor's loops are its own affair."""
-    if container.service in looping and current is not None:
-        return  # but one that was made just now in place of a lost one would wait for a start for ever
     if current is not None and current.ended_well and container.live.restart in ENDING:
         return
+    if current is not None:
+        yield from _mend_networks(container, current)
+    if container.service in looping and current is not None:
+        return  # but one that was made just now in place of a lost one would wait for a start for ever
     if current is not None and current.serving:
         if current.state is RunState.PAUSED:
             yield StartContainer(container.service, container.spec_hash)
@@ -190,6 +196,17 @@ def _bring_up(
     if current is not None and current.live != container.live:
         yield UpdateContainer(current.id, container.service, container.live)
     yield StartContainer(container.service, container.spec_hash)
+
+
+def _mend_networks(container: ContainerSpec, current: ContainerState) -> Iterable[Step]:
+    """Back to the networks it was taken off, or that its interrupted creation left out; and off any others."""
+    if current.networks is None:
+        return
+    own = {each.network for each in container.networks}
+    if lost := tuple(each for each in container.networks if each.network not in current.networks):
+        yield ConnectContainer(current.id, container.service, lost)
+    if others := tuple(name for name in current.networks if name not in own and name != NO_NETWORK):
+        yield DisconnectContainer(current.id, container.service, others)
 
 
 def _current(spec: AppSpec, observed: Observed) -> dict[str, ContainerState]:

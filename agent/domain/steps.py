@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from agent.domain.container import ContainerSpec, Live, NetworkSpec, VolumeSpec
+from agent.domain.container import Attachment, ContainerSpec, Live, NetworkSpec, VolumeSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,24 @@ class UpdateContainer:
 
 
 @dataclass(frozen=True, slots=True)
+class ConnectContainer:
+    """Bring a container back to networks of its own that it was taken off, or never reached."""
+
+    container_id: str
+    service: str
+    networks: tuple[Attachment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DisconnectContainer:
+    """Take a container off networks that are not its own."""
+
+    container_id: str
+    service: str
+    networks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ReserveSnapshots:
     """Make sure that there is room for copies of `volumes`, before anything is stopped for them."""
 
@@ -128,6 +146,8 @@ Step: TypeAlias = (
     | StopContainer
     | RemoveContainer
     | UpdateContainer
+    | ConnectContainer
+    | DisconnectContainer
     | ReserveSnapshots
     | SnapshotVolumes
     | RestoreVolumes

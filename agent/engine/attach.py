@@ -1,65 +1,41 @@
-"""Connects a container to the networks that its create call could not take: engines before 25 take only one."""
+"""Puts a container on networks, one at a time, as engines before 25 want it, and takes it off them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agent.domain.container import LABEL_NETWORKS, ContainerSpec
+from agent.domain.container import Attachment
 from agent.engine.client import EngineClient
-from agent.engine.observed import labels_of
-from agent.errors import NotFound, Refused
-
-Wanted = Sequence[Sequence[str]]
-"""One [network, alias, ...] each."""
+from agent.errors import GatewayError, NotFound
 
 
-class Attacher:
-    """Knows which containers this process has connected fully, so that a start need not ask.
+async def connect(client: EngineClient, container_id: str, networks: Sequence[Attachment]) -> None:
+    """Connect a container under its names; where it is on one already, that one is left alone."""
+    for each in networks:
+        body = {"Container": container_id, "EndpointConfig": {"Aliases": list(each.aliases)}}
+        doing = f"connecting container {container_id[:12]} to {each.network}"
+        try:
+            await _post(client, doing, f"/networks/{each.network}/connect", body, but="already")
+        except NotFound as error:
+            words = f"network {each.network} of container {container_id[:12]} is not there"
+            raise NotFound("engine.network_not_found", words, hint="it is made again by itself") from error
 
-    A process killed between a container's creation and its last connection leaves the rest in the container's label,
-    which the next start reads.
-    """
 
-    def __init__(self, client: EngineClient) -> None:
-        self._client = client
-        self._whole: set[str] = set()
+async def disconnect(client: EngineClient, container_id: str, networks: Sequence[str]) -> None:
+    """Take a container off networks; those it is not on, or that are gone, are left alone."""
+    for name in networks:
+        doing = f"disconnecting container {container_id[:12]} from {name}"
+        try:
+            await _post(client, doing, f"/networks/{name}/disconnect", {"Container": container_id}, but="not connected")
+        except NotFound:
+            continue
 
-    async def attach(self, container_id: str, spec: ContainerSpec) -> None:
-        """Connect a container that was just made from `spec`."""
-        await self._connect(container_id, [[each.network, *each.aliases] for each in spec.networks[1:]])
 
-    async def complete(self, container_id: str) -> None:
-        """Connect what is missing, before a start."""
-        if container_id in self._whole:
-            return
-
-        def find(client: Any) -> Mapping[str, Any]:
-            return dict(client.inspect_container(container_id))
-
-        document = await self._client.call(f"inspecting container {container_id[:12]}", find)
-        wanted: Wanted = json.loads(labels_of(document).get(LABEL_NETWORKS, "[]"))
-        present = (document.get("NetworkSettings") or {}).get("Networks") or {}
-        await self._connect(container_id, [each for each in wanted if each[0] not in present])
-
-    def forget(self, container_id: str) -> None:
-        """The container is gone."""
-        self._whole.discard(container_id)
-
-    async def _connect(self, container_id: str, wanted: Wanted) -> None:
-        for name, *aliases in wanted:
-            body = {"Container": container_id, "EndpointConfig": {"Aliases": list(aliases)}}
-
-            def connect(client: Any, name: str = name, body: dict[str, Any] = body) -> None:
-                self._client.post(client, f"/networks/{name}/connect", body)
-
-            try:
-                await self._client.call(f"connecting container {container_id[:12]} to {name}", connect)
-            except NotFound as error:
-                words = f"network {name} of container {container_id[:12]} is not there"
-                raise NotFound("engine.network_not_found", words, hint="it is made again by itself") from error
-            except Refused as error:
-                if "already" not in error.message:
-                    raise
-        self._whole.add(container_id)
+async def _post(client: EngineClient, doing: str, path: str, body: Mapping[str, Any], *, but: str) -> None:
+    """Post, and be content when the engine refuses with `but` in its words: it is so already."""
+    try:
+        await client.call(doing, lambda api: client.post(api, path, dict(body)))
+    except GatewayError as error:
+        if but not in error.message:
+            raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import docker
@@ -14,6 +14,7 @@ from agent.domain.container import (
     LABEL_APP,
     LABEL_GATEWAY,
     LABEL_SPEC,
+    Attachment,
     ContainerSpec,
     ContainerState,
     Live,
@@ -21,7 +22,7 @@ from agent.domain.container import (
     VolumeSpec,
 )
 from agent.domain.subnets import pick_subnet
-from agent.engine.attach import Attacher
+from agent.engine import attach
 from agent.engine.body import create_body, live_body, network_body
 from agent.engine.client import EngineClient
 from agent.engine.events import follow_events
@@ -70,7 +71,7 @@ class DockerEngine:
         self._network_lock = asyncio.Lock()
         self._image_ids = image_ids
         self._isolated: dict[str, bool] = {}
-        self._attacher = Attacher(self._client)
+        self._owners: dict[str, tuple[str, str]] = {}
 
     def close(self) -> None:
         """Let the threads go."""
@@ -93,21 +94,26 @@ class DockerEngine:
             "listing containers", lambda c: c.containers(all=True, filters={"label": labels})
         )
         states = await asyncio.gather(*(self.inspect(str(row["Id"])) for row in rows))
-        return [state for state in states if state is not None]
+        found = [state for state in states if state is not None]
+        if instance is None:
+            self._owners = {state.id: (state.instance, state.service) for state in found}
+        return found
 
     async def inspect(self, container_id: str) -> ContainerState | None:
         """One container; None when it is gone or somebody else's."""
         document = await self._find_container(container_id)
         if document is None or not self._is_ours(document):
             return None
-        return read_container(document)
+        state = read_container(document)
+        self._owners[state.id] = (state.instance, state.service)
+        return state
 
     async def create(self, spec: ContainerSpec) -> str:
         """Make a container and give its id; one of ours with the same name and spec is returned as it is."""
         isolated = [await self._is_isolated(each.network) for each in spec.networks]
         body = create_body(spec, isolated=bool(isolated) and all(isolated))
         container_id = await self._make_container(spec, body)
-        await self._attacher.attach(container_id, spec)
+        await attach.connect(self._client, container_id, spec.networks[1:])
         return container_id
 
     async def _make_container(self, spec: ContainerSpec, body: Mapping[str, Any]) -> str:
@@ -150,12 +156,11 @@ class DockerEngine:
                 client.start(container_id)
             except docker.errors.APIError as error:
                 if translate(error, "").code == "engine.container_stuck":
-                    client.remove_container(container_id, force=True)
+                    client.remove_container(container_id, v=True, force=True)
                 if "paused" not in str(error):
                     raise
                 client.unpause(container_id)
 
-        await self._attacher.complete(container_id)
         await self._client.call(f"starting container {container_id[:12]}", start, within_s=_WORK_WITHIN_S)
 
     async def stop(self, container_id: str, grace_s: int) -> None:
@@ -168,7 +173,7 @@ class DockerEngine:
 
     async def remove(self, container_id: str) -> None:
         """Remove with its anonymous volumes, running or not; one that is gone is left alone."""
-        self._attacher.forget(container_id)
+        self._owners.pop(container_id, None)
         doing = f"removing container {container_id[:12]}"
         try:
             await self._tolerate_absence(doing, lambda c: c.remove_container(container_id, v=True, force=True))
@@ -187,6 +192,14 @@ class DockerEngine:
 
         await self._client.call(f"updating container {container_id[:12]}", update, within_s=_WORK_WITHIN_S)
 
+    async def connect(self, container_id: str, networks: Sequence[Attachment]) -> None:
+        """Bring a container back to networks of its own; those it is on are left alone."""
+        await attach.connect(self._client, container_id, networks)
+
+    async def disconnect(self, container_id: str, networks: Sequence[str]) -> None:
+        """Take a container off networks; those it is not on are left alone."""
+        await attach.disconnect(self._client, container_id, networks)
+
     async def logs(self, container_id: str, tail: int) -> list[str]:
         """The last `tail` lines of both outputs, oldest first; at most 512 KiB."""
 
@@ -201,7 +214,7 @@ class DockerEngine:
 
     def events(self) -> AsyncIterator[EngineEvent | None]:
         """Container events, for ever; None at each (re)connect, once the host rules stand again."""
-        return follow_events(self._client, self._gateway_id, self._on_connect)
+        return follow_events(self._client, self._gateway_id, self._on_connect, self._owner_of)
 
     # -- networks -----------------------------------------------------------------------------------------------
 
@@ -273,6 +286,9 @@ class DockerEngine:
         return str(found["Mountpoint"])
 
     # -- inside -------------------------------------------------------------------------------------------------
+
+    def _owner_of(self, container_id: str) -> tuple[str, str] | None:
+        return self._owners.get(container_id)
 
     def _labels(self, instance: str | None) -> list[str]:
         ours = [f"{LABEL_GATEWAY}={self._gateway_id}"]

@@ -7,11 +7,11 @@ import json
 import random
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any, Final
 
 import requests
 
-from agent.domain.container import LABEL_GATEWAY
 from agent.engine.client import EngineClient, allow_silence, check, json_lines, stop_reading
 from agent.engine.observed import read_event
 from agent.engine.translate import translate
@@ -20,7 +20,8 @@ from agent.ports import EngineEvent
 
 # Not `exec_*`: each health probe makes three of them, and an idle gateway shall be idle.
 _ACTIONS: Final = (
-    "create", "destroy", "die", "health_status", "kill", "oom", "pause", "rename", "restart", "start", "stop", "unpause", "update",
+    "connect", "create", "destroy", "die", "disconnect", "health_status", "kill", "oom", "pause", "rename", "restart", "start",
+    "stop", "unpause", "update",
 )  # fmt: skip
 _OPEN_WITHIN_S: Final = 20.0
 _CAPACITY: Final = 1024
@@ -30,12 +31,17 @@ _JOIN_WITHIN_S: Final = 2.0
 
 
 async def follow_events(
-    client: EngineClient, gateway_id: str, connected: Callable[[], Awaitable[None]]
+    client: EngineClient,
+    gateway_id: str,
+    connected: Callable[[], Awaitable[None]],
+    owner_of: Callable[[str], tuple[str, str] | None],
 ) -> AsyncIterator[EngineEvent | None]:
     """Container events of the gateway; None whenever the stream was opened anew or events may be missing.
 
-    `connected` is awaited before each None. A stream that breaks is opened again with a growing pause, from the last
-    event's time, so that a short gap loses nothing that the engine still remembers.
+    `connected` is awaited before each None. `owner_of` tells (instance, service) of a container that was seen before:
+    networks' events carry no labels, which is also why all that happens on the engine is read and sorted here.
+    A stream that breaks is opened again with a growing pause, from the last event's time, so that a short gap loses
+    nothing that the engine still remembers.
     """
     since_ns = 0
     wait_s = _FIRST_WAIT_S
@@ -50,9 +56,13 @@ async def follow_events(
                 if reader.take_overflow():
                     yield None
                 for event in batch:
-                    if event.time_ns > since_ns:
-                        since_ns = event.time_ns
+                    if event.time_ns <= since_ns:
+                        continue
+                    since_ns = event.time_ns
+                    if event.instance:
                         yield event
+                    elif (owner := owner_of(event.container_id)) is not None:
+                        yield replace(event, instance=owner[0], service=owner[1])
         except GatewayError:
             # Told by every other call too; here it only means: not connected yet.
             wait_s = min(_LAST_WAIT_S, wait_s * 2)
@@ -124,7 +134,7 @@ class _Reader:
             self._tell(self._mark_open, None)
             with response:
                 for document in json_lines(response):
-                    if (event := read_event(document)) is not None:
+                    if (event := read_event(document, self._gateway_id)) is not None:
                         self._tell(self._take, event)
         except Exception as error:
             self._tell(self._mark_open, translate(error, "following the engine's events"))
@@ -133,7 +143,7 @@ class _Reader:
 
     def _request(self) -> requests.Response:
         api = self._client.connect()
-        filters = {"type": ["container"], "label": [f"{LABEL_GATEWAY}={self._gateway_id}"], "event": list(_ACTIONS)}
+        filters = {"type": ["container", "network"], "event": list(_ACTIONS)}
         params = {"filters": json.dumps(filters)}
         if self._since_ns:
             params["since"] = f"{self._since_ns // 10**9}.{self._since_ns % 10**9:09d}"

@@ -65,6 +65,7 @@ def read_container(document: Json) -> ContainerState:
         address=_read_address(document),
         live=_read_live(document.get("HostConfig") or {}),
         places=_read_places(document),
+        networks=_read_networks(document),
     )
 
 
@@ -105,18 +106,24 @@ def read_image(document: Json) -> ImageInfo:
     )
 
 
-def read_event(document: Json) -> EngineEvent | None:
-    """One entry of `GET /events`; None for what is no container event. ``health_status: healthy`` loses its tail."""
-    if document.get("Type") != "container":
-        return None
+def read_event(document: Json, gateway_id: str) -> EngineEvent | None:
+    """One entry of `GET /events`; None for what is no event of the gateway's. ``health_status: healthy`` loses its tail.
+
+    What happens between a network and a container names the container and not whose it is: `instance` is empty.
+    """
     actor: Json = document.get("Actor") or {}
     attributes: Json = actor.get("Attributes") or {}
+    action, time_ns = str(document.get("Action", "")).partition(":")[0], int(document.get("timeNano") or 0)
+    if document.get("Type") == "network" and (container_id := attributes.get("container")):
+        return EngineEvent(action, "", "", str(container_id), time_ns)
+    if document.get("Type") != "container" or attributes.get(LABEL_GATEWAY) != gateway_id:
+        return None
     return EngineEvent(
-        action=str(document.get("Action", "")).partition(":")[0],
+        action=action,
         instance=str(attributes.get(LABEL_APP, "")),
         service=str(attributes.get(LABEL_SERVICE, "")),
         container_id=str(actor.get("ID", "")),
-        time_ns=int(document.get("timeNano") or 0),
+        time_ns=time_ns,
     )
 
 
@@ -133,6 +140,11 @@ def _read_address(document: Json) -> str:
     return next((str(n["IPAddress"]) for n in networks.values() if n.get("IPAddress")), "")
 
 
+def _read_networks(document: Json) -> tuple[str, ...] | None:
+    networks = (document.get("NetworkSettings") or {}).get("Networks")
+    return None if networks is None else tuple(sorted(str(name) for name in networks))
+
+
 def _read_places(document: Json) -> DiskPlaces:
     """Where it writes; the log's folder also holds what the engine keeps beside it, a few KiB."""
     layer = ((document.get("GraphDriver") or {}).get("Data") or {}).get("UpperDir")
@@ -143,10 +155,11 @@ def _read_places(document: Json) -> DiskPlaces:
 
 
 def _read_live(host: Json) -> Live:
+    """Swap on top of the memory counts as memory; -1 is also what an engine says that cannot limit it."""
     policy = str((host.get("RestartPolicy") or {}).get("Name") or "no")
     return Live(
         nano_cpus=max(0, int(host.get("NanoCpus") or 0)),
-        mem_bytes=max(0, int(host.get("Memory") or 0)),
+        mem_bytes=max(0, int(host.get("Memory") or 0), int(host.get("MemorySwap") or 0)),
         pids=max(0, int(host.get("PidsLimit") or 0)),
         restart=Restart(policy),
     )

@@ -11,7 +11,7 @@ import pytest
 from agent.domain.command import JobState
 from agent.domain.container import Restart
 from agent.errors import Unreachable
-from tests.control.rig import FAST, Rig, manifest, running
+from tests.control.rig import FAST, REGISTRY, Rig, manifest, running
 
 ALARM = "app:pump/main/crash_loop"
 
@@ -138,3 +138,21 @@ async def test_the_engine_going_away_and_coming_back_is_followed(rig: Rig) -> No
     rig.engine.restore()
     rig.engine.vanish("pump", "main")
     await rig.until(lambda: bool(rig.serving()), "its return")
+
+
+PAIR = f"""\
+name: pump
+x-ec: {{version: "1", update: {{health: {{within: 5s, stable_for: 0s}}}}}}
+services:
+  main: {{image: "{REGISTRY}/pump:1"}}
+  side: {{image: "{REGISTRY}/pump:1"}}
+"""
+
+
+async def test_being_plugged_by_hand_is_put_right_without_a_restart(rig: Rig) -> None:
+    await rig.job(await rig.send("app.upgrade", instance="pump", manifest=PAIR))
+    before = rig.engine.find("pump", "side")
+    (own,) = before[0].networks or ()
+    rig.engine.plug("pump", "side", own, off=True)
+    rig.engine.plug("pump", "side", "bridge")
+    await rig.until(lambda: rig.engine.find("pump", "side") == before, "its own network and no other")

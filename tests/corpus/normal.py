@@ -11,7 +11,7 @@ Json = Mapping[str, Any]
 Normal = dict[str, Any]
 
 _SIZES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
-_OWN_LABELS = ("com.docker.compose.", "ec.gateway", "ec.app", "ec.service", "ec.release", "ec.spec", "ec.networks")
+_OWN_LABELS = ("com.docker.compose.", "ec.gateway", "ec.app", "ec.service", "ec.release", "ec.spec")
 
 
 def normal(document: Json, prefix: str, folder: str) -> Normal:

@@ -80,7 +80,7 @@ services:
     mem_limit: 32M
   side:
     image: ec/busybox:1
-    command: ["sh", "-c", "while :; do sleep 1; done"]
+    command: ["httpd", "-f", "-p", "8080", "-h", "/etc"]
 volumes: {data: {}}
 """
 
@@ -107,14 +107,22 @@ def remove_volume(gw: Gateway) -> None:
     subprocess.run(["docker", "volume", "rm", name], check=False, capture_output=True)
 
 
+def remove_network_of_stopped(gw: Gateway) -> None:
+    found = network(gw)
+    by_hand(gw, "stop", "-t", "0", "main", "side")
+    subprocess.run(["docker", "network", "rm", found], check=False, capture_output=True)
+
+
 DRIFT: dict[str, Callable[[Gateway], None]] = {
     "stop": lambda gw: by_hand(gw, "stop", "-t", "1", "main"),
     "kill": lambda gw: by_hand(gw, "kill", "main"),
     "rm": lambda gw: by_hand(gw, "rm", "-f", "main"),
     "pause": lambda gw: by_hand(gw, "pause", "main"),
+    "exec kill": lambda gw: by_hand(gw, "exec", "-u", "0", "main", "kill", "-9", "-1"),
     "update": lambda gw: by_hand(gw, "update", "--memory", "64m", "--memory-swap", "64m", "main"),
     "rename": lambda gw: by_hand(gw, "rename", "main", f"{gw.gateway_id}-strange"),
     "network rm": remove_network,
+    "stop and network rm": remove_network_of_stopped,
     "volume rm": remove_volume,
 }
 
@@ -161,6 +169,40 @@ def test_meddling_by_hand_is_repaired(two: Gateway, kind: str) -> None:
     wait_until(lambda: as_installed(two) == before, f"the repair of docker {kind}", MENDED_WITHIN_S)
     phases = ("running", "crash_loop")
     wait_until(lambda: two.ask("app", "show", "pump")["phase"] in phases, "it says so", MENDED_WITHIN_S)
+
+
+LIVE_DRIFT: dict[str, Callable[[Gateway], None]] = {
+    "network disconnect": lambda gw: by_hand(gw, "network", "disconnect", network(gw), "side"),
+    "network connect": lambda gw: by_hand(gw, "network", "connect", "bridge", "side"),
+    "update --memory": lambda gw: by_hand(gw, "update", "--memory", "64m", "--memory-swap", "64m", "side"),
+    "update --memory-swap": lambda gw: by_hand(gw, "update", "--memory-swap", "512m", "side"),
+    "update --cpus": lambda gw: by_hand(gw, "update", "--cpus", "0.9", "side"),
+    "update --pids-limit": lambda gw: by_hand(gw, "update", "--pids-limit", "7", "side"),
+    "update --restart": lambda gw: by_hand(gw, "update", "--restart", "no", "side"),
+}
+
+
+def as_set_up(gw: Gateway) -> dict[str, Any]:
+    """What can be meddled with while a container runs, and since when it does."""
+    (side,) = [c for c in gw.containers() if c["Config"]["Labels"]["ec.service"] == "side"]
+    names = ("Memory", "MemorySwap", "NanoCpus", "PidsLimit", "RestartPolicy")
+    found = {name: side["HostConfig"][name] for name in names}
+    wires = side["NetworkSettings"]["Networks"]
+    # The engine adds the container's short id to the names.
+    on = {name: sorted({*(wire["Aliases"] or ())} - {side["Id"][:12]}) for name, wire in wires.items()}
+    return {**found, "on": on, "since": side["State"]["StartedAt"], "id": side["Id"]}
+
+
+@pytest.mark.parametrize("kind", list(LIVE_DRIFT))
+def test_meddling_with_what_runs_is_repaired_without_a_restart(two: Gateway, kind: str) -> None:
+    before = as_set_up(two)
+    assert before["on"] == {name: ["side"] for name in before["on"]}
+    LIVE_DRIFT[kind](two)
+    wait_until(lambda: as_set_up(two) == before, f"the repair of docker {kind}", MENDED_WITHIN_S)
+    by_service = {c["Config"]["Labels"]["ec.service"]: c for c in two.containers()}
+    (wire,) = by_service["side"]["NetworkSettings"]["Networks"].values()
+    asks = f"nslookup side | grep -q {wire['IPAddress']} && printf 'GET /group HTTP/1.0\r\n\r\n' | nc {wire['IPAddress']} 8080"
+    assert "root" in docker("exec", by_service["main"]["Id"], "sh", "-c", asks)
 
 
 def test_what_was_stopped_through_ecgw_stays_stopped_and_is_reported_as_held(gw: Gateway) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import replace
 
 from agent.domain.container import (
+    Attachment,
     ContainerSpec,
     ContainerState,
-    DiskPlaces,
     Health,
     Live,
     NetworkSpec,
@@ -25,17 +25,9 @@ from agent.domain.container import (
 from agent.domain.subnets import pick_subnet
 from agent.errors import Conflict, GatewayError, NotFound, Refused, Unreachable
 from agent.ports import EngineEvent, EngineInfo
+from tests.fakes.engine_box import Box
 from tests.fakes.faults import Faults
 from tests.fakes.images import FakeImages
-
-
-@dataclass(slots=True)
-class _Box:
-    """One container of the fake."""
-
-    spec: ContainerSpec
-    state: ContainerState
-    stopped_by_hand: bool = False
 
 
 class FakeEngine:
@@ -56,7 +48,7 @@ class FakeEngine:
         self.disk: dict[str, dict[str, str]] = {}
         self.on_start: Callable[[ContainerSpec], None] = lambda _: None
         self._images = images
-        self._boxes: dict[str, _Box] = {}
+        self._boxes: dict[str, Box] = {}
         self._networks: dict[str, NetworkSpec] = {}
         self._volumes: dict[str, VolumeSpec] = {}
         self._foreign_names: set[str] = set()
@@ -104,24 +96,9 @@ class FakeEngine:
             if mount.kind == "volume" and mount.source not in self._volumes:
                 self._volumes[mount.source] = VolumeSpec(mount.source, spec.instance, self.gateway_id)
         container_id = self._make_id(spec.name)
-        state = ContainerState(
-            id=container_id,
-            name=spec.name,
-            instance=spec.instance,
-            service=spec.service,
-            release=spec.release,
-            spec=spec.spec_hash,
-            image_id=image_id,
-            state=RunState.CREATED,
-            live=spec.live,
-            places=DiskPlaces(
-                f"/fake/{container_id}/layer",
-                f"/fake/{container_id}/log",
-                tuple(sorted(f"/fake/volumes/{m.source}" for m in spec.mounts if m.kind == "volume")),
-            ),
-        )
-        self._boxes[container_id] = _Box(spec, state)
-        self._emit("create", state)
+        box = Box.made(spec, container_id, image_id)
+        self._boxes[container_id] = box
+        self._emit("create", box.state)
         return container_id
 
     async def start(self, container_id: str) -> None:
@@ -131,14 +108,12 @@ class FakeEngine:
         if box.state.state is RunState.RUNNING:
             return
         if box.state.state is RunState.PAUSED:
-            box.state = replace(box.state, state=RunState.RUNNING)
+            box.change(state=RunState.RUNNING)
             self._emit("unpause", box.state)
             return
-        for each in box.spec.networks:
-            if each.network not in self._networks:
-                raise NotFound("engine.network_not_found", f"network {each.network} not found")
+        self._require_networks(each.network for each in box.spec.networks)
         box.stopped_by_hand = False
-        box.state = replace(box.state, restart_count=0)
+        box.change(restart_count=0)
         self._run(box)
 
     async def stop(self, container_id: str, grace_s: int) -> None:
@@ -168,8 +143,23 @@ class FakeEngine:
         had = box.state.live
         if (had.nano_cpus and not live.nano_cpus) or (had.mem_bytes and not live.mem_bytes):
             raise Refused("engine.cannot_lift", "the engine cannot take a limit away from a container that has one")
-        box.state = replace(box.state, live=live)
+        box.change(live=live)
         self._emit("update", box.state)
+
+    async def connect(self, container_id: str, networks: Sequence[Attachment]) -> None:
+        """Connect to networks; those it is on are left alone."""
+        await self._call("connect", container_id)
+        box = self._box(container_id)
+        self._require_networks(each.network for each in networks)
+        box.join(each.network for each in networks)
+        self._emit("connect", box.state)
+
+    async def disconnect(self, container_id: str, networks: Sequence[str]) -> None:
+        """Disconnect from networks; those it is not on are left alone."""
+        await self._call("disconnect", container_id)
+        box = self._box(container_id)
+        box.leave(networks)
+        self._emit("disconnect", box.state)
 
     async def networks(self, instance: str | None = None) -> list[NetworkSpec]:
         """This gateway's networks."""
@@ -266,8 +256,17 @@ class FakeEngine:
     def pause(self, instance: str, service: str) -> None:
         """What `docker pause` does."""
         box = self._serving(instance, service)
-        box.state = replace(box.state, state=RunState.PAUSED)
+        box.change(state=RunState.PAUSED)
         self._emit("pause", box.state)
+
+    def plug(self, instance: str, service: str, network: str, *, off: bool = False) -> None:
+        """What `docker network connect` does, or (`off`) `docker network disconnect`."""
+        box = self._serving(instance, service)
+        if off:
+            box.leave((network,))
+        else:
+            box.join((network,))
+        self._emit("disconnect" if off else "connect", box.state)
 
     def crash(self, instance: str, service: str, exit_code: int = 1, *, oom: bool = False) -> None:
         """The service's serving container dies by itself; its restart policy decides what follows."""
@@ -275,11 +274,11 @@ class FakeEngine:
         if oom:
             self._emit("oom", box.state)
         self._end(box, exit_code=exit_code, oom=oom)
-        if not _restarts(box.state.live.restart, exit_code):
+        if not box.restarts(exit_code):
             return
-        box.state = replace(box.state, restart_count=box.state.restart_count + 1)
+        box.change(restart_count=box.state.restart_count + 1)
         if self.hold_restarts:
-            box.state = replace(box.state, state=RunState.RESTARTING)
+            box.change(state=RunState.RESTARTING)
         else:
             self._run(box)
 
@@ -290,7 +289,7 @@ class FakeEngine:
     def become(self, instance: str, service: str, health: Health, container_id: str = "") -> None:
         """The health probe of the service's serving container (or of the one named) changes its mind."""
         box = self._box(container_id) if container_id else self._serving(instance, service)
-        box.state = replace(box.state, health=health)
+        box.change(health=health)
         self._emit("health_status", box.state)
 
     def vanish(self, instance: str, service: str) -> None:
@@ -311,7 +310,7 @@ class FakeEngine:
         for box in reversed(boxes) if backwards else boxes:
             if box.state.serving:
                 stays_down = box.state.live.restart in (Restart.NO, Restart.ON_FAILURE)
-                box.state = replace(box.state, state=RunState.EXITED, health=Health.NONE, exit_code=255, pid=0)
+                box.change(state=RunState.EXITED, health=Health.NONE, exit_code=255, pid=0)
                 if not stays_down:
                     self._run(box)
         self.restore()
@@ -333,12 +332,17 @@ class FakeEngine:
             raise Unreachable("engine.unreachable", "the container engine does not answer")
         self.log.append((op, subject))
 
-    def _box(self, container_id: str) -> _Box:
+    def _box(self, container_id: str) -> Box:
         if container_id not in self._boxes:
             raise NotFound("engine.container_not_found", f"no such container: {container_id}")
         return self._boxes[container_id]
 
-    def _serving(self, instance: str, service: str) -> _Box:
+    def _require_networks(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name not in self._networks:
+                raise NotFound("engine.network_not_found", f"network {name} not found")
+
+    def _serving(self, instance: str, service: str) -> Box:
         for box in self._boxes.values():
             if (box.spec.instance, box.spec.service) == (instance, service) and box.state.serving:
                 return box
@@ -348,30 +352,14 @@ class FakeEngine:
         self._count += 1
         return hashlib.sha256(f"{name} {self._count}".encode()).hexdigest()
 
-    def _run(self, box: _Box) -> None:
+    def _run(self, box: Box) -> None:
         self._count += 1
-        box.state = replace(
-            box.state,
-            state=RunState.RUNNING,
-            health=Health.STARTING if box.spec.healthcheck else Health.NONE,
-            started_at=f"2026-01-01T00:00:00.{self._count:09d}Z",
-            pid=10_000 + self._count,
-            exit_code=0,
-            address="" if box.spec.network == "none" else f"10.213.0.{self._count % 250 + 2}",
-        )
+        box.run(self._count, probed=box.spec.healthcheck is not None)
         self.on_start(box.spec)
         self._emit("start", box.state)
 
-    def _end(self, box: _Box, exit_code: int, *, oom: bool = False) -> None:
-        box.state = replace(
-            box.state,
-            state=RunState.EXITED,
-            health=Health.NONE,
-            exit_code=exit_code,
-            oom_killed=oom,
-            pid=0,
-            address="",
-        )
+    def _end(self, box: Box, exit_code: int, *, oom: bool = False) -> None:
+        box.end(exit_code, oom=oom)
         self._emit("die", box.state)
 
     def _emit(self, action: str, state: ContainerState) -> None:
@@ -381,9 +369,3 @@ class FakeEngine:
         event = EngineEvent(action, state.instance, state.service, state.id, self._count)
         for queue in self._streams:
             queue.put_nowait(event)
-
-
-def _restarts(policy: Restart, exit_code: int) -> bool:
-    if policy is Restart.ON_FAILURE:
-        return exit_code != 0
-    return policy in (Restart.ALWAYS, Restart.UNLESS_STOPPED)

@@ -7,7 +7,16 @@ from dataclasses import dataclass, field, replace
 from agent.domain import steps as kinds
 from agent.domain.app import Desired, Trial, Wanted
 from agent.domain.command import Origin
-from agent.domain.container import ContainerSpec, ContainerState, Live, Mount, NetworkSpec, RunState, VolumeSpec
+from agent.domain.container import (
+    Attachment,
+    ContainerSpec,
+    ContainerState,
+    Live,
+    Mount,
+    NetworkSpec,
+    RunState,
+    VolumeSpec,
+)
 from agent.domain.instantiate import AppSpec
 from agent.domain.planner import Observed, plan
 
@@ -87,8 +96,24 @@ class Machine:
                 self.containers[id_] = replace(self.containers[id_], live=live)
             case kinds.AwaitService(service, _, _):
                 assert self.serving(service), f"{service} is awaited but was not started"
+            case kinds.ConnectContainer() | kinds.DisconnectContainer():
+                self.wire(step)
             case _:
                 self.copy(step)
+
+    def wire(self, step: kinds.ConnectContainer | kinds.DisconnectContainer) -> None:
+        """The steps about which networks a container is on."""
+        on = self.containers[step.container_id].networks or ()
+        match step:
+            case kinds.ConnectContainer(id_, _, attachments):
+                assert {each.network for each in attachments} <= self.networks.keys(), "a network is not there yet"
+                self.plug(id_, *on, *(each.network for each in attachments))
+            case kinds.DisconnectContainer(id_, _, names):
+                self.plug(id_, *(name for name in on if name not in names))
+
+    def plug(self, container_id: str, *networks: str) -> None:
+        """It is on these networks and no others."""
+        self.containers[container_id] = replace(self.containers[container_id], networks=tuple(sorted({*networks})))
 
     def start(self, service: str, spec_hash: str) -> None:
         """Start the container of that spec; it writes into its volumes."""
@@ -134,6 +159,7 @@ class Machine:
         self.containers[id_] = ContainerState(
             id_, wanted.name, "app", wanted.service, wanted.release, wanted.spec_hash, wanted.image, state, live=live
         )
+        self.plug(id_, *(each.network for each in wanted.networks or (Attachment("none"),)))
 
     def run(self, want: Desired, target: AppSpec | None) -> list[kinds.Step]:
         steps = list(plan(want, target, self.observed()))

@@ -17,6 +17,8 @@ from agent.engine.docker import DockerEngine
 from agent.engine.events import follow_events
 from agent.errors import Failed, TimedOut, Unreachable
 
+ACTOR = {"ID": "1", "Attributes": {"ec.gateway": "gw", "ec.app": "pump"}}
+
 
 class StandIn:
     """Speaks as much of the engine's HTTP as the tests need, on a Unix socket."""
@@ -62,7 +64,7 @@ class StandIn:
         if "/events" in target:
             writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
             for time_ns in self.floods.pop(0) if self.floods else []:
-                event = {"Type": "container", "Action": "start", "Actor": {"ID": str(time_ns)}, "timeNano": time_ns}
+                event = {"Type": "container", "Action": "start", "Actor": ACTOR, "timeNano": time_ns}
                 text = json.dumps(event).encode() + b"\n"
                 writer.write(f"{len(text):x}\r\n".encode() + text + b"\r\n")
             await writer.drain()
@@ -144,7 +146,7 @@ async def test_a_stream_that_ends_goes_on_from_the_last_event_and_repeats_none(
 ) -> None:
     stand_in.floods = [[1_000_000_001, 2_000_000_002], [2_000_000_002, 3_000_000_003]]
     seen = []
-    stream = follow_events(client, "gw", ready)
+    stream = follow_events(client, "gw", ready, {"known": ("pump", "main")}.get)
     async with asyncio.timeout(10):
         async for event in stream:
             seen.append(event.time_ns if event else None)
@@ -158,12 +160,12 @@ async def test_a_stream_that_ends_goes_on_from_the_last_event_and_repeats_none(
     queries = [parse_qs(urlsplit(target).query) for target in stand_in.asked if "/events" in target]
     assert "since" not in queries[0]
     assert queries[1]["since"] == ["2.000000002"]
-    assert json.loads(queries[0]["filters"][0])["label"] == ["ec.gateway=gw"]
+    assert json.loads(queries[0]["filters"][0])["type"] == ["container", "network"]
 
 
 async def test_a_flood_is_bounded_and_told(stand_in: StandIn, client: EngineClient) -> None:
     stand_in.floods = [list(range(1, 3001))]
-    stream = follow_events(client, "gw", ready)
+    stream = follow_events(client, "gw", ready, {"known": ("pump", "main")}.get)
     assert await anext(stream) is None
     await asyncio.sleep(1.0)  # on any machine but a very slow one the reader's thread has all of it by now
     times: list[int] = []
@@ -182,7 +184,7 @@ async def test_a_flood_is_bounded_and_told(stand_in: StandIn, client: EngineClie
 async def test_no_engine_at_all_is_waited_for(short_dir: Path) -> None:
     stand_in = StandIn(short_dir / "later.sock")
     client = EngineClient(str(stand_in.path))
-    stream = follow_events(client, "gw", ready)
+    stream = follow_events(client, "gw", ready, {"known": ("pump", "main")}.get)
     first = asyncio.ensure_future(anext(stream))
     await asyncio.sleep(0.3)
     assert not first.done()

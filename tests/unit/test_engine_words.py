@@ -14,6 +14,7 @@ from agent.engine.hostrules import ISOLATED, HostRules
 from agent.engine.observed import read_container, read_event
 from agent.engine.translate import as_transfer, translate, translate_transfer, translate_words
 from agent.errors import Failed, GatewayError, Malformed, TimedOut, Unreachable
+from agent.ports import EngineEvent
 
 
 @pytest.mark.parametrize(
@@ -148,7 +149,16 @@ def test_a_bridges_name_fits_the_kernel_and_says_whether_it_is_isolated() -> Non
 def test_answers_with_nulls_and_gaps_are_read() -> None:
     state = read_container({"Id": "1", "State": None, "Config": {"Labels": None}, "HostConfig": {"PidsLimit": None}})
     assert (state.id, state.instance, state.live.pids, state.address) == ("1", "", 0, "")
-    assert read_event({"Type": "network", "Action": "connect"}) is None
-    event = read_event({"Type": "container", "Action": "health_status: unhealthy", "Actor": {"ID": "1"}, "timeNano": 5})
+    assert state.networks is None
+    assert read_event({"Type": "network", "Action": "connect"}, "gw") is None
+    sick = {"Type": "container", "Action": "health_status: unhealthy", "timeNano": 5}
+    assert read_event(sick, "gw") is None
+    event = read_event({**sick, "Actor": {"ID": "1", "Attributes": {"ec.gateway": "gw"}}}, "gw")
     assert event is not None
     assert (event.action, event.time_ns) == ("health_status", 5)
+
+
+def test_what_happens_between_a_network_and_a_container_names_the_container() -> None:
+    actor = {"ID": "n1", "Attributes": {"container": "c1", "name": "net", "type": "bridge"}}
+    event = read_event({"Type": "network", "Action": "disconnect", "Actor": actor, "timeNano": 7}, "gw")
+    assert event == EngineEvent("disconnect", "", "", "c1", 7)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from agent.domain import steps as kinds
 from agent.domain.app import Trial, Wanted
-from agent.domain.container import Live, Restart, RunState
+from agent.domain.container import Attachment, Live, Restart, RunState
 from agent.domain.instantiate import AppSpec
 from agent.domain.planner import plan
 from tests.unit.machine import LIVE, Machine, container, desired, spec
@@ -75,6 +75,51 @@ def test_changed_limits_are_mended_without_a_restart() -> None:
     assert names(machine.run(desired(), spec("x:1"))) == ["UpdateContainer"]
 
 
+def connected(*images: str) -> AppSpec:
+    """As `spec`, each service on the network `net` under its name."""
+    bare = spec(*images, network=True)
+    return replace(
+        bare,
+        containers=tuple(replace(each, networks=(Attachment("net", (each.service,)),)) for each in bare.containers),
+    )
+
+
+def test_a_running_container_comes_back_to_its_network_and_off_any_other_without_a_restart() -> None:
+    machine = Machine()
+    machine.run(desired(), connected("x:1"))
+    (id_,) = machine.containers
+    machine.plug(id_, "bridge")
+    assert plan(desired(), connected("x:1"), machine.observed()) == (
+        kinds.ConnectContainer(id_, "a", (Attachment("net", ("a",)),)),
+        kinds.DisconnectContainer(id_, "a", ("bridge",)),
+    )
+
+
+def test_what_has_no_network_is_left_without_and_taken_off_any() -> None:
+    machine = Machine()
+    machine.run(desired(), spec("x:1"))
+    (id_,) = machine.containers
+    assert plan(desired(), spec("x:1"), machine.observed()) == ()
+    machine.plug(id_, "bridge")
+    assert plan(desired(), spec("x:1"), machine.observed()) == (kinds.DisconnectContainer(id_, "a", ("bridge",)),)
+
+
+def test_a_container_whose_creation_was_interrupted_is_on_its_networks_before_it_starts() -> None:
+    machine = Machine()
+    machine.add(connected("x:1").containers[0], RunState.CREATED)
+    (id_,) = machine.containers
+    machine.plug(id_)
+    assert names(machine.run(desired(), connected("x:1"))) == ["CreateNetwork", "ConnectContainer", "StartContainer"]
+
+
+def test_networks_are_mended_of_a_looping_service_too() -> None:
+    machine = Machine()
+    machine.run(desired(), connected("x:1"))
+    machine.plug(next(iter(machine.containers)))
+    observed = replace(machine.observed(), looping=frozenset({"a"}))
+    assert names(list(plan(desired(), connected("x:1"), observed))) == ["ConnectContainer"]
+
+
 def test_a_looping_service_whose_container_was_removed_gets_one_that_is_started() -> None:
     observed = replace(Machine().observed(), looping=frozenset({"a"}))
     assert names(list(plan(desired(), spec("1"), observed))) == ["CreateContainer", "StartContainer"]
@@ -138,6 +183,27 @@ def test_cut_anywhere_and_planned_again_it_still_converges(
     assert {(c.service, c.spec) for c in machine.containers.values()} == {
         (c.service, c.spec_hash) for c in second.containers
     }
+
+
+@given(
+    machines(),
+    st.lists(IMAGES, min_size=1, max_size=3).map(lambda images: connected(*images)),
+    st.lists(st.lists(st.sampled_from(["net", "alien", "none"]), unique=True), max_size=9),
+    st.integers(0, 12),
+)
+def test_whatever_it_was_plugged_into_a_container_that_serves_is_on_its_own_networks_alone(
+    machine: Machine, target: AppSpec, plugged: list[list[str]], cut: int
+) -> None:
+    for wanted, state in zip(target.containers, (RunState.RUNNING, RunState.CREATED, RunState.EXITED), strict=False):
+        if not machine.serving(wanted.service):
+            machine.add(wanted, state)
+    for id_, networks in zip(machine.containers, plugged, strict=False):
+        machine.plug(id_, *networks)
+    for step in plan(desired(), target, machine.observed())[:cut]:
+        machine.apply(step)
+    machine.run(desired(), target)
+    assert {c.networks for c in machine.containers.values()} <= {("net",), ("net", "none")}
+    assert machine.run(desired(), target) == []
 
 
 @given(machines(), SPECS)

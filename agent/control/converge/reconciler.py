@@ -38,7 +38,11 @@ LISTING = "*"
 AT_ONCE = 4
 RETRY_FIRST_S = 1.0
 RETRY_LAST_S = 60.0
-EVENTS_OF_INTEREST = frozenset({"start", "die", "oom", "destroy", "pause", "unpause", "stop", "update"})
+EVENTS_OF_INTEREST = frozenset(
+    {"start", "die", "oom", "destroy", "pause", "unpause", "stop", "update", "connect", "disconnect"}
+)
+ECHOES = frozenset({"start", "update", "connect"})
+"""What our own steps make the engine tell."""
 
 
 class Reconciler:
@@ -135,7 +139,7 @@ class Reconciler:
 
     def _on_event(self, event: EngineEvent) -> None:
         self._supervisor.see(event)
-        if event.instance in self._tasks and event.action in ("start", "update"):
+        if event.instance in self._tasks and event.action in ECHOES:
             return  # our own step's echo: the task lists again by itself before it ends
         self.touch(event.instance)
 

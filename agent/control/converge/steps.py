@@ -65,6 +65,8 @@ class StepRunner:
             kinds.StopContainer: self._stop,
             kinds.RemoveContainer: lambda _, s: engine.remove(s.container_id),
             kinds.UpdateContainer: lambda _, s: engine.update(s.container_id, s.live),
+            kinds.ConnectContainer: lambda _, s: engine.connect(s.container_id, s.networks),
+            kinds.DisconnectContainer: lambda _, s: engine.disconnect(s.container_id, s.networks),
             kinds.ReserveSnapshots: self._reserve,
             kinds.SnapshotVolumes: self._take,
             kinds.RestoreVolumes: self._restore,
@@ -214,6 +216,12 @@ _WORDS: dict[type, Callable[[Any], str]] = {
     kinds.StopContainer: lambda s: f"stop container {s.service} {_short(s.container_id)}",
     kinds.RemoveContainer: lambda s: f"remove container {s.service} {_short(s.container_id)}",
     kinds.UpdateContainer: lambda s: f"update limits of {s.service} {_short(s.container_id)}",
+    kinds.ConnectContainer: lambda s: (
+        f"connect {s.service} to {', '.join(each.network for each in s.networks)} {_short(s.container_id)}"
+    ),
+    kinds.DisconnectContainer: lambda s: (
+        f"disconnect {s.service} from {', '.join(s.networks)} {_short(s.container_id)}"
+    ),
     kinds.ReserveSnapshots: lambda s: f"reserve room to copy {', '.join(s.volumes)}",
     kinds.SnapshotVolumes: lambda s: f"copy the data of {', '.join(s.volumes)} [{s.key}]",
     kinds.RestoreVolumes: lambda s: f"bring back the data of {', '.join(s.volumes)} [{s.key}]",

@@ -34,6 +34,7 @@ class Rig(Protocol):
     async def pause(self, state: ContainerState) -> None: ...
     async def make_unhealthy(self, state: ContainerState) -> None: ...
     async def remove_behind_its_back(self, state: ContainerState) -> None: ...
+    async def plug(self, state: ContainerState, network: str, *, off: bool = False) -> None: ...
     async def take_name(self, kind: str, name: str) -> None: ...
     async def drop(self) -> None: ...
     async def restore(self) -> None: ...
@@ -63,6 +64,9 @@ class FakeRig:
 
     async def remove_behind_its_back(self, state: ContainerState) -> None:
         self.fake.vanish(state.instance, state.service)
+
+    async def plug(self, state: ContainerState, network: str, *, off: bool = False) -> None:
+        self.fake.plug(state.instance, state.service, network, off=off)
 
     async def take_name(self, kind: str, name: str) -> None:
         self.fake.take_name(name)
@@ -101,6 +105,9 @@ class RealRig:
 
     async def remove_behind_its_back(self, state: ContainerState) -> None:
         docker("rm", "-f", state.id)
+
+    async def plug(self, state: ContainerState, network: str, *, off: bool = False) -> None:
+        docker("network", "disconnect" if off else "connect", network, state.id)
 
     async def take_name(self, kind: str, name: str) -> None:
         if kind == "container":

@@ -16,7 +16,7 @@ from agent.domain.container import Attachment, NetworkSpec
 from agent.engine.docker import DockerEngine
 from agent.engine.hostrules import HostRules
 from agent.errors import Conflict, Failed, NotFound
-from tests.contract.engine.rig import RealRig, Rig, docker, listening, make_spec, renamed, run
+from tests.contract.engine.rig import RealRig, Rig, docker, listening, make_spec, renamed, run, state_of
 
 
 def make_network(rig: Rig, name: str = "net", *, isolated: bool = True) -> NetworkSpec:
@@ -93,19 +93,68 @@ async def test_a_container_is_on_all_its_networks_when_it_starts_under_its_names
     assert await inside(on_second.id, meets)
 
 
-async def test_networks_that_an_interrupted_creation_left_out_are_joined_at_the_start(real: RealRig) -> None:
-    nets = [make_network(real, name) for name in "ab"]
+async def test_a_running_container_is_taken_off_networks_and_comes_back_without_a_restart(rig: Rig) -> None:
+    nets = [make_network(rig, name, isolated=False) for name in "ab"]
     for net in nets:
-        await real.engine.create_network(net)
-    spec = renamed(make_spec(real), networks=tuple(Attachment(net.name, ("main",)) for net in nets))
-    id_ = await real.engine.create(spec)
-    docker("network", "disconnect", nets[1].name, id_)
-    again = DockerEngine(str(real.socket_path), real.gateway)
-    try:
-        await again.start(id_)
-    finally:
-        again.close()
-    assert json.loads(docker("inspect", id_))[0]["NetworkSettings"]["Networks"].keys() == {n.name for n in nets}
+        await rig.engine.create_network(net)
+    own = tuple(Attachment(net.name, ("main",)) for net in nets)
+    before = await run(rig, renamed(make_spec(rig), networks=own))
+    assert before.networks == tuple(net.name for net in nets)
+    await rig.engine.disconnect(before.id, [nets[0].name])
+    assert (await state_of(rig, before.id)).networks == (nets[1].name,)
+    await rig.engine.disconnect(before.id, [nets[0].name, f"{rig.gateway}-nowhere"])
+    await rig.engine.connect(before.id, own)
+    after = await state_of(rig, before.id)
+    assert (after.networks, after.pid, after.started_at) == (before.networks, before.pid, before.started_at)
+
+
+async def test_a_network_that_is_gone_cannot_be_joined(rig: Rig) -> None:
+    await rig.engine.create_network(make_network(rig))
+    state = await run(rig, renamed(make_spec(rig), networks=(Attachment(make_network(rig).name),)))
+    with pytest.raises(NotFound) as caught:
+        await rig.engine.connect(state.id, [Attachment(f"{rig.gateway}-nowhere")])
+    assert caught.value.code == "engine.network_not_found"
+
+
+async def test_a_container_that_does_not_run_is_brought_to_its_networks_too(rig: Rig) -> None:
+    nets = [make_network(rig, name) for name in "ab"]
+    for net in nets:
+        await rig.engine.create_network(net)
+    own = tuple(Attachment(net.name, ("main",)) for net in nets)
+    id_ = await rig.engine.create(renamed(make_spec(rig), networks=own))
+    await rig.engine.disconnect(id_, [net.name for net in nets])
+    await rig.engine.connect(id_, own)
+    await rig.engine.start(id_)
+    assert (await state_of(rig, id_)).networks == tuple(net.name for net in nets)
+
+
+async def test_what_has_no_network_is_on_none(rig: Rig) -> None:
+    assert (await run(rig, make_spec(rig))).networks == ("none",)
+
+
+async def test_being_plugged_by_hand_is_told_with_whose_container_it_is(rig: Rig) -> None:
+    net = make_network(rig)
+    await rig.engine.create_network(net)
+    async with listening(rig.engine) as listener:
+        state = await run(rig, renamed(make_spec(rig), networks=(Attachment(net.name),)))
+        await rig.plug(state, net.name, off=True)
+        off = await listener.until_action("disconnect")
+        await rig.plug(state, net.name)
+        await listener.until(lambda seen: bool(seen) and seen[-1] is not None and seen[-1].action == "connect")
+    assert (off.instance, off.service, off.container_id) == ("pump", "main", state.id)
+
+
+async def test_being_back_on_a_network_means_its_old_names_there(real: RealRig) -> None:
+    net = make_network(real)
+    await real.engine.create_network(net)
+    serve = ("sh", "-c", "echo hello > /tmp/index.html; httpd -f -p 8080 -h /tmp")
+    own = (Attachment(net.name, ("web",)),)
+    web = await run(real, renamed(make_spec(real, "1", service="web"), networks=own, command=serve))
+    peer = await run(real, renamed(make_spec(real, "2"), networks=(Attachment(net.name, ("peer",)),)))
+    docker("network", "disconnect", net.name, web.id)
+    await real.engine.connect(web.id, own)
+    meets = "for n in 1 2 3 4 5; do wget -q -O - http://web:8080/ && exit; sleep 0.2; done; false"
+    assert await inside(peer.id, meets)
 
 
 async def test_a_missing_second_network_is_named_too(rig: Rig) -> None:

@@ -30,7 +30,7 @@ HOSTLY = {
 }  # fmt: skip
 KERNELS = ("/proc", "/sys", "/dev")
 SOCKETS = ("docker.sock", "containerd.sock", "podman.sock", "crio.sock", "dockershim.sock", "buildkitd.sock")
-LABELS = {"ec.gateway", "ec.app", "ec.service", "ec.release", "ec.spec", "ec.networks"}
+LABELS = {"ec.gateway", "ec.app", "ec.service", "ec.release", "ec.spec"}
 TEN_MINUTES_S = 600
 
 

@@ -48,12 +48,6 @@ def test_a_bridge_that_opens_gets_another_name_so_that_none_is_taken_for_the_oth
     assert closed.containers[0].spec_hash != opened.containers[0].spec_hash
 
 
-def test_the_networks_beyond_the_first_are_kept_in_a_label_for_an_interrupted_creation() -> None:
-    by_service = {each.service: each for each in spec_of(THREE).containers}
-    assert by_service["web"].all_labels()["ec.networks"] == '[["ec-guard_front.out", "web"]]'
-    assert "ec.networks" not in by_service["lone"].all_labels()
-
-
 def test_one_service_without_outside_has_no_network_whatever_it_names() -> None:
     text = SMALL + "    networks: [inner]\nnetworks: {inner: {}}\n"
     assert spec_of(text).networks == ()
