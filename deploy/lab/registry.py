@@ -22,15 +22,23 @@ http:
   relativeurls: true
   headers: {{X-Content-Type-Options: [nosniff]}}
 """
+_LOGIN = """\
+auth:
+  htpasswd: {{realm: lab, path: "{path}"}}
+"""
 _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
 
 class Registry:
-    """One registry process with its images in a directory. `address` is what goes before an image's name."""
+    """One registry process with its images in a directory. `address` is what goes before an image's name.
 
-    def __init__(self, directory: Path, *, port: int | None = None) -> None:
+    `htpasswd` is a line ``name:bcrypt hash``: then only who knows that password is let in.
+    """
+
+    def __init__(self, directory: Path, *, port: int | None = None, htpasswd: str = "") -> None:
         self.directory = directory
         self.port = port or free_port()
+        self.htpasswd = htpasswd
         self.process: Child | None = None
 
     @property
@@ -43,7 +51,12 @@ class Registry:
         data = self.directory / "data"
         data.mkdir(parents=True, exist_ok=True)
         config = self.directory / "config.yml"
-        config.write_text(_CONFIG.format(data=data.resolve(), port=self.port))
+        text = _CONFIG.format(data=data.resolve(), port=self.port)
+        if self.htpasswd:
+            users = self.directory / "htpasswd"
+            users.write_text(self.htpasswd + "\n")
+            text += _LOGIN.format(path=users.resolve())
+        config.write_text(text)
         # OTEL_TRACES_EXPORTER: newer registries look for a trace collector on localhost unless told not to.
         environment = {"OTEL_TRACES_EXPORTER": "none"}
         argv = ["docker-registry", "serve", str(config)]
