@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 from fastapi import FastAPI, HTTPException, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from agent.errors import GatewayError
@@ -31,6 +32,13 @@ def make_api(link: BrokerLink, commander: Commander, reads: Reads, pulse: Pulse)
     async def answer_error(_request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, GatewayError)
         return JSONResponse(error.problem(), error.status, media_type="application/problem+json")
+
+    @api.exception_handler(RequestValidationError)
+    async def say_what_is_wrong(_request: Request, error: Exception) -> JSONResponse:
+        """FastAPI's own answer also gives back what was sent, and that may hold a password."""
+        assert isinstance(error, RequestValidationError)
+        detail = [{key: each[key] for key in ("type", "loc", "msg")} for each in error.errors()]
+        return JSONResponse({"detail": detail}, 422)
 
     _add_reads(api, reads)
     _add_waits(api, reads, pulse)

@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol
 
-from agent.errors import TooLarge, Unreachable
+from agent.errors import Malformed, TooLarge, Unreachable
 from cloud_stub.reads import Reads
 from cloud_stub.receiver import Writer
 from cloud_stub.store import Store
@@ -33,7 +33,7 @@ class BrokerLink(Protocol):
 
 
 class Commander:
-    """Sends. Raises Unreachable when the broker is, TooLarge for what no gateway would take."""
+    """Sends. Raises Unreachable when the broker is, TooLarge and Malformed for what no gateway would take."""
 
     def __init__(self, link: BrokerLink, store: Store, reads: Reads, writer: Writer) -> None:
         self._link = link
@@ -99,7 +99,12 @@ def _index(revision: int, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _encode(body: Any, what: str) -> bytes:
-    payload = body.encode() if isinstance(body, str) else json.dumps(body, allow_nan=False).encode()
+    try:
+        payload = body.encode() if isinstance(body, str) else json.dumps(body, allow_nan=False).encode()
+    except ValueError:  # it would name the value, and with it perhaps a secret
+        raise Malformed(
+            "cloud.not_json", f"{what} holds what JSON cannot say: NaN, infinity or half a character"
+        ) from None
     if len(payload) > PAYLOAD_MAX_BYTES:
         raise TooLarge("cloud.too_large", f"{what} has {len(payload)} bytes; gateways take {PAYLOAD_MAX_BYTES}")
     return payload

@@ -30,7 +30,7 @@ class CloudProcess:
         self.url = f"http://127.0.0.1:{free_port()}"
         self.client = CloudClient(self.url)
         self._broker = broker
-        self._log = folder / "cloud.log"
+        self.log = folder / "cloud.log"
         self.child: Child | None = None
 
     def start(self) -> None:
@@ -43,7 +43,7 @@ class CloudProcess:
                 "--ca", str(self._broker.pki.ca), "--cert", str(pair.cert), "--key", str(pair.key),
                 "--database", str(self.database), "--http", self.url.removeprefix("http://"),
             ],
-            self._log,
+            self.log,
         )  # fmt: skip
         wait_until(self.connected, "the lab cloud is connected", 20, child=self.child)
 
