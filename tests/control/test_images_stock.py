@@ -64,3 +64,12 @@ async def test_left_overs_of_fetches_stay_as_long_as_a_job_could_go_on_with_them
     await rig.send("job.cancel", job=reply.job)
     await rig.room.stock.tidy()
     assert rig.images.tidied == [False, True]
+
+
+async def test_a_prune_takes_the_gateways_knowledge_of_what_is_gone_too(rig: Rig) -> None:
+    await rig.job(await rig.send("image.pull", image=f"{REGISTRY}/other:1"))
+    rig.images.tidied.clear()
+    reply = await rig.send("image.prune")
+    assert reply.data["freed_bytes"] > 0
+    assert not here(rig)
+    assert rig.images.tidied == [True]

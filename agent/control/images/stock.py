@@ -87,6 +87,12 @@ class ImageStock:
         self._held.setdefault(job.id, set()).add(built.id)
         return built
 
+    async def prune(self) -> int:
+        """Remove at once what nothing needs, and what the gateway knew of it. The bytes as `ports.Images.prune` counts them."""
+        freed_bytes = await self._images.prune(sorted(self.needed()))
+        await self.tidy()
+        return freed_bytes
+
     async def tidy(self) -> None:
         """Clean up as the watermarks say; what unfinished fetches left goes when no job could go on with it."""
         idle = not any(job.state in FETCHING for job in self._ledger.jobs.values())

@@ -103,7 +103,7 @@ class ImageWork:
 
     async def prune(self, command: Command, params: Nothing) -> Any:
         """Remove what nothing needs."""
-        return {"freed_bytes": await self._images.prune(sorted(self._stock.needed()))}
+        return {"freed_bytes": await self._stock.prune()}
 
     async def list(self, params: Nothing) -> Any:
         """All images, with those in use marked."""

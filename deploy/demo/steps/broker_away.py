@@ -10,7 +10,7 @@ from deploy.demo.containers import runs
 from deploy.demo.counts import check_counts
 from deploy.demo.stage import Stage
 from deploy.demo.steps.rules import rule_row, tell_reactions
-from deploy.demo.wire import batches, once
+from deploy.demo.wire import Batch, batches, once
 
 AWAY_AT_LEAST_S = 20.0
 SURGES = 15
@@ -26,7 +26,7 @@ def show(stage: Stage, account: Account) -> None:
     stopped_s, since_ns = time.time(), time.monotonic_ns()
     account.wait(lambda: _uplink(stage)["connected"] is False or None, "ecgw uplink says that it is not connected", 20)
     _act_alone(stage, account, since_ns)
-    _count_the_hours(stage, account, stopped_s)
+    held = _count_the_hours(stage, account, stopped_s)
     account.check(
         runs(stage.gateway) == before,
         "docker inspect: every APP runs on, same container, same StartedAt",
@@ -40,7 +40,7 @@ def show(stage: Stage, account: Account) -> None:
     account.figure("reconnected_after_s", time.time() - returned_s)
     account.wait(lambda: not any(_uplink(stage)["records"].values()) or None, "the outbox is empty", 60)
     account.figure("drained_after_s", time.time() - returned_s)
-    _check_order(stage, account, returned_s)
+    _check_order(stage, account, returned_s, held)
     check_counts(stage, account)
 
 
@@ -61,7 +61,8 @@ def _act_alone(stage: Stage, account: Account, since_ns: int) -> None:
     account.check(fired == SURGES, "ecgw rule list: the rule fired", f"{fired} times")
 
 
-def _count_the_hours(stage: Stage, account: Account, stopped_s: float) -> None:
+def _count_the_hours(stage: Stage, account: Account, stopped_s: float) -> int:
+    """How many records wait."""
     first = _uplink(stage)
     time.sleep(max(0.0, AWAY_AT_LEAST_S - (time.time() - stopped_s)))
     second = _uplink(stage)
@@ -78,11 +79,18 @@ def _count_the_hours(stage: Stage, account: Account, stopped_s: float) -> None:
     account.figure("outbox_records", sum(second["records"].values()))
     account.figure("outbox_bytes", int(second["bytes"]))
     account.figure("hours_left", float(hours))
+    return sum(second["records"].values())
 
 
-def _check_order(stage: Stage, account: Account, returned_s: float) -> None:
-    """In which order the witness, whose session the broker kept, got what had waited."""
-    found = [batch for batch in once(batches(stage.witness.messages())) if batch.at >= returned_s]
+def _check_order(stage: Stage, account: Account, returned_s: float, held: int) -> None:
+    """In which order the witness, whose session the broker kept, got what had waited: `held` records at least."""
+
+    def came() -> list[Batch] | None:
+        found = [batch for batch in once(batches(stage.witness.messages())) if batch.at >= returned_s]
+        return found if sum(len(batch.items) for batch in found if batch.stream[2] == "hist") >= held else None
+
+    # The broker has them all; the witness, a client like any other, comes back in its own time.
+    found = account.wait(came, f"mosquitto_sub saw the {held} records that had waited", 60)
     waited = [batch for batch in found if batch.stream[2] == "hist"]
     account.check(waited, "mosquitto_sub: what had waited came as history", f"{len(waited)} batches")
     first = found[0].items[0]

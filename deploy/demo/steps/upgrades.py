@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -25,6 +26,7 @@ MAY_STAY = {
     *(f"{name}.db{suffix}" for name in ("state", "outbox") for suffix in ("", "-wal", "-shm", ".lock")),
     "admin.sock", "facts.json",
 }  # fmt: skip
+MANIFESTS = "blobs/manifests/"
 
 
 def show(stage: Stage, account: Account) -> None:
@@ -132,16 +134,31 @@ def _remove_everything(stage: Stage, account: Account) -> None:
     account.check(not leftovers(stage.gateway), "docker volume ls after ecgw volume remove: none")
     sockets = sorted(str(path.relative_to(stage.agent.state)) for path in (stage.agent.state / "s").rglob("*"))
     account.check(not sockets, f"ls {stage.agent.state}/s: no socket, no folder", sockets or "")
+    _prune(stage, account)
     files = sorted(
         str(path.relative_to(stage.agent.state)) for path in stage.agent.state.rglob("*") if not path.is_dir()
     )
     # Releases are remembered: one that failed is not tried again.
-    extra = [name for name in files if name not in MAY_STAY and not name.startswith("releases/")]
+    extra = [name for name in files if name not in MAY_STAY and not name.startswith(("releases/", MANIFESTS))]
     account.check(
         not extra,
         "find: the state folder holds the gateway's own databases, what it knows of releases, and its admin socket",
         ", ".join(extra or files),
     )
+
+
+def _prune(stage: Stage, account: Account) -> None:
+    """Images that no APP uses go, and the gateway's knowledge of them. Those that people named on this engine stay."""
+    freed = stage.agent.ask("image", "prune")["freed_bytes"]
+    account.note(f"ecgw image prune: {freed / 1e6:.1f} MB freed")
+    there = set(docker("images", "--all", "--no-trunc", "--quiet").split())
+    kept = {f"sha256:{path.name}": path for path in (stage.agent.state / MANIFESTS).iterdir()}
+    needed: set[str] = there & set(kept)
+    for digest, path in kept.items():
+        config = json.loads(path.read_bytes()).get("config", {})
+        if isinstance(config, dict) and config.get("digest") in there:
+            needed |= {digest, config["digest"]}
+    account.check(set(kept) <= needed, "blobs/manifests: only those of images that the engine still has", len(kept))
 
 
 def _only(stage: Stage, instance: str) -> Seen | None:
