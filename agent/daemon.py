@@ -89,7 +89,10 @@ class Daemon:
             settings.engine.socket, settings.identity.id, pool=settings.policy.subnets, routes=read_routes,
             image_ids=registry.records.image_ids,
         )  # fmt: skip
-        shelf = BundleShelf(paths.state / "bundles", registry.store, registry.records, registry.fetch_file)
+        self._shelf = shelf = BundleShelf(
+            paths.state / "bundles", registry.store, registry.records, registry.fetch_file,
+            reserve_bytes=settings.policy.capacity.disk_reserve_bytes,
+        )  # fmt: skip
         self._meter = SystemMeter()
         self._verifier = CgroupVerifier(self._instance_of)
         self._logs = AppLogs(paths.state / "log")
@@ -191,6 +194,7 @@ class Daemon:
         self._verifier.close()
         self._engine.close()
         self._images.close()
+        self._shelf.close()
         self._meter.close()
         await self._outbox_store.close()
         await self._state.close()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from agent.domain.command import Command
@@ -173,22 +174,26 @@ class BundleHead:
 
 
 class Bundles(Protocol):
-    """Offline packages of a manifest, its files and its images."""
+    """Offline packages of a manifest, its files and its images. A medium that does not answer is TimedOut."""
 
-    async def look(self, path: str) -> BundleHead:
-        """Read its head and hold its members against its index. Malformed; Unreachable when it is not there."""
+    async def find(self, folders: Sequence[Path]) -> Mapping[Path, tuple[int, int, int]]:
+        """The bundles in `folders` and in those directly below, each with what changes when it does. Never raises."""
+        ...
+
+    async def look(self, path: str, *, to_take: bool = False) -> BundleHead:
+        """Its head, its members held to its index; `to_take`: its images and the room too. Malformed, Unreachable, NoSpace."""
         ...
 
     async def fetch(self, url: str, sha256: str, progress: Progress) -> str:
         """Bring the bundle at a URL here, continued where it stopped; its path. What fetching an image raises."""
         ...
 
-    async def take(self, path: str, progress: Progress) -> str:
-        """Bring its images' blobs and its files here, checked; the folder of its files. Safe to repeat."""
+    async def take(self, path: str, folder: str, progress: Progress) -> None:
+        """Bring its images and files here, checked; safe to repeat. As `look`, and Conflict: its head names another `folder`."""
         ...
 
-    async def keep(self, folders: Collection[str]) -> None:
-        """Remove the files of all bundles but those in `folders`."""
+    async def keep(self, needed: Callable[[], Collection[str]]) -> None:
+        """Remove the files of all bundles but those in the folders that are needed, asked anew for each."""
         ...
 
 

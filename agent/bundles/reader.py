@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import shutil
+import stat
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -14,10 +15,20 @@ from typing import BinaryIO
 from agent.bundles.tar import Entry, read_entries
 from agent.domain import bundle
 from agent.domain.bundle import BundleIndex
-from agent.errors import Failed, Malformed, NoSpace, Unreachable
+from agent.errors import Malformed, Unreachable
 
 CHUNK_BYTES = 256 * 1024
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO, errno.ENOMEDIUM, errno.ESTALE})
+_NO_NAME = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL})
+_WHAT = "a bundle is a file that `ecgw bundle create` wrote"
+_HINTS = {**dict.fromkeys(_GONE, "put the stick back in"), errno.EACCES: "look at its rights"}
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +57,7 @@ class Bundle:
         entry = self.entries[name]
         digest = hashlib.sha256()
         left = entry.size
-        with _open(self.path) as archive:
+        with _reading(self.path) as archive:
             archive.seek(entry.offset)
             while left:
                 piece = _piece(archive.read(min(CHUNK_BYTES, left)), self.path)
@@ -58,30 +69,6 @@ class Bundle:
                 "bundle.changed", f"{self.path}: {name} is not what the index says it is", hint="copy the file again"
             )
 
-    def unpack(self, folder: Path) -> None:
-        """Write ``app.yaml`` and the files beside it into `folder`, which is there only once it is whole and on disk."""
-        part = folder.with_name(folder.name + ".part")
-        shutil.rmtree(part, ignore_errors=True)
-        try:
-            for name in (bundle.MANIFEST, *(bundle.FILES + each for each in self.index.files)):
-                target = part / name.removeprefix(bundle.FILES)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with target.open("wb") as file:
-                    for piece in self.read(name):
-                        file.write(piece)
-                    file.flush()
-                    os.fsync(file.fileno())
-            for each in (part, *(p for p in part.rglob("*") if p.is_dir())):
-                _sync(each)
-            shutil.rmtree(folder, ignore_errors=True)
-            part.rename(folder)
-            _sync(folder.parent)
-        except OSError as error:
-            kind = NoSpace if error.errno in _FULL else Failed
-            raise kind("bundle.not_unpacked", f"cannot write {folder}: {error.strerror}") from error
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-
 
 def open_bundle(path: Path) -> Bundle:
     """The bundle at `path`. Unreachable when it is not there; Malformed: not a bundle, cut short, or other members than its index says.
@@ -89,7 +76,7 @@ def open_bundle(path: Path) -> Bundle:
     Blocks: reads the index and every header, for threads only.
     """
     source = str(path)
-    with _open(path) as archive:
+    with _reading(path) as archive:
         found = read_entries(archive, source, bundle.MAX_MEMBERS)
         first = next(found, None)
         if first is None or first.name != bundle.INDEX:
@@ -128,12 +115,39 @@ def check_all(found: Bundle, told: Callable[[int, int], None]) -> None:
 
 
 def _open(path: Path) -> BinaryIO:
+    """The file at `path`, opened so that nothing but a regular file can be: a pipe would wait, a device may act."""
     try:
-        return path.open("rb")
+        _must_be_a_file(path, path.stat().st_mode)
+    except ValueError as error:
+        raise Malformed("bundle.no_file", f"{str(path)!a} names no file: {error}", hint=_WHAT) from None
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        _must_be_a_file(path, os.fstat(descriptor).st_mode)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _must_be_a_file(path: Path, mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        what = _KINDS.get(stat.S_IFMT(mode), "no regular file")
+        raise Malformed("bundle.no_file", f"{path} is {what}, and no bundle", hint=_WHAT)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[BinaryIO]:
+    """The open file; what its medium says as the gateway's own errors."""
+    try:
+        with _open(path) as archive:
+            yield archive
     except OSError as error:
+        if error.errno in _NO_NAME:
+            raise Malformed("bundle.no_file", f"{path}: {error.strerror}", hint=_WHAT) from None
         # What is on a stick comes back with it: a job that waits for it goes on then.
-        hint = "put the stick back in" if isinstance(error, FileNotFoundError) else "look at its rights"
-        raise Unreachable("bundle.gone", f"cannot read the bundle {path}: {error.strerror}", hint=hint) from None
+        hint = _HINTS.get(error.errno or 0, "the medium may be failing: copy the bundle to the gateway's own disk")
+        code = bundle.GONE if error.errno in _GONE else "bundle.unreadable"
+        raise Unreachable(code, f"cannot read the bundle {path}: {error.strerror}", hint=hint) from None
 
 
 def _piece(piece: bytes, path: Path) -> bytes:
@@ -142,11 +156,3 @@ def _piece(piece: bytes, path: Path) -> bytes:
             "bundle.truncated", f"{path}: the archive became shorter while it was read", hint="copy it again"
         )
     return piece
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
-import shutil
 import threading
-from collections.abc import Awaitable, Callable, Collection, Iterator
+import weakref
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, Protocol, TypeVar, cast
+from typing import IO, Protocol, TypeVar, cast
 
-from agent.bundles.images import read_contents
+from agent.bundles.folders import BundleFolders
+from agent.bundles.images import Contents, read_contents
 from agent.bundles.reader import Bundle, open_bundle
+from agent.bundles.reading import Reading, Readings
 from agent.domain import bundle
-from agent.errors import NoSpace, TimedOut
+from agent.errors import Conflict, GatewayError, Malformed, NoSpace
+from agent.files.sticks import MOST, Stamp, look_into
 from agent.ports import BundleHead, Progress
 
-_LOOK_WITHIN_S = 30.0
-_TAKE_WITHIN_S = 3600.0
-_RESERVE_BYTES = 16 * 1024**2
+RESERVE_BYTES = 16 * 1024**2
+_WRITERS = 6
+"""Bundles that are written to the gateway's own disk at once."""
 _TEXTS = frozenset({".json", ".yaml", ".yml"})
 """What a manifest may refer to by name, as `ecgw app install` sends it along."""
 
@@ -45,25 +49,56 @@ class Documents(Protocol):
 class BundleShelf:
     """Images go to `layers` and `documents`, the files of each bundle to a folder of its own below `folder`.
 
-    What `download` fetches lies with the images until no job needs it.
+    What `download` fetches lies with the images until no job needs it. `reserve_bytes` of the disk stay free.
+    Sticks are read in threads that may hang, the gateway's own disk is written in others, which so never do.
     """
 
-    def __init__(self, folder: Path, layers: Layers, documents: Documents, download: Download) -> None:
-        self._folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        layers: Layers,
+        documents: Documents,
+        download: Download,
+        *,
+        reserve_bytes: int = RESERVE_BYTES,
+        readings: Readings | None = None,
+    ) -> None:
+        self._folders = BundleFolders(folder)
         self._download = download
         self._layers = layers
         self._documents = documents
+        self._reserve_bytes = reserve_bytes
+        self._readings = readings or Readings()
+        self._writers = ThreadPoolExecutor(_WRITERS, "bundle-write")
+        self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
-    async def look(self, path: str) -> BundleHead:
+    async def find(self, folders: Sequence[Path]) -> Mapping[Path, Stamp]:
         """See `agent.ports.Bundles`."""
-        return await _within(_LOOK_WITHIN_S, f"reading the bundle {path}", self._look, path)
+        found: dict[Path, Stamp] = {}
+        tops = await asyncio.gather(*(self._look_into(folder) for folder in folders))
+        below = await asyncio.gather(*(self._look_into(folder) for _, under in tops for folder in under))
+        for bundles, _ in (*tops, *below):
+            found |= bundles
+        return dict(sorted(found.items())[:MOST])
+
+    async def look(self, path: str, *, to_take: bool = False) -> BundleHead:
+        """See `agent.ports.Bundles`."""
+        if not path.isprintable():
+            what = "has characters in its name that cannot be shown"
+            raise Malformed("bundle.name", f"the bundle {path!a} {what}", hint="give it a plain name")
+        with self._readings.of(Path(path)) as reading:
+            found, head = await reading.wait_for(partial(self._look, path))
+            if to_take:
+                contents = await reading.wait_for(partial(read_contents, found))
+                await self._write(self._make_sure_of_room, found, contents)
+        return head
 
     async def fetch(self, url: str, sha256: str, progress: Progress) -> str:
         """See `agent.ports.Bundles`."""
         return str(await self._download(url, f"sha256:{sha256}", progress))
 
-    async def take(self, path: str, progress: Progress) -> str:
-        """See `agent.ports.Bundles`. NoSpace before anything is written when there is not enough room."""
+    async def take(self, path: str, folder: str, progress: Progress) -> None:
+        """See `agent.ports.Bundles`."""
         loop = asyncio.get_running_loop()
         stopped = threading.Event()
 
@@ -73,15 +108,39 @@ class BundleShelf:
             loop.call_soon_threadsafe(progress, done, total, "reading the bundle")
 
         try:
-            return await _within(_TAKE_WITHIN_S, f"taking the bundle {path}", self._take, path, told)
+            with self._readings.of(Path(path)) as reading:
+                async with self._lock(Path(folder).name):
+                    await self._write(self._take, reading, path, folder, told)
         finally:
             stopped.set()  # its thread ends at the next piece
 
-    async def keep(self, folders: Collection[str]) -> None:
+    async def keep(self, needed: Callable[[], Collection[str]]) -> None:
         """See `agent.ports.Bundles`."""
-        await asyncio.to_thread(self._keep, frozenset(folders))
+        for key in await self._write(self._folders.names):
+            # The lock first: a job that begins to want the folder from now on finds it gone, and brings it again.
+            async with self._lock(key):
+                if str(self._folders.path(key)) not in needed():
+                    await self._write(self._folders.remove, key)
 
-    def _look(self, path: str) -> BundleHead:
+    def close(self) -> None:
+        """Take nothing more."""
+        self._writers.shutdown(wait=False, cancel_futures=True)
+
+    async def _write(self, work: Callable[..., T], *given: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._writers, partial(work, *given))
+
+    def _lock(self, key: str) -> asyncio.Lock:
+        return self._locks.setdefault(key, asyncio.Lock())
+
+    async def _look_into(self, folder: Path) -> tuple[Mapping[Path, Stamp], Sequence[Path]]:
+        """What a watched folder holds; nothing while it does not answer."""
+        try:
+            with self._readings.of(folder / "*") as reading:
+                return await reading.wait_for(partial(look_into, folder))
+        except GatewayError:
+            return {}, ()
+
+    def _look(self, path: str) -> tuple[Bundle, BundleHead]:
         found = open_bundle(Path(path))
         key = _key(found)
         texts = {
@@ -89,7 +148,7 @@ class BundleShelf:
             for name in found.index.files
             if found.entries[bundle.FILES + name].size <= bundle.MAX_TEXT_BYTES and Path(name).suffix in _TEXTS
         }
-        return BundleHead(
+        head = BundleHead(
             path=path,
             key=key,
             name=found.index.name,
@@ -99,45 +158,45 @@ class BundleShelf:
             files=texts,
             images=dict(found.index.images),
             size_bytes=found.index.size_bytes,
-            folder=str(self._folder / key),
+            folder=str(self._folders.path(key)),
         )
+        return found, head
 
-    def _take(self, path: str, told: Told) -> str:
-        found = open_bundle(Path(path))
-        contents = read_contents(found)
-        missing = {digest: size for digest, size in contents.layers.items() if not self._layers.has(digest)}
-        folder = self._folder / _key(found)
-        files_bytes = sum(found.entries[bundle.FILES + name].size for name in found.index.files)
-        self._make_sure_of_room(path, sum(missing.values()) + files_bytes)
-        for document in contents.documents:
-            self._documents.keep(document)
+    def _take(self, reading: Reading, path: str, folder: str, told: Told) -> None:
+        found = reading.ask(partial(open_bundle, Path(path)))
+        key = _key(found)
+        if str(self._folders.path(key)) != folder:
+            what = "is not the bundle any more that was checked when this job began"
+            raise Conflict("bundle.swapped", f"{path} {what}", hint="import it again")
+        contents = reading.ask(partial(read_contents, found))
+        missing = self._missing(contents)
+        self._make_sure_of_room(found, contents)
         total = sum(contents.layers.values())
         done = total - sum(missing.values())
+        if not self._folders.has(key):
+            names = (bundle.MANIFEST, *(bundle.FILES + each for each in found.index.files))
+            self._folders.put(key, names, lambda name: _count(reading.each(found.read(name)), done, total, told))
         for digest, size in missing.items():
-            pieces = found.read(bundle.BLOBS + digest.removeprefix("sha256:"))
+            pieces = reading.each(found.read(bundle.BLOBS + digest.removeprefix("sha256:")))
             self._layers.put(digest, cast("IO[bytes]", _Stream(_count(pieces, done, total, told))))
             done += size
-        if not (folder / bundle.MANIFEST).is_file():
-            found.unpack(folder)
-        return str(folder)
+        for document in contents.documents:
+            self._documents.keep(document)
 
-    def _make_sure_of_room(self, path: str, needed_bytes: int) -> None:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        free_bytes = shutil.disk_usage(self._folder).free
-        if needed_bytes + _RESERVE_BYTES > free_bytes:
+    def _missing(self, contents: Contents) -> dict[str, int]:
+        return {digest: size for digest, size in contents.layers.items() if not self._layers.has(digest)}
+
+    def _make_sure_of_room(self, found: Bundle, contents: Contents) -> None:
+        needed_bytes = sum(self._missing(contents).values()) + found.index.files_bytes
+        free_bytes = self._folders.free_bytes()
+        if needed_bytes + self._reserve_bytes > free_bytes:
             raise NoSpace(
                 "bundle.no_space",
-                f"{path} needs {needed_bytes // 1024} KiB, {free_bytes // 1024} KiB are free",
-                hint=f"free space (`ecgw image prune`); {_RESERVE_BYTES // 1024**2} MiB are kept as reserve",
+                f"{found.path} needs {needed_bytes // 1024} KiB, {free_bytes // 1024} KiB are free",
+                hint=f"free space (`ecgw image prune`); {self._reserve_bytes // 1024**2} MiB are kept as reserve",
                 needed_bytes=needed_bytes,
                 free_bytes=free_bytes,
             )
-
-    def _keep(self, folders: frozenset[str]) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            for each in self._folder.iterdir():
-                if str(each) not in folders:
-                    shutil.rmtree(each, ignore_errors=True)
 
 
 class _Stream:
@@ -153,18 +212,10 @@ class _Stream:
 def _count(pieces: Iterator[bytes], done: int, total: int, told: Told) -> Iterator[bytes]:
     for piece in pieces:
         done += len(piece)
-        told(done, total)
+        told(min(done, total), total)
         yield piece
 
 
 def _key(found: Bundle) -> str:
     """By what it is known again: the hash of its index, which holds the hash of everything else."""
     return hashlib.sha256(bundle.write_index(found.index)).hexdigest()[:32]
-
-
-async def _within(within_s: float, doing: str, work: Callable[..., T], *given: Any) -> T:
-    try:
-        return await asyncio.wait_for(asyncio.to_thread(work, *given), within_s)
-    except TimeoutError:
-        hint = "is the stick sound? copy the bundle to the gateway's own disk"
-        raise TimedOut("bundle.slow", f"{doing} took more than {within_s:g} s", hint=hint) from None

@@ -28,6 +28,8 @@ MAX_MEMBERS = 4096
 MAX_FILE_BYTES = 64 * 1024 * 1024
 """One file beside the manifest; what is larger belongs into an image."""
 MAX_BLOB_BYTES = 16 * 1024**3
+GONE = "bundle.gone"
+"""Code of the error that there is no such file: who just named it is mistaken, a job waits for the stick."""
 
 _FILE_NAME = re.compile(r"files(/[A-Za-z0-9_@+=,-][A-Za-z0-9_@+=,.-]*|/\.[A-Za-z0-9_-][A-Za-z0-9_.-]*)+")
 _BLOB_NAME = re.compile(r"blobs/sha256/[0-9a-f]{64}")
@@ -92,6 +94,11 @@ class BundleIndex(_Strict):
     def files(self) -> tuple[str, ...]:
         """Names of the files beside the manifest, relative to its folder."""
         return tuple(sorted(name.removeprefix(FILES) for name in self.members if name.startswith(FILES)))
+
+    @property
+    def files_bytes(self) -> int:
+        """The files beside the manifest together."""
+        return sum(member.size for name, member in self.members.items() if name.startswith(FILES))
 
 
 def check_name(name: str) -> None:

@@ -62,9 +62,14 @@ class BlobStore:
             return self.bytes_of(digest)
         with self.intake(digest) as intake:
             intake.restart()
-            while chunk := stream.read(_CHUNK_BYTES):
-                intake.write(chunk)
-            intake.finish()
+            try:
+                while chunk := stream.read(_CHUNK_BYTES):
+                    intake.write(chunk)
+                intake.finish()
+            except BaseException:
+                with contextlib.suppress(GatewayError):
+                    intake.restart()  # a stream is not continued: what came of it is of no use
+                raise
             return intake.offset
 
     @contextmanager

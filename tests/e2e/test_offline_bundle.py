@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,10 +122,16 @@ def test_a_bad_bundle_is_refused_with_a_reason_and_leaves_nothing(gw: Gateway, t
     bundle, bad = tmp_path / "pump.bundle", tmp_path / "bad.bundle"
     gw.ask("bundle", "create", str(make_app(tmp_path / "app", "1", "ec/busybox:1")), "-o", str(bundle))
     whole = bundle.read_bytes()
+    before = traces(gw)
     spoilt = [
         (whole[: len(whole) // 2], "copy the whole file again", 2),
         (b"PK\x03\x04" + whole, "no bundle", 2),
+        (gzip.compress(whole, 1), "no bundle", 2),
+        (b"", "no bundle|ends at byte 0", 2),
+        (os.urandom(65536), "no bundle", 2),
         (whole.replace(b"files/conf/word", b"files/../../word"), "may not be called", 2),
+        (whole.replace(b"name: pump\n", b"name: Pump\n"), "is not what the index says", 2),
+        (whole.replace(b'"schemaVersion":2', b'"schemaVersion":3'), "is not what the index says", 2),
         (whole.replace(b'"architecture": "amd64"', b'"architecture": "arm64"'), "is made for arm64", 4),
         # What only shows when it is read ends the job.
         (whole.replace(b"word of 1", b"word of 2"), "is not what the index says", 1),
@@ -131,8 +139,23 @@ def test_a_bad_bundle_is_refused_with_a_reason_and_leaves_nothing(gw: Gateway, t
     for data, words, code in spoilt:
         bad.write_bytes(data)
         done = gw.run("bundle", "import", str(bad))
-        assert words in done.err + done.out, done
+        assert any(each in done.err + done.out for each in words.split("|")), done
         assert done.code == code, done
         assert gw.ask("app", "list") == []
+        assert traces(gw) == before, words
+    os.mkfifo(tmp_path / "pipe.bundle")
+    named = [("nothing.bundle", "No such file"), ("nothing/a.bundle", "No such file"), ("pipe.bundle", "is a pipe"),
+             ("x" * 300, "too long"), ("app", "is a folder"), ("a\nb", "cannot be shown"), ("\udcff", "")]  # fmt: skip
+    for name, words in [*named, ("/dev/zero", "is a device"), ("/proc/self/mem", "")]:
+        for verb in ("show", "import"):
+            done = gw.run("bundle", verb, str(tmp_path / name))
+            assert words in done.err + done.out, done
+            assert done.code == 2, done
+    assert traces(gw) == before
     assert not leftovers(gw.gateway_id)
-    assert not list((gw.state / "bundles").iterdir())
+
+
+def traces(gw: Gateway) -> list[str]:
+    """Files of bundles and images in the state folder."""
+    files = [path for name in ("bundles", "blobs") for path in (gw.state / name).rglob("*") if path.is_file()]
+    return sorted(map(str, files))

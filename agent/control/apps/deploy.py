@@ -128,7 +128,7 @@ class Deployer:
         pins = job.params.get("pins") or {}
         bundle = str(job.params.get("bundle") or "")
         if bundle:
-            await self._bundles.take(bundle, PullProgress(told, 0, 1, bundle))
+            await self._bundles.take(bundle, str(job.params["folder"]), PullProgress(told, 0, 1, bundle))
         files = dict(job.params.get("files") or {})
         logins = {ref: self._vault.login(job.id, ref) for ref in manifest.images if ref not in manifest.builds}
         digests = {ref: pins.get(ref) or await self._stock.pin(ref, login) for ref, login in logins.items()}

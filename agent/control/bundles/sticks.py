@@ -18,13 +18,15 @@ from agent.control.ledger import Ledger
 from agent.domain.alarm import Severity
 from agent.domain.command import Command, Origin
 from agent.domain.journal import Change
-from agent.errors import GatewayError
-from agent.files.sticks import Stamp, find_bundles
+from agent.errors import BY_STATUS, GatewayError
+from agent.files.sticks import Stamp
 from agent.ports import Bundles
 
 log = logging.getLogger("agent.control.bundles.sticks")
 
 EVERY_S = 2.0
+AGAIN_LOOKS = 15
+"""After so many looks what could not be taken yet (no room, no answer) is tried again."""
 TAKEN = "bundle:"
 """Begins the mark of a bundle that was taken, by its key."""
 SOURCE = "bundle:"
@@ -52,6 +54,9 @@ class Sticks:
         self._take_over = take_over
         self._before: Mapping[Path, Stamp] = {}
         self._done: dict[Path, Stamp] = {}
+        self._said: dict[Path, str] = {}
+        self._later: dict[Path, int] = {}
+        self._begun = False
 
     async def run(self, every_s: float = EVERY_S) -> None:
         """Look now and then, until cancelled."""
@@ -61,10 +66,19 @@ class Sticks:
 
     async def look(self) -> None:
         """Take every bundle that was there at the last look and has not changed since."""
-        found = await asyncio.to_thread(find_bundles, self._folders)
+        found = await self._bundles.find(self._folders)
+        if not self._begun:
+            self._begun = True
+            self._clear_old({path.name for path in found})
         for path in self._done.keys() - found.keys():
             del self._done[path]
-            self._alarms.clear_alarm(SOURCE + path.name, REFUSED)
+            self._later.pop(path, None)
+            self._clear(path)
+        for path in list(self._later):
+            self._later[path] -= 1
+            if not self._later[path]:
+                del self._later[path]
+                self._done.pop(path, None)
         for path, stamp in found.items():
             if self._before.get(path) == stamp and self._done.get(path) != stamp:
                 self._done[path] = stamp
@@ -75,12 +89,11 @@ class Sticks:
         try:
             key = (await self._bundles.look(str(path))).key
         except GatewayError as error:
-            if error.retryable:
-                self._done.pop(path, None)
-            self._refused(path, str(error))
+            self._refused(path, str(error), later=error.retryable)
             return
         if TAKEN + key in self._ledger.meta:
-            log.info("bundle_known path=%s key=%s", path, key)
+            self._clear(path)
+            log.info("bundle_known path=%r key=%s", str(path), key)
             return
         params = {"path": str(path), "take_over": self._take_over}
         command = Command(f"stick-{uuid.uuid4().hex}", "bundle.import", params, Origin.LOCAL, who=f"stick {path}")
@@ -88,12 +101,34 @@ class Sticks:
         if reply.ok:
             now = str(reply.ts_ms)
             await self._ledger.decide(lambda: Change(meta=((TAKEN + key, now),)))
-            self._alarms.clear_alarm(SOURCE + path.name, REFUSED)
-            log.info("bundle_taken path=%s key=%s job=%s", path, key, reply.job)
+            self._clear(path)
+            log.info("bundle_taken path=%r key=%s job=%s", str(path), key, reply.job)
         else:
-            self._refused(path, reply.msg)
+            self._refused(path, reply.msg, later=BY_STATUS.get(reply.code, GatewayError).retryable)
 
-    def _refused(self, path: Path, why: str) -> None:
-        log.warning("bundle_refused path=%s reason=%s", path, why)
-        message = why if str(path) in why else f"{path}: {why}"
-        self._alarms.raise_alarm(SOURCE + path.name, REFUSED, Severity.MINOR, message)
+    def _refused(self, path: Path, why: str, *, later: bool) -> None:
+        if later:
+            self._later[path] = AGAIN_LOOKS
+        shown = _shown(path)
+        message = why if shown in why else f"{shown}: {why}"
+        if self._said.get(path) != message:
+            self._said[path] = message
+            log.warning("bundle_refused path=%s reason=%s", shown, why)
+            self._alarms.raise_alarm(SOURCE + _shown(path.name), REFUSED, Severity.MINOR, message)
+
+    def _clear(self, path: Path) -> None:
+        self._said.pop(path, None)
+        self._alarms.clear_alarm(SOURCE + _shown(path.name), REFUSED)
+
+    def _clear_old(self, names: set[str]) -> None:
+        """What was refused before a restart and went meanwhile."""
+        here = {SOURCE + _shown(name) for name in names}
+        for alarm in self._alarms.active():
+            if alarm.source.startswith(SOURCE) and alarm.source not in here:
+                self._alarms.clear_alarm(alarm.source, alarm.code)
+
+
+def _shown(path: Path | str) -> str:
+    """A name as text that can be written: what a stick holds may be called anything."""
+    text = str(path)
+    return text if text.isprintable() else ascii(text)

@@ -8,12 +8,15 @@ from typing import Any
 
 from agent.control.apps.decisions import AppDecisions
 from agent.control.apps.deploy import Deployer
+from agent.control.catalog import read
 from agent.control.inbox import Decide, Prepare, Read
 from agent.control.ledger import Ledger
+from agent.domain.bundle import GONE
 from agent.domain.command import Command, Reply
 from agent.domain.journal import Change
+from agent.domain.manifest_model import Manifest
 from agent.domain.params import FromBundle, Import, OnDisk
-from agent.errors import Failed, Refused
+from agent.errors import Failed, Malformed, Refused, Unreachable
 from agent.ports import BundleHead, Bundles
 
 HEADS_MOST = 16
@@ -43,7 +46,7 @@ class BundleWork:
     async def look(self, params: OnDisk) -> None:
         """Read the bundle's head, for the decision that follows."""
         self._heads.pop(params.path, None)
-        self._heads[params.path] = head = await self._bundles.look(params.path)
+        self._heads[params.path] = head = await self._look(params.path, to_take=True)
         here = self._architecture()
         if here and head.architecture != here:
             raise Refused(
@@ -54,7 +57,9 @@ class BundleWork:
         while len(self._heads) > HEADS_MOST:
             self._heads.pop(next(iter(self._heads)))
         if isinstance(params, Import):
-            await self._deployer.learn(self._deploy(params))
+            deploy = self._deploy(params)
+            _must_bring_all(head, read(deploy.manifest, deploy.instance))
+            await self._deployer.learn(deploy)
 
     def begin(self, command: Command, params: Import) -> tuple[Change, Reply]:
         """Install the APP in the bundle, or upgrade the instance of that name."""
@@ -79,7 +84,7 @@ class BundleWork:
 
     async def show(self, params: OnDisk) -> Any:
         """What a bundle holds."""
-        head = await self._bundles.look(params.path)
+        head = await self._look(params.path)
         return {
             "name": head.name,
             "version": head.version,
@@ -89,6 +94,14 @@ class BundleWork:
             "size_bytes": head.size_bytes,
             "manifest": head.manifest,
         }
+
+    async def _look(self, path: str, *, to_take: bool = False) -> BundleHead:
+        """Who names a file that is not there, or cannot be read, is told so: only a job waits for it."""
+        try:
+            return await self._bundles.look(path, to_take=to_take)
+        except Unreachable as error:
+            kind = Malformed if error.code == GONE else Failed
+            raise kind(error.code, error.message, hint=error.hint) from None
 
     async def stop(self) -> None:
         """Let go of what is being tidied up; the next start does it again."""
@@ -104,6 +117,20 @@ class BundleWork:
 
     async def tidy(self) -> None:
         """Remove the files of bundles that no version and no open job needs any more."""
+        await self._bundles.keep(self._needed)
+
+    def _needed(self) -> set[str]:
         versions = {v.folder for d in self._ledger.desired.values() for v in d.versions}
         jobs = {str(j.params.get("folder", "")) for j in self._ledger.jobs.values() if not j.state.final}
-        await self._bundles.keep(versions | jobs)
+        return versions | jobs
+
+
+def _must_bring_all(head: BundleHead, manifest: Manifest) -> None:
+    """Malformed where the manifest names an image that is neither in the bundle nor built from its files."""
+    missing = sorted(set(manifest.images) - head.images.keys() - manifest.builds.keys())
+    if missing:
+        raise Malformed(
+            "bundle.incomplete",
+            f"{head.path}: its manifest names the image {missing[0]}, which is not in it",
+            hint="make it again with `ecgw bundle create`",
+        )

@@ -49,15 +49,6 @@ def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
     assert pack(one).read_bytes() == pack(two).read_bytes()
 
 
-def test_it_unpacks_the_manifest_and_the_files_beside_it_and_no_image(tmp_path: Path) -> None:
-    found = open_bundle(pack(tmp_path))
-    (tmp_path / "apps").mkdir()
-    for _ in range(2):  # twice: a repeated import replaces what is there
-        found.unpack(tmp_path / "apps" / "pump")
-    there = sorted(str(p.relative_to(tmp_path / "apps")) for p in (tmp_path / "apps").rglob("*") if p.is_file())
-    assert there == ["pump/app.yaml", "pump/conf/a.conf"]
-
-
 def test_a_bundle_cut_anywhere_is_refused_and_names_where(tmp_path: Path) -> None:
     whole = pack(tmp_path).read_bytes()
     cut = tmp_path / "cut.bundle"
@@ -77,8 +68,6 @@ def test_a_file_that_is_something_else_is_refused(tmp_path: Path) -> None:
     assert refusal(path).code == "bundle.foreign"
     with pytest.raises(Unreachable, match="No such file"):
         open_bundle(tmp_path / "nothing")
-    with pytest.raises(Unreachable, match="directory"):
-        open_bundle(tmp_path)
 
 
 @pytest.mark.parametrize(
