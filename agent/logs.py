@@ -34,4 +34,6 @@ def start_logging(level: str) -> Recent:
     stderr.setFormatter(logging.Formatter(FORMAT))
     logging.basicConfig(level=logging.WARNING, handlers=[stderr, recent], force=True)
     logging.getLogger("agent").setLevel(level.upper())
+    # It warns with whole URLs in its words, and their queries may be signatures; what fails is said by who asked.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     return recent

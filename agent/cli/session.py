@@ -96,7 +96,7 @@ class Session:
             if state == "credentials_needed":
                 raise Failed(
                     "job.credentials_needed",
-                    f"job {job_id} waits for the registry's password",
+                    f"job {job_id} waits for the login that it lost",
                     hint="send the command again with it",
                 )
             time.sleep(pause_s)

@@ -155,7 +155,7 @@ class ControlRoom:
         deploys = {"install": self.deployer.deploy, "upgrade": self.deployer.deploy}
         apps = AppDecisions(ledger, catalog, self.deployer, maker)
         self.bundles = bundles = BundleWork(ledger, apps, self.deployer, outside.bundles, self.engine.architecture)
-        fetches = BundleFetch(ledger, maker, stock, outside.bundles, bundles)
+        fetches = BundleFetch(ledger, maker, vault, stock, outside.bundles, bundles)
         kinds = {**deploys, "configure": self.deployer.configure, **images.kinds, **fetches.kinds}
         orders = JobOrders(ledger)
         self.runner = JobRunner(ledger, kinds, timetable, vault, apps.enter)

@@ -6,7 +6,7 @@ import ipaddress
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -39,7 +39,7 @@ class Host:
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One place that is asked. `path` is the repository's name there, or of one `file` that is fetched by its hash; `login`
-    who asks.
+    who asks. A file's `query` may be a signature: it shows in no text.
     """
 
     host: str
@@ -48,11 +48,13 @@ class Endpoint:
     path: str
     login: Login | None
     file: bool = False
+    query: str = field(default="", repr=False)
 
     @property
     def url(self) -> str:
         """The beginning of all requests about the repository, or where the file is."""
-        return f"{'http' if self.plain else 'https'}://{self.host}/{'' if self.file else 'v2/'}{self.path}"
+        start = f"{'http' if self.plain else 'https'}://{self.host}/{'' if self.file else 'v2/'}{self.path}"
+        return f"{start}?{self.query}" if self.query else start
 
     def place_of(self, digest: str) -> str:
         """What follows `url` to ask for a blob; a file is its own blob."""
@@ -80,7 +82,7 @@ def file_endpoint(url: str, hosts: Mapping[str, Host]) -> Endpoint:
     """
     parts = urlsplit(url)
     host = hosts.get(parts.netloc, Host())
-    endpoint = _endpoint(parts.netloc, parts.path.lstrip("/") + (f"?{parts.query}" if parts.query else ""), host, None)
+    endpoint = _endpoint(parts.netloc, parts.path.lstrip("/"), host, None)
     wanted = "http" if endpoint.plain else "https"
     if parts.scheme != wanted or not parts.hostname or "@" in parts.netloc:
         raise Refused(
@@ -88,7 +90,7 @@ def file_endpoint(url: str, hosts: Mapping[str, Host]) -> Endpoint:
             f"{parts.scheme}://{parts.hostname or ''} is not fetched from",
             hint="use https without a login in it; http only on this machine and where registries.hosts says `insecure`",
         )
-    return replace(endpoint, file=True)
+    return replace(endpoint, file=True, query=parts.query)
 
 
 def read_login(host: Host) -> Login | None:

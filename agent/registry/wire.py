@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,7 @@ _CONNECT_S: Final = 10.0
 _LONGEST_WAIT_S: Final = 300.0
 _POOLS: Final = 8
 _MAX_TOKEN_BYTES: Final = 1024**2
+_QUERY: Final = re.compile(r"\?[^\s'\")>]+")
 # Redirects are followed (blobs often lie elsewhere; the Authorization header does not go along); nothing else is done
 # again here, because only the fetch knows what is worth a try.
 _RETRIES: Final = urllib3.Retry(
@@ -220,4 +222,5 @@ def _root(error: BaseException) -> str:
         if inner is None or isinstance(inner, GatewayError):
             break
         error, reason = inner, getattr(inner, "reason", None)
-    return (str(error) or type(error).__name__)[:300]
+    # What stands behind a "?" may open the place it leads to, also where a registry redirects to.
+    return _QUERY.sub("?...", str(error) or type(error).__name__)[:300]

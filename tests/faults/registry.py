@@ -84,6 +84,7 @@ class FaultRegistry:
         self.login = login
         self.token = token
         self.tokens: set[str] = set()
+        self.signature = ""
         self._plans: list[_Plan] = []
         self.manifests: dict[tuple[str, str], tuple[str, bytes]] = {}
         self.blobs: dict[str, bytes] = {}
@@ -275,6 +276,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         parts = urlsplit(self.path)
         authorization = self.headers.get("Authorization", "")
+        signature = self.registry.signature
+        if signature and (self.command != "GET" or parts.query != signature):
+            self._send(403, b"{}", {})
+            return
         if parts.path != "/token" and not self.registry.welcome(authorization):
             self._send(401, b'{"errors":[{"code":"UNAUTHORIZED"}]}', {"WWW-Authenticate": self._challenge()})
             return

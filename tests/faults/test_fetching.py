@@ -322,14 +322,44 @@ def url(registry: FaultRegistry, digest: str = BLOB.digest) -> str:
 
 
 async def test_a_file_at_a_url_that_is_cut_goes_on_where_it_stopped(make: Make, registry: FaultRegistry) -> None:
-    registry.plan(Fault.CUT, match="/blobs/", times=2, after=150_000)  # HEAD counts too
+    registry.plan(Fault.CUT, match="/blobs/", times=2, after=150_000)  # the question how long it is counts too
     told: list[tuple[int, int]] = []
     path = await make().fetch_file(url(registry), BLOB.digest, lambda done, total, what: told.append((done, total)))
     assert await asyncio.to_thread(path.read_bytes) == LAYER.blob
-    gets = [asked for asked in registry.asked if asked.method == "GET"]
-    assert [bool(asked.range) for asked in gets] == [False, True], gets
+    assert [bool(asked.range) for asked in registry.asked] == [True, False, True], registry.asked
+    assert registry.asked[0].range == "bytes=0-0"
     await asyncio.sleep(0)
     assert told[-1] == (BLOB.size_bytes, BLOB.size_bytes)
+
+
+SIGNATURE = "X-Signature=0f1e2d3c&X-Expires=900"
+
+
+async def test_a_signed_url_opens_for_reading_and_its_signature_shows_in_no_text(
+    make: Make, registry: FaultRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "agent")
+    registry.signature = SIGNATURE
+    path = await make().fetch_file(f"{url(registry)}?{SIGNATURE}", BLOB.digest, no_progress)
+    assert await asyncio.to_thread(path.read_bytes) == LAYER.blob
+    await asyncio.to_thread(path.unlink)
+    said = [await refusal(make(), f"{url(registry)}?wrong-{SIGNATURE}")]
+    assert isinstance(said[0], Unauthorised)
+    registry.signature = ""
+    for fault in (Fault.UNAVAILABLE, Fault.BUSY, Fault.HANG, Fault.FLIP):
+        registry.plan(fault, match="/blobs/", times=-1)
+        said.append(await refusal(make(), f"{url(registry)}?{SIGNATURE}"))
+        registry.forgive()
+    registry.stop()
+    said.append(await refusal(make(), f"{url(registry)}?{SIGNATURE}"))
+    texts = [f"{error} {error.problem()} {error!r}" for error in said]
+    assert not [text for text in (*texts, caplog.text) if "0f1e2d3c" in text]
+
+
+async def refusal(client: RegistryClient, place: str) -> GatewayError:
+    with pytest.raises(GatewayError) as caught:
+        await client.fetch_file(place, BLOB.digest, no_progress)
+    return caught.value
 
 
 async def test_a_file_that_has_another_hash_is_refused_and_not_kept(make: Make, registry: FaultRegistry) -> None:

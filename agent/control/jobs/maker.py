@@ -55,20 +55,20 @@ class JobMaker:
         wait = self._timetable.wait(job)
         return replace(job, state=JobState.WAITING, message=wait.why, until_ms=wait.until_ms) if wait else None
 
-    def keep_logins(self, job: Job, logins: Logins) -> None:
-        """Hold a job's logins in memory until it is over."""
+    def keep_logins(self, job: Job, logins: Logins, query: str = "") -> None:
+        """Hold a job's logins, and the query of its signed URL, in memory until it is over."""
         open_now = {each.id for each in self._ledger.jobs.values() if not each.state.final}
         plain = {name: Login(each.username, each.password.get_secret_value()) for name, each in logins.items()}
-        self._vault.keep(job.id, plain, open_now)
+        self._vault.keep(job.id, plain, query, open_now)
 
     def take_up(
-        self, command: Command, job: Job, candidates: Iterable[Job], logins: Logins
+        self, command: Command, job: Job, candidates: Iterable[Job], logins: Logins, query: str = ""
     ) -> tuple[Change, Reply] | None:
-        """The job among `candidates` that lost its logins and that `job`, with new ones, would only repeat: it goes on."""
+        """The job among `candidates` that lost what it brought and that `job`, with it anew, would only repeat: it goes on."""
         for waiting in candidates:
-            lost = waiting.state is JobState.CREDENTIALS_NEEDED and bool(logins)
+            lost = waiting.state is JobState.CREDENTIALS_NEEDED and bool(logins or query)
             if lost and waiting.kind == job.kind and _what(waiting) == _what(job):
-                self.keep_logins(waiting, logins)
+                self.keep_logins(waiting, logins, query)
                 again = replace(waiting, state=JobState.WAITING, message="the credentials are here again")
                 return Change(jobs=(again,)), accepted(command, again)
         return None

@@ -1,6 +1,7 @@
-"""One-time logins of commands: in memory, by job, and nowhere else. A restart of the agent forgets them.
+"""One-time logins of commands, and the queries of signed URLs: in memory, by job, and nowhere else.
 
-Of a login only the registry's name is ever written: with the job, so that a job that lost it knows what to wait for.
+A restart of the agent forgets them. Only the name of the place they open is ever written: with the job, so that a job
+that lost them knows what to wait for.
 """
 
 from __future__ import annotations
@@ -16,16 +17,24 @@ class Vault:
 
     def __init__(self) -> None:
         self._logins: dict[str, Mapping[str, Login]] = {}
+        self._queries: dict[str, str] = {}
 
-    def keep(self, job_id: str, logins: Mapping[str, Login], open_jobs: Collection[str]) -> None:
-        """Hold a job's logins. Those of jobs that are not among `open_jobs`, or were never written, go."""
+    def keep(self, job_id: str, logins: Mapping[str, Login], query: str, open_jobs: Collection[str]) -> None:
+        """Hold what a job brought. What is of jobs that are not among `open_jobs`, or were never written, goes."""
         self._logins = {job: held for job, held in self._logins.items() if job in open_jobs}
+        self._queries = {job: held for job, held in self._queries.items() if job in open_jobs}
         if logins:
             self._logins[job_id] = {_host(registry): login for registry, login in logins.items()}
+        if query:
+            self._queries[job_id] = query
 
     def holds(self, job_id: str) -> bool:
-        """True while the job's logins are here."""
-        return job_id in self._logins
+        """True while what the job brought is here."""
+        return job_id in self._logins or job_id in self._queries
+
+    def query(self, job_id: str) -> str:
+        """What follows the ``?`` of the job's URL; "" when it has none, or lost it."""
+        return self._queries.get(job_id, "")
 
     def login(self, job_id: str, image: str) -> Login | None:
         """What the job brought along for the registry of `image`."""
@@ -34,6 +43,7 @@ class Vault:
     def forget(self, job_id: str) -> None:
         """The job is over."""
         self._logins.pop(job_id, None)
+        self._queries.pop(job_id, None)
 
 
 def _host(name: str) -> str:

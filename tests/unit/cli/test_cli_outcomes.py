@@ -61,7 +61,7 @@ def test_a_job_that_waits_for_a_password_is_not_followed_for_ever(
     desk.on("image.pull", Reply("", 202, job="j1"))
     desk.on("job.status", job_of({"state": "credentials_needed"}))
     assert ecgw("image", "pull", "r/x:1") == 1
-    assert "waits for the registry's password" in capsys.readouterr().err
+    assert "waits for the login that it lost" in capsys.readouterr().err
 
 
 def test_a_job_is_followed_over_a_restart_of_the_agent(admin: Office, desk: Desk) -> None:
