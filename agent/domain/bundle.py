@@ -71,6 +71,7 @@ class BundleIndex(_Strict):
                 raise ValueError(f"{name} has {member.size} bytes, more than {largest}")
             if name.startswith(BLOBS) and name.removeprefix(BLOBS) != member.sha256:
                 raise ValueError(f"{name} is not named by its own hash")
+        _lie_side_by_side(self.files)
         if MANIFEST not in self.members:
             raise ValueError(f"there is no {MANIFEST} in it")
         for image, pinned in self.images.items():
@@ -99,6 +100,14 @@ class BundleIndex(_Strict):
     def files_bytes(self) -> int:
         """The files beside the manifest together."""
         return sum(member.size for name, member in self.members.items() if name.startswith(FILES))
+
+
+def _lie_side_by_side(files: tuple[str, ...]) -> None:
+    """ValueError where two members would be written to one place, beside the manifest."""
+    folders = {name[:at] for name in files for at, each in enumerate(name) if each == "/"}
+    for name in (MANIFEST, *files):
+        if name in folders or (name == MANIFEST and name in files):
+            raise ValueError(f"{FILES}{name} stands in the place of another member")
 
 
 def check_name(name: str) -> None:

@@ -130,6 +130,10 @@ def test_members_that_stand_twice_or_changed_or_are_missing_are_refused(tmp_path
         lambda d: d["members"][MANIFEST].update(size=-1),
         lambda d: d["members"][MANIFEST].update(size=10**18),
         lambda d: d["members"].pop(MANIFEST),
+        lambda d: d["members"].update({"files/app.yaml": d["members"][MANIFEST]}),
+        lambda d: d["members"].update({"files/app.yaml/x": d["members"][MANIFEST]}),
+        lambda d: d["members"].update({"files/conf": d["members"][MANIFEST]}),
+        lambda d: d["members"].update({"files/conf/a.conf/b": d["members"][MANIFEST]}),
         lambda d: d["members"].update({BLOBS + "0" * 64: d["members"][MANIFEST]}),
     ],
 )
