@@ -29,7 +29,7 @@ from agent.engine.events import follow_events
 from agent.engine.hostrules import HostRules
 from agent.engine.observed import labels_of, read_container, read_info, read_network, read_volume
 from agent.engine.translate import translate
-from agent.errors import Busy, Conflict, Failed, NotFound, Refused
+from agent.errors import Busy, Conflict, Failed, NotFound, Refused, Unreachable
 from agent.ports import EngineEvent, EngineInfo
 
 _log = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ _WORK_WITHIN_S = 120.0
 _STOP_MARGIN_S = 60.0
 _LOG_BYTES = 512 * 1024
 _SUBNET_TRIES = 8
+_SUBNET_REFUSED = ("engine.subnet_taken", "engine.network_ghost")
 
 
 def _no_ids(digest: str) -> tuple[str, ...]:
@@ -344,13 +345,14 @@ class DockerEngine:
             # Before the bridge is there: at no moment is a container on it without the rules.
             await self._rules.assure()
         if not exists:
-            await self._make_bridge(spec, self._rules.bridge(spec.name, isolated=spec.isolated))
+            await self._make_bridge(spec)
 
-    async def _make_bridge(self, spec: NetworkSpec, bridge: str) -> None:
+    async def _make_bridge(self, spec: NetworkSpec) -> None:
         labels = {LABEL_GATEWAY: spec.gateway, LABEL_APP: spec.instance}
         routes = [] if spec.subnet else list(await asyncio.to_thread(self._routes))
         refused: list[str] = []
-        for _ in range(_SUBNET_TRIES):
+        for number in range(_SUBNET_TRIES):
+            bridge = self._rules.bridge(spec.name, isolated=spec.isolated, number=number)
             subnet = spec.subnet or pick_subnet(self._pool, [*routes, *await self._subnets(), *refused])
             body = network_body(spec, subnet, bridge, labels)
 
@@ -359,9 +361,10 @@ class DockerEngine:
 
             try:
                 await self._client.call(f"creating network {spec.name}", create, within_s=_WORK_WITHIN_S, slow=True)
-            except Conflict as conflict:
-                # Another gateway or program on this host may have taken it between the look and the call.
-                if conflict.code != "engine.subnet_taken" or spec.subnet:
+            except (Conflict, Unreachable) as error:
+                # Another gateway or program on this host may have taken it between the look and the call; or the engine
+                # could not write on a full disk that a network was not made, and keeps its bridge and its subnet.
+                if error.code not in _SUBNET_REFUSED or spec.subnet:
                     raise
                 refused.append(subnet)
             else:

@@ -45,9 +45,13 @@ class HostRules:
         self._programs = programs
         self._sixth_failed = False
 
-    def bridge(self, network: str, *, isolated: bool) -> str:
-        """The host interface of `network`: the same every time, within the kernel's 15 characters."""
-        digest = hashlib.sha256(network.encode()).hexdigest()[:10]
+    def bridge(self, network: str, *, isolated: bool, number: int = 0) -> str:
+        """The host interface of `network`: the same every time, within the kernel's 15 characters.
+
+        `number`: another name, where the one before is taken.
+        """
+        text = f"{network} {number}" if number else network
+        digest = hashlib.sha256(text.encode()).hexdigest()[:10]
         return f"{self._prefix if isolated else _OPEN}{digest}"
 
     async def assure(self) -> int:

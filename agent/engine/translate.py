@@ -64,6 +64,12 @@ _ENGINE: Sequence[_Meaning] = (
         "engine.going",
         "the engine, or its containerd, is ending or starting; it is tried again",
     ),
+    _meaning(
+        r"networks have (same bridge name|overlapping IPv[46])",
+        Unreachable,
+        "engine.network_ghost",
+        "the engine holds on to a network that it does not list; it forgets it when it is restarted",
+    ),
     _meaning(r"pool overlaps with other one", Conflict, "engine.subnet_taken", "choose another subnet"),
     _meaning(
         r"non-overlapping IPv4 address pool|predefined address pools",

@@ -23,7 +23,7 @@ from agent.domain.container import (
     VolumeSpec,
 )
 from agent.domain.subnets import pick_subnet
-from agent.errors import Conflict, GatewayError, NotFound, Refused, Unreachable
+from agent.errors import Conflict, GatewayError, NoSpace, NotFound, Refused, Unreachable
 from agent.ports import EngineEvent, EngineInfo
 from tests.fakes.engine_box import Box
 from tests.fakes.faults import Faults
@@ -80,8 +80,12 @@ class FakeEngine:
         return box.state if box else None
 
     async def create(self, spec: ContainerSpec) -> str:
-        """Make a container; one of the same name and spec is returned as it is."""
-        await self._call("create", spec.name)
+        """Make a container; one of the same name and spec is returned as it is. On a full disk it takes back what it began."""
+        try:
+            await self._call("create", spec.name)
+        except NoSpace:
+            self._emit("destroy", Box.made(spec, self._make_id(spec.name), spec.image).state)
+            raise
         if spec.name in self._foreign_names:
             raise Conflict("engine.foreign", f"the name {spec.name} belongs to a container that is not the gateway's")
         for box in self._boxes.values():
@@ -102,8 +106,12 @@ class FakeEngine:
         return container_id
 
     async def start(self, container_id: str) -> None:
-        """Start; one that runs is left alone."""
-        await self._call("start", container_id)
+        """Start; one that runs is left alone. One that cannot be started dies, without having run."""
+        try:
+            await self._call("start", container_id)
+        except NoSpace:
+            self._emit("die", self._box(container_id).state)
+            raise
         box = self._box(container_id)
         if box.state.state is RunState.RUNNING:
             return

@@ -36,6 +36,10 @@ class Faults:
         """The next `times` calls of `op` raise `error`."""
         self._errors[op].extend([error] * times)
 
+    def planned(self, op: str) -> int:
+        """How many calls of `op` are still to fail."""
+        return len(self._errors[op])
+
     def pause(self, op: str) -> Gate:
         """The next call of `op` waits at the returned gate before it does anything."""
         gate = Gate()

@@ -26,6 +26,11 @@ from agent.ports import EngineEvent
         ("could not find bridge docker0: route ip+net: no such network interface", 500, "engine.bridge_missing"),
         ("mkdir /var/lib/docker/x: no space left on device", 500, "engine.no_space"),
         ("Pool overlaps with other one on this address space", 403, "engine.subnet_taken"),
+        (
+            "cannot create network 1 (ec1): conflicts with network 2 (ec1): networks have same bridge name",
+            403,
+            "engine.network_ghost",
+        ),
         ("could not find an available, non-overlapping IPv4 address pool", 404, "engine.pools_exhausted"),
         ("Bind for 0.0.0.0:80 failed: port is already allocated", 500, "engine.port_taken"),
         ('exec: "nope": executable file not found in $PATH: unknown', 400, "engine.cannot_execute"),

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from agent.control.catalog import Catalog
 from agent.control.converge.comeback import Comeback
 from agent.control.converge.place import Place
+from agent.control.converge.retries import Retries
 from agent.control.converge.steps import StepRunner
 from agent.control.converge.supervisor import Supervisor
 from agent.control.converge.trial import TrialRunner
@@ -36,8 +36,8 @@ SWEEP_S = 300.0
 LISTING = "*"
 """The name, which no instance has, of the task that lists everything again."""
 AT_ONCE = 4
-RETRY_FIRST_S = 1.0
-RETRY_LAST_S = 60.0
+LIST_AGAIN_S = 1.0
+AFTER_A_BUG_S = 60.0
 EVENTS_OF_INTEREST = frozenset(
     {"start", "die", "oom", "destroy", "pause", "unpause", "stop", "update", "connect", "disconnect"}
 )
@@ -69,7 +69,7 @@ class Reconciler:
         self._dirty: set[str] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._failures: dict[str, int] = {}
+        self._retries = Retries()
         self._stopped = False
         self._room = asyncio.Semaphore(AT_ONCE)
         self._watchers: list[Callable[[str], None]] = []
@@ -141,6 +141,8 @@ class Reconciler:
         self._supervisor.see(event)
         if event.instance in self._tasks and event.action in ECHOES:
             return  # our own step's echo: the task lists again by itself before it ends
+        if event.instance in self._timers and event.instance in self._retries:
+            return  # most likely what a step that failed left behind; the next try looks at everything anyway
         self.touch(event.instance)
 
     async def _on_connect(self) -> None:
@@ -167,7 +169,7 @@ class Reconciler:
         def begin() -> None:
             self._tasks[LISTING] = asyncio.create_task(self._listed_again(), name="reconciler-list")
 
-        self._timers[LISTING] = loop.call_later(RETRY_FIRST_S, begin)
+        self._timers[LISTING] = loop.call_later(LIST_AGAIN_S, begin)
 
     async def _listed_again(self) -> None:
         try:
@@ -195,35 +197,45 @@ class Reconciler:
 
     async def _attempt(self, instance: str) -> float | None:
         """One pass with its back-off: seconds until the next look, or None when an event will tell."""
+        desired = self._ledger.desired.get(instance)
         try:
-            desired = self._ledger.desired.get(instance)
             async with Place(self._room) as place:
                 wake_s = await self._once(instance, desired, place)
+            self._get_through(instance)
             if desired is not None and _on_trial(desired) and instance not in self._dirty:
                 await self._trials.verify(desired, self._observe)
                 self._supervisor.end_trial(instance)
-            self._failures.pop(instance, None)
-            self.errors.pop(instance, None)
             return wake_s
         except GatewayError as error:
-            return await self._failed(instance, error)
+            return await self._failed(instance, desired, error)
         except Exception:
             log.exception("reconcile_failed instance=%s", instance)
-            return RETRY_LAST_S
+            return AFTER_A_BUG_S
         finally:
-            for watcher in self._watchers:
-                watcher(instance)
+            self._tell(instance)
 
-    async def _failed(self, instance: str, error: GatewayError) -> float:
-        count = self._failures.get(instance, 0)
-        self._failures[instance] = count + 1
+    def _get_through(self, instance: str) -> None:
+        """Its steps are done: whatever was in the way is not any more, and may not be in that of others."""
+        for other in self._retries.succeed(instance):
+            self.touch(other)
+        if self.errors.pop(instance, None) is not None:
+            self._tell(instance)
+
+    def _tell(self, instance: str) -> None:
+        for watcher in self._watchers:
+            watcher(instance)
+
+    async def _failed(self, instance: str, tried: Desired | None, error: GatewayError) -> float:
         self.errors[instance] = error
         desired = self._ledger.desired.get(instance)
+        count = self._retries.fail(instance, _goal(desired), error.code)
         if desired is not None and _on_trial(desired):
-            await self._trials.give_up_on(desired, error, attempts=count + 1)
+            await self._trials.give_up_on(desired, error, attempts=count)
             self._supervisor.end_trial(instance)
-        delay: float = min(RETRY_LAST_S, RETRY_FIRST_S * 2 ** min(count, 10))
-        return delay * (0.75 + 0.5 * random.random())
+        if _goal(self._ledger.desired.get(instance)) == _goal(tried):
+            # What events say meanwhile is mostly the echo of the step that failed: it does not cut the wait short.
+            self._dirty.discard(instance)
+        return self._retries.wait_s(instance)
 
     async def _observe(self, instance: str) -> Observed:
         containers, networks, volumes = await asyncio.gather(
@@ -318,3 +330,8 @@ class Reconciler:
 def _on_trial(desired: Desired) -> bool:
     """A version that was stopped before its verdict stays unproven, and is watched again once it shall run."""
     return desired.trial is Trial.VERIFYING and desired.wanted is Wanted.RUNNING
+
+
+def _goal(desired: Desired | None) -> Desired | None:
+    """What is wanted, without how often it was watched."""
+    return None if desired is None else replace(desired, windows=0)

@@ -34,7 +34,7 @@ class _Run:
 
 
 class StepRunner:
-    """The only caller of the engine's changing methods. `on_stop` hears of every container we stop ourselves.
+    """The only caller of the engine's changing methods. `on_stop` hears of every container whose next death is our doing.
 
     `guard` is asked before anything of an instance is made or started: it raises where admission would no longer hold.
     """
@@ -131,7 +131,10 @@ class StepRunner:
         # A link on the way of a bind may have been turned elsewhere since the container was made.
         await self._guard(run.instance)
         made = run.made.get((step.service, step.spec))
-        await self._engine.start(made or (await self._find(run.instance, step.service, step.spec)).id)
+        container_id = made or (await self._find(run.instance, step.service, step.spec)).id
+        # A start that fails ends with the death of what never ran: that is no crash. One that does not takes this back.
+        self._on_stop(container_id)
+        await self._engine.start(container_id)
 
     async def _stop(self, _: _Run, step: kinds.StopContainer) -> None:
         self._on_stop(step.container_id)

@@ -26,7 +26,8 @@ from agent.ports import Clock
 log = logging.getLogger("agent.control.converge.trial")
 
 LOOK_S = 0.5
-GIVE_UP_AFTER = 12
+GIVE_UP_AFTER = 40
+"""Tries in a row, of a trouble that may pass: about six minutes (`agent.control.converge.retries`)."""
 
 OWN_FAULTS = frozenset(
     {"engine.cannot_execute", "app.dependency_unhealthy", "app.dependency_failed", "app.dependency_late"}

@@ -58,6 +58,20 @@ async def test_other_peoples_network_of_that_name_is_a_conflict(rig: Rig) -> Non
     assert await rig.engine.networks() == []
 
 
+async def test_a_bridge_that_the_engine_holds_on_to_is_passed_over(real: RealRig) -> None:
+    """As after a disk that was full while it was made: then not even the engine's list has it."""
+    spec = make_network(real)
+    ghost, taken = f"{real.gateway}-ghost", real.rules.bridge(spec.name, isolated=True)
+    docker("network", "create", "-o", f"com.docker.network.bridge.name={taken}", ghost)
+    try:
+        await real.engine.create_network(spec)
+        assert [each.name for each in await real.engine.networks()] == [spec.name]
+        assert rules_of(real.rules), "the other bridge is shut, too"
+    finally:
+        await real.engine.remove_network(spec.name)
+        docker("network", "rm", ghost)
+
+
 async def test_a_network_in_use_is_not_removed(rig: Rig) -> None:
     network = make_network(rig)
     await rig.engine.create_network(network)

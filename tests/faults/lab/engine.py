@@ -17,6 +17,10 @@ from deploy.lab.process import LabError
 LABEL = "ec.gateway"
 
 
+class GoneError(LabError):
+    """There is nothing of that name (any more)."""
+
+
 class _OverUnixSocket(http.client.HTTPConnection):
     def __init__(self, path: Path, timeout_s: float | None) -> None:
         super().__init__("localhost")
@@ -37,9 +41,16 @@ class EngineView:
         self.gateway = gateway
 
     def containers(self) -> list[dict[str, Any]]:
-        """All of this gateway's containers, running or not, as `docker ps` has them."""
-        found = self._list("/containers/json?all=1")
-        return list(found)
+        """All of this gateway's containers, running or not, as `docker ps` has them; `State` as inspection has it.
+
+        The list is a copy that the engine renews when it has written a container's file: where its disk was full, the
+        copy says `created` of what runs, until the container changes again.
+        """
+        found = []
+        for each in self._list("/containers/json?all=1"):
+            with contextlib.suppress(GoneError):
+                found.append({**each, "State": self.inspect(each["Id"])["State"]["Status"]})
+        return found
 
     def networks(self) -> list[str]:
         """Names of this gateway's networks."""
@@ -63,7 +74,8 @@ class EngineView:
         finally:
             connection.close()
         if answer.status >= 400:
-            raise LabError(f"the engine answers {answer.status} to {method} {path}", body.decode(errors="replace"))
+            kind = GoneError if answer.status == 404 else LabError
+            raise kind(f"the engine answers {answer.status} to {method} {path}", body.decode(errors="replace"))
         return json.loads(body) if body else None
 
     def filter(self) -> str:
