@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,8 @@ from agent.domain.alarm import Alarm, Severity
 from agent.domain.priority import Priority
 from agent.errors import GatewayError, NotFound
 from agent.ports import Clock, OutRecord
+
+log = logging.getLogger("agent.data.alarms")
 
 MAX_REMEMBERED = 2_000
 MAX_MESSAGE = 500
@@ -157,6 +160,7 @@ class AlarmBook:
             self._urgent = True
             self._unsent.append(OutRecord(Priority.CRITICAL, "event", _encode(alarm, state, self._clock.now_ms())))
             self._send()
+            log.info("alarm_%s key=%s severity=%s count=%d", state, alarm.key, alarm.severity, alarm.count)
             for tell in self.on_change:
                 tell(alarm)
         self._work.kick()

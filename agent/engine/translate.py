@@ -47,6 +47,13 @@ _ENGINE: Sequence[_Meaning] = (
         "free space on the engine's disk: `ecgw image prune`, `docker system df`",
     ),
     _meaning(
+        # Not what lies under `merged`: an image or a mount may be to blame for that.
+        r"/overlay2/[0-9a-f]{64}(-init)?(/(work|diff|lower|link|committed)\b|: )",
+        Unreachable,
+        "engine.store_ill",
+        "the engine's store of layers does not work, as when its disk is full or failing: `df`, `dmesg`",
+    ),
+    _meaning(
         r"could not find bridge|bridge .* (not found|does not exist)",
         Failed,
         "engine.bridge_missing",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent.domain.command import JobState
-from agent.errors import NoSpace
-from tests.control.rig import Rig, manifest, running
+from agent.errors import Failed, NoSpace, Unreachable
+from tests.control.rig import CARE, FAST, Rig, manifest, running
 
 FULL = NoSpace("engine.no_space", "no space left on device")
 
@@ -31,24 +32,54 @@ async def test_what_a_failed_step_leaves_behind_does_not_cut_its_wait_short(rig:
     assert rig.serving() == ["pump:1"]
 
 
-async def test_starts_that_fail_are_no_crash_loop(rig: Rig) -> None:
+async def test_starts_that_fail_are_no_crash_loop(tmp_path: Path) -> None:
+    async with running(tmp_path, replace(CARE, restarts=replace(FAST, deaths=2))) as rig:
+        job = await rig.job(await rig.send("app.install", instance="pump", manifest=manifest("1")))
+        assert job.state is JobState.DONE
+        rig.engine.fail_next("start", FULL, times=3)
+        rig.engine.vanish("pump", "main")
+        await rig.until(lambda: not rig.engine.faults.planned("start") and bool(rig.serving()), "the end", within_s=20)
+        assert rig.plane.alarms.raised == ["engine/no_space"]
+        await rig.until(lambda: rig.plane.alarms.active() == [], "the alarm is over")
+        assert rig.room.supervisor.looping("pump") == frozenset()
+
+
+async def test_troubles_that_take_turns_raise_one_alarm_each(rig: Rig) -> None:
     job = await rig.job(await rig.send("app.install", instance="pump", manifest=manifest("1")))
     assert job.state is JobState.DONE
-    rig.engine.fail_next("start", FULL, times=4)
+    for error in (FULL, Unreachable("engine.store_ill", "no such file or directory"), FULL):
+        rig.engine.fail_next("create", error)
     rig.engine.vanish("pump", "main")
-    await rig.until(lambda: not rig.engine.faults.planned("start") and bool(rig.serving()), "the end", within_s=25)
-    assert rig.plane.alarms.raised == ["engine/no_space"]
+    await rig.until(lambda: rig.serving() == ["pump:1"], "it is back", within_s=15)
+    await rig.until(lambda: rig.plane.alarms.active() == [], "the alarms are over")
+    assert rig.plane.alarms.raised == ["engine/no_space", "engine/store_ill"]
+
+
+async def test_a_trouble_that_lasts_over_the_return_to_the_old_version_and_data_is_one_episode(rig: Rig) -> None:
+    volume = 'volumes: ["data:/data"]'
+    texts = [
+        manifest(version, extra=volume).replace("health:", "rollback: {automatic: true, volumes: [data]}\n    health:")
+        + "volumes: {data: {}}\n"
+        for version in "12"
+    ]
+    assert (await rig.job(await rig.send("app.install", instance="pump", manifest=texts[0]))).state is JobState.DONE
+    missing = Failed("engine.bridge_missing", "could not find bridge")
+    rig.engine.fail_next("start", missing, times=3)  # the new one, and after the data are back twice the old one
+    job = await rig.job(await rig.send("app.upgrade", instance="pump", manifest=texts[1]))
+    assert job.state is JobState.ROLLED_BACK
+    assert rig.serving() == ["pump:1"]
+    assert rig.engine.faults.planned("start") == 0
     await rig.until(lambda: rig.plane.alarms.active() == [], "the alarm is over")
-    assert rig.room.supervisor.looping("pump") == frozenset()
+    assert rig.plane.alarms.raised == ["engine/bridge_missing"]
 
 
 async def test_the_first_that_gets_through_calls_the_others(rig: Rig) -> None:
     for name in ("first", "second"):
         await rig.job(await rig.send("app.install", instance=name, manifest=manifest("1")))
-    rig.engine.fail_next("create", FULL, times=8)
+    rig.engine.fail_next("create", FULL, times=6)
     for name in ("first", "second"):
         rig.engine.vanish(name, "main")
-    await rig.until(lambda: not rig.engine.faults.planned("create"), "four failures of each", within_s=20)
+    await rig.until(lambda: not rig.engine.faults.planned("create"), "three failures of each", within_s=20)
     rig.room.reconciler.touch("first")
     await rig.until(lambda: bool(rig.serving("first")), "the first is back", within_s=2)
     await rig.until(lambda: bool(rig.serving("second")), "and calls the second", within_s=2)

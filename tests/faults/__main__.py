@@ -1,7 +1,8 @@
 """`make faults`: the campaigns in full. What has gone well is not run again; `--fresh` forgets it.
 
 python -m tests.faults                       every campaign, where the last run stopped
-python -m tests.faults --only steps --shard 1/4
+python -m tests.faults --only steps --lanes 4            four gateways side by side on this machine
+python -m tests.faults --only steps --shard 1/4          on the first of four machines
 python -m tests.faults --only steps --case "upgrade/step/3/before"      one case, its outcome printed and not kept
 python -m tests.faults --list                the campaigns, and how far each is
 python -m tests.faults --report              write build/faults/summary.json and the table in docs/proof.md
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from deploy.lab import end_on_sigterm
 from tests.faults import report
-from tests.faults.campaign import MISSED, Campaign, Results, choose, run, run_case
+from tests.faults.campaign import Campaign, Results, choose, run, run_case, went_wrong
 from tests.faults.table import MODULES, load
 
 RESULTS = Path("build/faults")
@@ -53,7 +54,7 @@ def _run_one(campaign: Campaign, case: str, folder: Path) -> int:
     with campaign.open(folder) as bench:
         outcome = run_case(bench, case)
     print(f"{campaign.name} {case}: {outcome.problem or 'all is well'} ({outcome.seconds:.1f} s)")
-    return 1 if outcome.problem not in ("", MISSED) else 0
+    return 1 if went_wrong(outcome.problem) else 0
 
 
 def _run_all(campaign: Campaign, wanted: argparse.Namespace, folder: Path) -> int:
@@ -64,8 +65,8 @@ def _run_all(campaign: Campaign, wanted: argparse.Namespace, folder: Path) -> in
     print(f"faults: {campaign.name}: {len(cases)} cases to run: {campaign.claim}", flush=True)
     bad, begun = 0, time.monotonic()
     folder.mkdir(parents=True)
-    for number, outcome in enumerate(run(campaign, cases, folder, results, _version()), 1):
-        wrong = outcome.problem not in ("", MISSED)
+    for number, outcome in enumerate(run(campaign, cases, folder, results, _version(), wanted.lanes), 1):
+        wrong = went_wrong(outcome.problem)
         bad += wrong
         left_s = (time.monotonic() - begun) / number * (len(cases) - number)
         if wrong:
@@ -81,6 +82,7 @@ def _read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--only", action="append", metavar="NAME", help="this campaign (may be given several times)")
     parser.add_argument("--shard", type=_shard, default=(1, 1), metavar="K/N", help="the K-th of N parts of the cases")
+    parser.add_argument("--lanes", type=int, default=1, metavar="N", help="N gateways side by side")
     parser.add_argument("--limit", type=int, metavar="N", help="at most N cases of each campaign")
     parser.add_argument("--case", metavar="CASE", help="this case of the one campaign named by --only")
     parser.add_argument("--every", type=int, default=10, metavar="N", help="tell of every N-th case")

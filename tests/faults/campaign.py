@@ -21,17 +21,35 @@ themselves and clean up after themselves; a case's name says all that it needs (
 
 from __future__ import annotations
 
+import contextlib
 import json
+import queue
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 Bench = Callable[[str], str]
 """Runs one case: "" when all is well, else what is wrong."""
 MISSED = "missed: the operation was over before the moment came"
 """What a case answers when its fault could not strike, and all was well: counted apart, since it proves nothing."""
+NEARER = "nearer: "
+"""How a case's answer begins when all was well and its fault struck, though at a moment near the one that was meant."""
+HARNESS = "harness: "
+"""How a case's problem begins when the harness failed twice, and the gateway was not asked."""
+BLOCK = 8
+"""Cases that follow each other stay together: many begin where the one before ended."""
+
+
+class HarnessFault(Exception):
+    """A part of the harness did not do what it should, whatever the gateway did: the case is run once more."""
+
+
+def went_wrong(problem: str) -> bool:
+    """Whether a case's answer is a problem."""
+    return problem not in ("", MISSED) and not problem.startswith(NEARER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +65,16 @@ class Campaign:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One case that was run. `problem` is "" when all was well; `version` is the commit it was run on."""
+    """One case that was run. `problem` is "" when all was well; `version` is the commit it was run on.
+
+    `again`: the harness had failed before, and the case was run once more.
+    """
 
     case: str
     problem: str
     seconds: float
     version: str
+    again: bool = False
 
 
 class Results:
@@ -81,27 +103,103 @@ class Results:
 
 
 def run_case(bench: Bench, case: str, version: str = "") -> Outcome:
-    """Run one case; whatever it raises is its problem."""
+    """Run one case; whatever it raises is its problem. Where the harness itself fails it is run once more."""
+    outcome = _attempt(bench, case, version)
+    if outcome.problem.startswith(HARNESS):
+        outcome = replace(_attempt(bench, case, version), again=True)
+    return outcome
+
+
+def _attempt(bench: Bench, case: str, version: str) -> Outcome:
     begun = time.monotonic()
     try:
         problem = bench(case)
     except Exception as error:
-        problem = " ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
+        name = HARNESS if isinstance(error, HarnessFault) else f"{type(error).__name__}: "
+        problem = " ".join([f"{name}{error}", *getattr(error, "__notes__", [])])
     return Outcome(case, problem, round(time.monotonic() - begun, 3), version)
 
 
-def run(campaign: Campaign, cases: Sequence[str], folder: Path, results: Results, version: str) -> Iterator[Outcome]:
-    """Run `cases` and yield each outcome once it is on disk."""
-    if not cases:
-        return
-    with campaign.open(folder) as bench:
-        for case in cases:
-            outcome = run_case(bench, case, version)
+def run(
+    campaign: Campaign, cases: Sequence[str], folder: Path, results: Results, version: str, lanes: int = 1
+) -> Generator[Outcome, None, None]:
+    """Run `cases` in so many lanes, each with a bench of its own, and yield each outcome once it is on disk.
+
+    A lane takes the next block of cases when it is through with one. Whoever stops listening ends the lanes, each after
+    the case it is at. What keeps a bench from being opened or closed is raised when all lanes are over.
+    """
+    work = _Lanes(campaign, cases, version)
+    work.start(folder, lanes)
+    try:
+        for outcome in work.listen():
             results.add(outcome)
             yield outcome
+    finally:
+        for outcome in work.end():
+            results.add(outcome)
+    if work.broken:
+        raise work.broken[0]
+
+
+class _Lanes:
+    """Threads that run the cases; what keeps a bench from being opened or closed is in `broken`."""
+
+    def __init__(self, campaign: Campaign, cases: Sequence[str], version: str) -> None:
+        self.broken: list[BaseException] = []
+        self._campaign = campaign
+        self._version = version
+        self._work: queue.SimpleQueue[Sequence[str]] = queue.SimpleQueue()
+        self._blocks = range(0, len(cases), BLOCK)
+        for first in self._blocks:
+            self._work.put(cases[first : first + BLOCK])
+        self._told: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
+        self._stopped = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start(self, folder: Path, lanes: int) -> None:
+        """Begin; no lane has nothing to do."""
+        for number in range(min(lanes, len(self._blocks))):
+            room = folder / str(number)
+            room.mkdir(parents=True)
+            thread = threading.Thread(target=self._run, args=(room,), name=f"lane-{number}")
+            self._threads.append(thread)
+            thread.start()
+
+    def listen(self) -> Iterator[Outcome]:
+        """Each outcome as it comes, until all lanes are over."""
+        running = len(self._threads)
+        while running:
+            outcome = self._told.get()
+            if outcome is None:
+                running -= 1
+            else:
+                yield outcome
+
+    def end(self) -> Iterator[Outcome]:
+        """Wait until all lanes are over, at the latest after the case they are at; what nobody has listened to."""
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join()
+        while not self._told.empty():
+            outcome = self._told.get()
+            if outcome is not None:
+                yield outcome
+
+    def _run(self, room: Path) -> None:
+        try:
+            with self._campaign.open(room) as bench, contextlib.suppress(queue.Empty):
+                while True:
+                    for case in self._work.get_nowait():
+                        if self._stopped.is_set():
+                            return
+                        self._told.put(run_case(bench, case, self._version))
+        except BaseException as error:
+            self.broken.append(error)
+        finally:
+            self._told.put(None)
 
 
 def choose(cases: Sequence[str], done: dict[str, Outcome], shard: tuple[int, int]) -> list[str]:
-    """The cases of shard (k, of n; k from 1) that have not gone well yet."""
-    mine = [case for number, case in enumerate(cases) if number % shard[1] == shard[0] - 1]
-    return [case for case in mine if case not in done or done[case].problem not in ("", MISSED)]
+    """The cases of shard (k, of n; k from 1) that have not gone well yet: not those that missed, either."""
+    mine = [case for number, case in enumerate(cases) if number // BLOCK % shard[1] == shard[0] - 1]
+    return [case for case in mine if case not in done or done[case].problem == MISSED or went_wrong(done[case].problem)]

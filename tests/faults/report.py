@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tests.faults.campaign import MISSED, Campaign, Results
+from tests.faults.campaign import MISSED, NEARER, Campaign, Results, went_wrong
 from tests.faults.table import load
 
 PAGE = Path("docs/proof.md")
@@ -16,13 +16,18 @@ BEGIN, END = "<!-- counts: begin -->", "<!-- counts: end -->"
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """How far a campaign is. `run` counts injections (or bodies), not cases, without those that `missed`."""
+    """How far a campaign is. `run` counts injections (or bodies), not cases, without those that `missed`.
+
+    `nearer` of them struck near the moment that was meant; `again` of the cases were run twice, the harness having failed.
+    """
 
     name: str
     claim: str
     run: int
     bad: int
     missed: int
+    nearer: int
+    again: int
     slowest_s: float
     versions: tuple[str, ...]
 
@@ -35,8 +40,10 @@ def summarise(campaign: Campaign, results: Results) -> Summary:
         campaign.name,
         campaign.claim,
         run=(len(found) - missed) * campaign.each,
-        bad=sum(1 for outcome in found if outcome.problem not in ("", MISSED)),
+        bad=sum(1 for outcome in found if went_wrong(outcome.problem)),
         missed=missed,
+        nearer=sum(1 for outcome in found if outcome.problem.startswith(NEARER)),
+        again=sum(1 for outcome in found if outcome.again),
         slowest_s=max((outcome.seconds for outcome in found), default=0.0),
         versions=tuple(sorted({outcome.version for outcome in found})),
     )
@@ -44,14 +51,15 @@ def summarise(campaign: Campaign, results: Results) -> Summary:
 
 def line(summary: Summary) -> str:
     """For a terminal."""
-    counts = f"{summary.run:7} run, {summary.bad} bad, {summary.missed} missed, slowest {summary.slowest_s:.1f} s"
+    counts = f"{summary.run:7} run ({summary.nearer} nearer), {summary.bad} bad, {summary.missed} missed"
+    counts += f", {summary.again} again, slowest {summary.slowest_s:.1f} s"
     return f"{summary.name:20} {counts}: {summary.claim}"
 
 
 def table(summaries: list[Summary]) -> str:
     """For the page."""
     rows = [
-        f"| `{s.name}` | {s.claim} | {s.run} | {s.bad} | {s.missed} | {s.slowest_s:.1f} | {', '.join(s.versions) or 'not run'} |"
+        f"| `{s.name}` | {s.claim} | {_of_which(s)} | {s.bad} | {s.missed} | {s.slowest_s:.1f} | {', '.join(s.versions) or 'not run'} |"
         for s in summaries
     ]
     head = [
@@ -59,6 +67,10 @@ def table(summaries: list[Summary]) -> str:
         "|---|---|---:|---:|---:|---:|---|",
     ]
     return "\n".join([*head, *rows])
+
+
+def _of_which(summary: Summary) -> str:
+    return f"{summary.run} ({summary.nearer} nearer)" if summary.nearer else str(summary.run)
 
 
 def publish(results: Mapping[str, Results], summary: Path, page: Path | None = PAGE) -> None:

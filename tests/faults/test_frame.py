@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.faults.campaign import MISSED, Bench, Campaign, Outcome, Results, choose, run
+import pytest
+
+from tests.faults.campaign import HARNESS, MISSED, NEARER, Bench, Campaign, HarnessFault, Outcome, Results, choose, run
 from tests.faults.report import summarise, table
 
 
@@ -28,6 +32,7 @@ def test_a_case_that_raises_has_failed_and_the_others_go_on(tmp_path: Path) -> N
     assert problems == ["", "ZeroDivisionError: division by zero", "wrong", MISSED]
     found = summarise(made, Results(tmp_path, "toy"))
     assert (found.run, found.bad, found.missed, found.versions) == (30, 2, 1, ("v1",))
+    assert choose(made.cases(), Results(tmp_path, "toy").read(), (1, 1)) == ["b", "c", "d"], "a miss proves nothing"
     assert "| `toy` | all is well | 30 | 2 | 1 |" in table([found])
 
 
@@ -40,7 +45,92 @@ def test_a_stopped_run_goes_on_with_what_is_missing_or_went_wrong(tmp_path: Path
     assert choose(made.cases(), results.read(), (1, 1)) == ["b", "c"]
 
 
+def test_a_case_that_struck_nearer_has_gone_well_and_is_counted_apart(tmp_path: Path) -> None:
+    made = campaign({"a": "", "b": f"{NEARER}at 29, not 31"})
+    outcomes(made, tmp_path, ["a", "b"])
+    found = summarise(made, Results(tmp_path, "toy"))
+    assert (found.run, found.bad, found.missed, found.nearer) == (20, 0, 0, 1)
+    assert "| 20 (1 nearer) | 0 | 0 |" in table([found])
+    assert choose(made.cases(), Results(tmp_path, "toy").read(), (1, 1)) == []
+
+
+def test_where_the_harness_fails_a_case_is_run_once_more_and_then_is_bad(tmp_path: Path) -> None:
+    times = {"once": 1, "always": 9}
+    tried: list[str] = []
+
+    @contextmanager
+    def open_bench(folder: Path) -> Iterator[Bench]:
+        def bench(case: str) -> str:
+            tried.append(case)
+            if tried.count(case) <= times[case]:
+                raise HarnessFault("strace still runs")
+            return ""
+
+        yield bench
+
+    made = Campaign("toy", "all is well", lambda: list(times), open_bench)
+    found = outcomes(made, tmp_path, list(times))
+    assert [(each.case, each.problem, each.again) for each in found] == [
+        ("once", "", True),
+        ("always", f"{HARNESS}strace still runs", True),
+    ]
+    assert tried == ["once", "once", "always", "always"]
+    summary = summarise(made, Results(tmp_path, "toy"))
+    assert (summary.bad, summary.again) == (1, 2)
+
+
+def test_lanes_have_benches_of_their_own_and_run_every_case_once(tmp_path: Path) -> None:
+    benches: list[Path] = []
+    meeting = threading.Barrier(3, timeout=10)
+
+    @contextmanager
+    def open_bench(folder: Path) -> Iterator[Bench]:
+        assert folder.is_dir()
+        benches.append(folder)
+        meeting.wait()  # side by side, or nobody gets any further
+        yield lambda case: ""
+
+    cases = [str(number) for number in range(100)]
+    made = Campaign("toy", "all is well", lambda: cases, open_bench)
+    found = list(run(made, cases, tmp_path, Results(tmp_path, "toy"), "v1", lanes=3))
+    assert sorted(each.case for each in found) == sorted(cases)
+    assert len(set(benches)) == 3
+    assert set(Results(tmp_path, "toy").read()) == set(cases)
+
+
+def test_a_bench_that_does_not_open_is_an_error_of_the_run(tmp_path: Path) -> None:
+    @contextmanager
+    def open_bench(folder: Path) -> Iterator[Bench]:
+        raise RuntimeError("no broker")
+        yield lambda case: ""
+
+    made = Campaign("toy", "all is well", lambda: ["a"], open_bench)
+    with pytest.raises(RuntimeError, match="no broker"):
+        list(run(made, ["a"], tmp_path, Results(tmp_path, "toy"), "v1", lanes=2))
+
+
+def test_whoever_stops_listening_ends_the_lanes_after_the_case_they_are_at(tmp_path: Path) -> None:
+    cases = [str(number) for number in range(5_000)]
+
+    @contextmanager
+    def open_bench(folder: Path) -> Iterator[Bench]:
+        def bench(case: str) -> str:
+            time.sleep(0.01)
+            return ""
+
+        yield bench
+
+    before = threading.active_count()
+    running = run(
+        Campaign("toy", "all is well", lambda: cases, open_bench), cases, tmp_path, Results(tmp_path, "toy"), "v1", 2
+    )
+    next(running)
+    running.close()
+    assert 1 <= len(Results(tmp_path, "toy").read()) < len(cases)
+    assert threading.active_count() == before
+
+
 def test_shards_share_the_cases_out_without_overlap() -> None:
-    cases = [str(number) for number in range(10)]
+    cases = [str(number) for number in range(50)]
     shards = [choose(cases, {}, (k, 3)) for k in (1, 2, 3)]
     assert sorted(case for shard in shards for case in shard) == sorted(cases)

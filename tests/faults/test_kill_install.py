@@ -14,7 +14,7 @@ from tests.faults.lab.gateway import open_gateway
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("engine_socket")
 def test_killed_at_any_step_of_install_and_removal(short_dir: Path) -> None:
-    with open_gateway(short_dir) as gateway:
+    with open_gateway(short_dir, warm=True) as gateway:
         wrong, steps = kill_everywhere(gateway, ("install", "remove"))
     assert not wrong
     # What they have at least: a network, a volume, two containers; made, started, stopped, removed.

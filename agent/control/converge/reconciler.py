@@ -201,7 +201,8 @@ class Reconciler:
         try:
             async with Place(self._room) as place:
                 wake_s = await self._once(instance, desired, place)
-            self._get_through(instance)
+            if instance not in self._dirty:
+                self._get_through(instance)
             if desired is not None and _on_trial(desired) and instance not in self._dirty:
                 await self._trials.verify(desired, self._observe)
                 self._supervisor.end_trial(instance)

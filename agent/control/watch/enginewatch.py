@@ -16,6 +16,8 @@ UNREACHABLE = "unreachable"
 TROUBLES: Mapping[str, Severity] = {
     "engine.bridge_missing": Severity.MAJOR,
     "engine.no_space": Severity.MAJOR,
+    "engine.store_ill": Severity.MAJOR,
+    "engine.network_ghost": Severity.MAJOR,
     "engine.host_rule": Severity.MAJOR,
 }
 """Errors of steps that are the engine's or the host's own trouble, whatever APP met them."""
@@ -32,6 +34,7 @@ class EngineWatch:
         self._alarms = alarms
         self._errors = errors
         self._standing: set[str] = set()
+        self._met: dict[str, dict[str, GatewayError]] = {}
         self._exposed: GatewayError | None = None
         self.up = False
         self.info: EngineInfo | None = None
@@ -78,8 +81,14 @@ class EngineWatch:
         self.look("")
 
     def look(self, _instance: str) -> None:
-        """Raise an alarm for each trouble that some instance meets now, and clear those that none does."""
-        met = {error.code: error for error in self._errors().values() if error.code in TROUBLES}
+        """Raise an alarm for each trouble that some instance meets, and clear those that none does.
+
+        An instance that meets one after the other meets all of them until it gets through: one alarm an episode.
+        """
+        self._met = {
+            instance: {**self._met.get(instance, {}), error.code: error} for instance, error in self._errors().items()
+        }
+        met = {code: error for each in self._met.values() for code, error in each.items() if code in TROUBLES}
         if self._exposed is not None and self._exposed.code in TROUBLES:
             met[self._exposed.code] = self._exposed
         for code, error in met.items():

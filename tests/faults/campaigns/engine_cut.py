@@ -12,6 +12,7 @@ from pathlib import Path
 from agent.errors import GatewayError
 from deploy.lab import engine_socket
 from tests.faults.campaign import MISSED, Bench, Campaign
+from tests.faults.lab.alarms import AlarmWatch
 from tests.faults.lab.gateway import Gateway, open_gateway
 from tests.faults.lab.kill import settle
 from tests.faults.lab.proxy import SocketProxy
@@ -35,6 +36,7 @@ def run_case(gateway: Gateway, proxy: SocketProxy, case: str) -> str:
     with gateway.begun_anew_after_trouble() as round_:
         operation = OPERATIONS[int(case) % len(OPERATIONS)]
         gateway.prepare(operation)
+        alarms = AlarmWatch(gateway)
         before, goal = gateway.version, gateway.goal(operation)
         job, cut = "", 0
         with contextlib.suppress(GatewayError):
@@ -42,7 +44,7 @@ def run_case(gateway: Gateway, proxy: SocketProxy, case: str) -> str:
         for _ in range(CUTS):
             time.sleep(seeded.uniform(0, 0.5))
             cut += proxy.cut()
-        round_.problem = settle(gateway, operation, before, goal, job)
+        round_.problem = settle(gateway, operation, before, goal, job) or alarms.check()
         if not round_.problem and not cut:
             round_.problem = MISSED
     return round_.problem
@@ -50,7 +52,7 @@ def run_case(gateway: Gateway, proxy: SocketProxy, case: str) -> str:
 
 CAMPAIGN = Campaign(
     name="engine-cut",
-    claim="every connection to the engine cut, its stream of events too, four times in an operation: old or new",
+    claim="every connection to the engine cut, its stream of events too, four times in an operation: old or new, one alarm at most",
     cases=lambda: [str(number) for number in range(ROUNDS)],
     open=open_bench,
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 from agent.errors import GatewayError
 from deploy.lab.process import wait_until
 from tests.faults.campaign import Bench, Campaign
+from tests.faults.lab.alarms import AlarmWatch
 from tests.faults.lab.engine2 import SecondEngine
 from tests.faults.lab.gateway import Gateway, open_gateway
 from tests.faults.lab.kill import settle
@@ -38,6 +39,7 @@ def run_case(gateway: Gateway, second: SecondEngine, case: str) -> str:
     with gateway.begun_anew_after_trouble() as round_:
         operation = OPERATIONS[int(number) % len(OPERATIONS)]
         gateway.prepare(operation)
+        alarms = AlarmWatch(gateway)
         before, goal = gateway.version, gateway.goal(operation)
         job = ""
         with contextlib.suppress(GatewayError):
@@ -53,8 +55,7 @@ def run_case(gateway: Gateway, second: SecondEngine, case: str) -> str:
         finally:
             second.thaw()
         round_.problem = round_.problem or settle(gateway, operation, before, goal, job)
-        if not round_.problem:
-            wait_until(lambda: not is_said(gateway), "the alarm is cleared", SAID_WITHIN_S)
+        round_.problem = round_.problem or alarms.check(must=["engine/unreachable"] if kind == "long" else ())
     return round_.problem
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from agent.errors import GatewayError
 from deploy.lab.process import LabError
 from tests.faults.campaign import Bench, Campaign
+from tests.faults.lab.alarms import AlarmWatch
 from tests.faults.lab.engine2 import SecondEngine
 from tests.faults.lab.gateway import Gateway, open_gateway
 from tests.faults.lab.kill import settle
@@ -43,6 +44,7 @@ def run_case(gateway: Gateway, second: SecondEngine, case: str) -> str:
     kind, free, operation = case.split("/")
     with gateway.begun_anew_after_trouble() as round_:
         gateway.prepare(operation)
+        alarms = AlarmWatch(gateway)
         before, goal = gateway.version, gateway.goal(operation)
         job = ""
         with contextlib.ExitStack() as stack:
@@ -54,8 +56,8 @@ def run_case(gateway: Gateway, second: SecondEngine, case: str) -> str:
                 stack.callback(fill(second, int(free)))
             time.sleep(STANDS_S)
             if not gateway.agent.answers():
-                return "the agent does not answer"
-        round_.problem = round_.problem or settle(gateway, operation, before, goal, job)
+                round_.problem = "the agent does not answer"
+        round_.problem = round_.problem or settle(gateway, operation, before, goal, job) or alarms.check()
     return round_.problem
 
 
@@ -84,7 +86,7 @@ def take_bridges(second: SecondEngine) -> Mend:
 
 CAMPAIGN = Campaign(
     name="engine-ill",
-    claim="the engine's disk full (0 to 96 KiB free) or its bridges gone in an operation, then mended: old or new",
+    claim="the engine's disk full (0 to 96 KiB free) or its bridges gone in an operation, then mended: old or new, one alarm each",
     cases=cases,
     open=open_bench,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,13 +15,22 @@ from tests.faults.lab.kill import count_entries, kill_at_step
 
 ROUNDS = 20
 MOST_STEPS = 60
+BESIDE = "beside-"
+"""Begins the operations in which the new version starts first, and serves beside the old one until it has proved itself."""
+START_FIRST = tuple(BESIDE + operation for operation in ("upgrade", "rollback", "failing"))
 
 
 @cache
-def count_steps(operations: Sequence[str] = OPERATIONS) -> Mapping[str, int]:
-    """How many steps each operation journals, counted on a real gateway that nothing disturbs."""
-    with tempfile.TemporaryDirectory(prefix="ef", dir="/tmp") as folder, open_gateway(Path(folder)) as gateway:
-        return {operation: count_entries(gateway, operation) for operation in operations}
+def count_steps() -> Mapping[str, int]:
+    """How many steps each operation journals, counted on real gateways that nothing disturbs."""
+    counts: dict[str, int] = {}
+    for operations in (OPERATIONS, START_FIRST):
+        with (
+            tempfile.TemporaryDirectory(prefix="ef", dir="/tmp") as folder,
+            open_gateway(Path(folder), start_first=operations is START_FIRST) as gateway,
+        ):
+            counts |= {each: count_entries(gateway, each.removeprefix(BESIDE)) for each in operations}
+    return counts
 
 
 def cases() -> list[str]:
@@ -29,7 +39,7 @@ def cases() -> list[str]:
     return [
         f"{operation}/step/{step}/{side}/{number}"
         for number in range(ROUNDS)
-        for pair in (("install", "remove"), ("upgrade", "rollback"), ("failing",))
+        for pair in (("install", "remove"), ("upgrade", "rollback"), ("failing",), START_FIRST[:2], START_FIRST[2:])
         for step in range(1, max(counts[operation] for operation in pair) + 1)
         for side in ("before", "after")
         for operation in pair
@@ -39,9 +49,15 @@ def cases() -> list[str]:
 
 @contextmanager
 def open_bench(folder: Path) -> Iterator[Bench]:
-    """One gateway for all cases; one whose round went wrong begins anew."""
-    with open_gateway(folder) as gateway:
-        yield lambda case: run_case(gateway, case)
+    """One gateway for all cases, and one whose APP is handed over start-first; one whose round went wrong begins anew."""
+    with contextlib.ExitStack() as stack:
+
+        @cache
+        def gateway(start_first: bool) -> Gateway:
+            root = folder / ("b" if start_first else "a")
+            return stack.enter_context(open_gateway(root, warm=True, start_first=start_first))
+
+        yield lambda case: run_case(gateway(case.startswith(BESIDE)), case.removeprefix(BESIDE))
 
 
 def run_case(gateway: Gateway, case: str) -> str:
@@ -70,7 +86,7 @@ def kill_everywhere(gateway: Gateway, operations: Sequence[str]) -> tuple[dict[s
 
 CAMPAIGN = Campaign(
     name="steps",
-    claim="killed before and after every journaled step of install, upgrade, roll-back, failing upgrade and removal: old or new",
+    claim="killed before and after every journaled step of install, (failing) upgrade, roll-back, removal, also start-first: old or new",
     cases=cases,
     open=open_bench,
 )

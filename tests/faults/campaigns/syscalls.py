@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 
 from tests.faults.campaign import Bench, Campaign
@@ -21,10 +22,15 @@ def cases() -> list[str]:
 
 
 def list_cases(gateway: Gateway, operations: Sequence[str] = (AT_REST, *OPERATIONS)) -> list[str]:
-    """The cases, counted on this gateway."""
+    """The cases, counted on this gateway. Those that begin where others end follow each other."""
+    counted = {operation: _list_calls(gateway, operation) for operation in operations}
+    to_and_fro = zip_longest(counted.pop("install", []), counted.pop("remove", []))
+    return [case for pair in to_and_fro for case in pair if case] + [case for each in counted.values() for case in each]
+
+
+def _list_calls(gateway: Gateway, operation: str) -> list[str]:
     return sorted(
         f"{operation}/{group}/{call}/{number}"
-        for operation in operations
         for (group, call), last in count_calls(gateway, operation).items()
         for number in range(1, last + 1)
     )
@@ -33,7 +39,7 @@ def list_cases(gateway: Gateway, operations: Sequence[str] = (AT_REST, *OPERATIO
 @contextmanager
 def open_bench(folder: Path) -> Iterator[Bench]:
     """One gateway for all cases."""
-    with open_gateway(folder) as gateway:
+    with open_gateway(folder, warm=True) as gateway:
         yield lambda case: run_case(gateway, case)
 
 

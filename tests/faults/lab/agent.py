@@ -13,14 +13,20 @@ from agent.errors import GatewayError
 from agent.failpoints import VARIABLE
 from agent.http.client import UnixClient
 from deploy.lab.process import Child, LabError, wait_until
+from tests.faults.lab.warm import Nursery
 
 ANSWERS_WITHIN_S = 10.0
 """The invariant of every fault: the agent answers within this after its start."""
+COLD_EVERY = 10
+"""Where a nursery forks the agents, every so many starts are ordinary ones."""
 ECGW = str(Path(sys.executable).parent / "ecgw")
 
 
 class AgentProcess:
-    """`enter` stands before every command line (into namespaces), `env` comes on top of this process's own."""
+    """`enter` stands before every command line (into namespaces), `env` comes on top of this process's own.
+
+    With a `nursery` most starts are forks of it.
+    """
 
     def __init__(self, config: Path, state: Path, log: Path) -> None:
         self.config = config
@@ -28,6 +34,8 @@ class AgentProcess:
         self.log = log
         self.env: dict[str, str] = {}
         self.enter: list[str] = []
+        self.nursery: Nursery | None = None
+        self._starts = 0
         self._failpoint = state.parent / "failpoint"
         self._child: Child | None = None
         self._client = UnixClient(state / "admin.sock", timeout_s=30.0)
@@ -46,9 +54,15 @@ class AgentProcess:
     def start(self, *wrap: str, wait: bool = True) -> float:
         """Start it, under `wrap` (strace); the seconds until it answered. LabError when that takes too long or it ends."""
         begun = time.monotonic()
-        argv = [*self.enter, *wrap, sys.executable, "-X", "faulthandler", ECGW, "run"]
-        argv += ["--config", str(self.config), "--state", str(self.state)]
-        self._child = Child("agent", argv, self.log, env={VARIABLE: f"@{self._failpoint}", **self.env})
+        words = ["run", "--config", str(self.config), "--state", str(self.state)]
+        env = {VARIABLE: f"@{self._failpoint}", **self.env}
+        cold = self._starts % COLD_EVERY == 0
+        self._starts += 1
+        if self.nursery is None or cold or wrap or self.enter:
+            argv = [*self.enter, *wrap, sys.executable, "-X", "faulthandler", ECGW, *words]
+            self._child = Child("agent", argv, self.log, env=env)
+        else:
+            self._child = self.nursery.bear("agent", words, self.log, env)
         if wait:
             wait_until(self.answers, "the agent answers", ANSWERS_WITHIN_S, child=self._child)
         return time.monotonic() - begun
@@ -105,7 +119,7 @@ class AgentProcess:
 
 def strace(options: Sequence[str], paths: Sequence[Path] = ()) -> list[str]:
     """The beginning of an strace command line. No `--seccomp-bpf`: at such a stop no signal can be injected."""
-    argv = ["strace", "-f", "-y", "-qq"]
+    argv = ["strace", "-f", "-y", "-q"]
     for path in paths:
         argv += ["-P", str(path)]
     for expression in options:

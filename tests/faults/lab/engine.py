@@ -89,16 +89,19 @@ class EngineView:
 class ServingWatch:
     """Follows the engine's events, so that not even a moment with two serving containers of a service is missed.
 
-    Where the engine dies it asks the next one what serves, and follows on. `doubles` says in words what was seen.
+    With `start_first` two may serve, of two versions, and one must at every moment. Where the engine dies it asks the
+    next one what serves, and follows on. `doubles` and `gaps` say in words what was seen.
     """
 
-    def __init__(self, engine: EngineView) -> None:
+    def __init__(self, engine: EngineView, *, start_first: bool = False) -> None:
         self._engine = engine
-        self._serving: dict[tuple[str, str], set[str]] = defaultdict(set)
+        self._start_first = start_first
+        self._serving: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
         self._closed = threading.Event()
         self._connected = threading.Event()
         self._connection: _OverUnixSocket | None = None
         self.doubles: list[str] = []
+        self.gaps: list[str] = []
         self.starts = 0
         self._thread = threading.Thread(target=self._follow, name="serving-watch", daemon=True)
         self._thread.start()
@@ -106,7 +109,7 @@ class ServingWatch:
 
     def take(self) -> list[str]:
         """What was seen since the last call."""
-        found, self.doubles = self.doubles, []
+        found, self.doubles, self.gaps = [*self.doubles, *self.gaps], [], []
         return found
 
     def close(self) -> None:
@@ -143,12 +146,17 @@ class ServingWatch:
         if event["Action"] == "start":
             self.starts += 1
             self._serve(attributes, container)
-        else:
-            self._serving[attributes["ec.app"], attributes["ec.service"]].discard(container)
+            return
+        service = attributes["ec.app"], attributes["ec.service"]
+        served = self._serving[service].pop(container, None) is not None
+        if self._start_first and served and not self._serving[service]:
+            self.gaps.append(f"for a moment nothing of {'/'.join(service)} served")
 
     def _serve(self, labels: dict[str, str], container: str) -> None:
         service = labels["ec.app"], labels["ec.service"]
-        self._serving[service].add(container)
-        if len(self._serving[service]) > 1:
-            ids = ", ".join(sorted(each[:12] for each in self._serving[service]))
+        here = self._serving[service]
+        here[container] = labels["ec.spec"]
+        versions = len(set(here.values()))
+        if len(here) > 1 and not (self._start_first and len(here) == versions == 2):
+            ids = ", ".join(sorted(each[:12] for each in here))
             self.doubles.append(f"two containers of {'/'.join(service)} served at once: {ids}")

@@ -15,11 +15,12 @@ from typing import Any
 from agent.errors import GatewayError
 from deploy.lab import Broker, Pki, engine_socket, remove_leftovers
 from deploy.lab.process import LabError, wait_until
-from tests.faults.campaign import MISSED
+from tests.faults.campaign import went_wrong
 from tests.faults.lab import pump
 from tests.faults.lab.agent import AgentProcess
 from tests.faults.lab.engine import EngineView, ServingWatch
 from tests.faults.lab.engine2 import SecondEngine
+from tests.faults.lab.warm import Nursery
 
 SETTINGS = """\
 identity: {{id: {gateway}}}
@@ -42,7 +43,9 @@ class Round:
 
 
 class Gateway:
-    """Folders, agent, views. `token` is what the volume was born with, `version` what ran when last at rest."""
+    """Folders, agent, views. With `start_first` its pump's versions serve beside each other.
+
+    `token` is what the volume was born with, `version` what ran when last at rest."""
 
     def __init__(
         self,
@@ -51,9 +54,11 @@ class Gateway:
         *,
         broker: Broker | None = None,
         socket: Path | None = None,
+        start_first: bool = False,
         more: str = "",
     ) -> None:
         self.root = root
+        self.start_first = start_first
         self.id = f"faults-{secrets.token_hex(3)}"
         self.second = second
         self.engine = EngineView(second.socket if second else engine_socket(), self.id)
@@ -70,7 +75,7 @@ class Gateway:
         (self.agent.config / "gateway.yaml").write_text(settings)
         if second is not None:
             self.agent.enter = second.enter
-        self.watch = ServingWatch(self.engine)
+        self.watch = ServingWatch(self.engine, start_first=start_first)
         self.token = ""
 
     # ---- what people would ask --------------------------------------------------------------------------------
@@ -130,8 +135,11 @@ class Gateway:
         kind = "install" if operation == "install" else "upgrade"
         version = pump.BAD if operation == "failing" else self.goal(operation)
         # The failed release is known as bad by its content after the first time, and would be refused.
-        params = {"instance": pump.INSTANCE, "manifest": pump.manifest(version), "force": True}
+        params = {"instance": pump.INSTANCE, "manifest": self._manifest(version), "force": True}
         return f"app.{kind}", params
+
+    def _manifest(self, version: str) -> str:
+        return pump.manifest(version, start_first=self.start_first)
 
     def goal(self, operation: str) -> str:
         """The version that runs when all goes well ("" for none); of a failing upgrade the one that runs now."""
@@ -216,7 +224,7 @@ class Gateway:
             error.add_note(self._keep_log())
             self.wipe()
             raise
-        if this.problem not in ("", MISSED):
+        if went_wrong(this.problem):
             this.problem += self._keep_log()
             self.wipe()
 
@@ -238,15 +246,20 @@ def open_gateway(
     *,
     cloud: bool = True,
     agents_engine: Path | None = None,
+    warm: bool = False,
+    start_first: bool = False,
     more: str = "",
 ) -> Iterator[Gateway]:
     """A gateway whose agent runs; where `cloud`, with a broker of its own, which a second engine's namespaces cannot reach.
 
-    `agents_engine`: the socket that the agent takes for the engine's.
+    `agents_engine`: the socket that the agent takes for the engine's. `start_first`: see `Gateway`.
+    `warm`: most agents are forked (`tests.faults.lab.warm`).
     """
     with contextlib.ExitStack() as stack:
         broker = None if second or not cloud else stack.enter_context(Broker(folder / "broker", Pki(folder / "pki")))
-        gateway = Gateway(folder / "g", second, broker=broker, socket=agents_engine, more=more)
+        gateway = Gateway(folder / "g", second, broker=broker, socket=agents_engine, start_first=start_first, more=more)
+        if warm:
+            gateway.agent.nursery = stack.enter_context(Nursery(folder / "nursery.log"))
         stack.callback(gateway.close)
         gateway.agent.start()
         yield gateway

@@ -101,7 +101,7 @@ def _compare_belongings(gateway: Gateway, version: str) -> Iterator[str]:
     if not version or not volumes:
         return
     form, token = gateway.data()
-    if form != version:
+    if form != ("" if gateway.start_first else version):
         yield f"version {version} runs on data of format {form or 'none'}"
     if not token:
         yield "the volume has no token"

@@ -22,13 +22,23 @@ if grep -qvxE '{reads}' /data/format 2>/dev/null; then exit 9; fi
 echo {version} > /data/format
 {then}
 """
+_STORE_BESIDE = """\
+set -e
+[ -e /data/born ] || cat /proc/sys/kernel/random/uuid > /data/born
+: version {version}
+{then}
+"""
+"""Two versions at once write nothing that only one of them reads."""
 _STAY = "while :; do sleep 1000; done"
 
 
-def manifest(version: str, *, restore: bool = True, within: str = "20s", image: str = IMAGE) -> str:
-    """The text. `restore`: the volume goes back with the release."""
+def manifest(
+    version: str, *, restore: bool = True, within: str = "20s", image: str = IMAGE, start_first: bool = False
+) -> str:
+    """The text. `restore`: the volume goes back with the release, which `start_first` excludes."""
     bad = version == BAD
-    script = _STORE.format(
+    restore = restore and not start_first
+    script = (_STORE_BESIDE if start_first else _STORE).format(
         version=version, reads="|".join((*GOOD, BAD) if bad else GOOD), then="sleep 0.2; exit 3" if bad else _STAY
     )
     data = "[data]" if restore else "[]"
@@ -37,6 +47,7 @@ name: {INSTANCE}
 x-ec:
   version: "{version}"
   update:
+    strategy: {"start-first" if start_first else "stop-first"}
     health: {{within: {within}, stable_for: 0s}}
     rollback: {{automatic: true, volumes: {data}}}
 services:
