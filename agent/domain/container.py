@@ -263,7 +263,10 @@ class ContainerState:
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """An image on the gateway. `id` is its config digest, `digests` the registry's ``repo@sha256:...``."""
+    """An image on the gateway. `id` is its config digest, `digests` the registry's ``repo@sha256:...``.
+
+    `working_dir`, `volumes` and `has_healthcheck` are what its containers get where nobody says otherwise.
+    """
 
     id: str
     tags: tuple[str, ...]
@@ -271,6 +274,9 @@ class ImageInfo:
     size_bytes: int
     architecture: str
     created: str = ""
+    working_dir: str = ""
+    volumes: tuple[str, ...] = ()
+    has_healthcheck: bool = False
 
 
 def as_json(value: Any) -> dict[str, Any]:

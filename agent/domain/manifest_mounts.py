@@ -18,7 +18,7 @@ ENGINE_SOCKETS = frozenset(
 )
 SOCKET_FOLDERS = ("/run", "/var/run", "/var/lib/docker", "/var/lib/containerd")
 KERNEL_FOLDERS = ("/proc", "/sys", "/dev")
-_RESERVED_TARGETS = ("/run/ec", *KERNEL_FOLDERS)
+RESERVED_TARGETS = ("/run/ec", *KERNEL_FOLDERS)
 _TMPFS_FLAGS = frozenset({"ro", "rw", "exec", "noexec", "nosuid", "nodev"})
 _LONG_KEYS = frozenset({"type", "source", "target", "read_only", "bind", "volume", "tmpfs"})
 _MOUNT_HINT = "write 'name:/path' for a named volume or './folder:/path:ro' for a folder beside the manifest"
@@ -162,7 +162,7 @@ def checked_target(findings: Findings, path: Path, target: str) -> str | None:
             path, "manifest.target", f"'{target}' is no place in the container", "write an absolute path below /"
         )
         return None
-    for reserved in _RESERVED_TARGETS:
+    for reserved in RESERVED_TARGETS:
         if clean == reserved or clean.startswith(reserved + "/"):
             words = f"'{target}' would hide {reserved}, which belongs to the gateway"
             findings.say(path, "manifest.target", words, "mount it elsewhere")

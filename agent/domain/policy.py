@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from agent.domain.container import ImageInfo
+
 MIB = 1024 * 1024
 
 HARMLESS_CAPABILITIES = frozenset(
@@ -86,7 +88,7 @@ class Facts:
     `image_bytes` what each image still needs there, `volume_bytes` what a volume holds. `claims` maps every instance,
     this one's present version included, to what it was promised. `host_ports` maps (port, protocol) to its holder in
     words; `listening` holds port, protocol and address of other programs' sockets; `publishers` maps other instances to
-    their publish filters; `image_architectures` maps a pinned image to amd64, arm64 ...; `real_paths` maps a bind's
+    their publish filters; `images` maps what is here of the pinned images to what it is; `real_paths` maps a bind's
     source, and the APP's folder, to the path it leads to after every symbolic link. `gateway_ports` maps the gateway's
     own ports to their kind, `port_holders` those that others hold to who does, `port_devices` those with a device node
     to it; `shared_ports` may be held by several.
@@ -103,7 +105,7 @@ class Facts:
     host_ports: Mapping[tuple[int, str], str] = field(default_factory=dict)
     listening: frozenset[tuple[int, str, str]] = frozenset()
     publishers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    image_architectures: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[str, ImageInfo] = field(default_factory=dict)
     real_paths: Mapping[str, str] = field(default_factory=dict)
     gateway_ports: Mapping[str, str] | None = None
     port_holders: Mapping[str, str] = field(default_factory=dict)

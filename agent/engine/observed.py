@@ -96,6 +96,8 @@ def read_volume(document: Json) -> VolumeSpec:
 
 def read_image(document: Json) -> ImageInfo:
     """`GET /images/{name}/json`."""
+    config: Json = document.get("Config") or {}
+    test: Sequence[str] = (config.get("Healthcheck") or {}).get("Test") or ()
     return ImageInfo(
         id=str(document["Id"]),
         tags=tuple(t for t in document.get("RepoTags") or () if t != "<none>:<none>"),
@@ -103,6 +105,9 @@ def read_image(document: Json) -> ImageInfo:
         size_bytes=int(document.get("Size") or 0),
         architecture=str(document.get("Architecture", "")),
         created=str(document.get("Created", "")),
+        working_dir=str(config.get("WorkingDir") or ""),
+        volumes=tuple(sorted(str(target) for target in config.get("Volumes") or ())),
+        has_healthcheck=bool(test) and test[0] != "NONE",
     )
 
 

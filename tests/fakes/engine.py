@@ -362,9 +362,15 @@ class FakeEngine:
 
     def _run(self, box: Box) -> None:
         self._count += 1
-        box.run(self._count, probed=box.spec.healthcheck is not None)
+        box.run(self._count, probed=self._is_probed(box))
         self.on_start(box.spec)
         self._emit("start", box.state)
+
+    def _is_probed(self, box: Box) -> bool:
+        own = box.spec.healthcheck.test if box.spec.healthcheck else ()
+        if own or self._images is None:
+            return own[:1] != ("NONE",) and box.spec.healthcheck is not None
+        return self._images.require(box.state.image_id).has_healthcheck
 
     def _end(self, box: Box, exit_code: int, *, oom: bool = False) -> None:
         box.end(exit_code, oom=oom)

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from agent.domain.container import ImageInfo
 from agent.domain.dockerfile import BuildHow, bases
@@ -27,7 +28,7 @@ class FakeImages:
 
     `publish(ref)` puts a tag on the registry (again with another `content`: the tag moves); `add(ref)` puts an image
     on the gateway without a registry. `in_use` holds image ids that containers use. `lock(registry, login)`: that
-    registry answers nobody else from now on.
+    registry answers nobody else from now on. `brings` maps a pinned name to what its image says of itself.
     """
 
     def __init__(self, *refs: str) -> None:
@@ -36,6 +37,7 @@ class FakeImages:
         self.in_use: set[str] = set()
         self.disk_is_full = False
         self.tidied: list[bool] = []
+        self.brings: dict[str, dict[str, Any]] = {}
         self._locks: dict[str, Login] = {}
         self._registry: dict[str, str] = {}
         self._shelf: set[str] = set()
@@ -110,6 +112,7 @@ class FakeImages:
         await self.faults.pass_through("pull progress")
         progress(_SIZE_BYTES, _SIZE_BYTES, "downloading")
         image = self._image(digest_of("config of " + pinned), digests=(pinned,))
+        image = replace(image, **self.brings.get(pinned, {}))
         self._local[image.id] = image
         return image
 

@@ -119,7 +119,7 @@ class Deployer:
             release, found = await self._fetch(job, told)
         finally:
             await telling
-        await self._adopt(job, release, {pinned: image.architecture for pinned, image in found.items()})
+        await self._adopt(job, release, found)
 
     async def _fetch(self, job: Job, told: Told) -> tuple[Release, dict[str, ImageInfo]]:
         """The release with its images pinned, and those images, which are here now. Known bad: nothing is fetched."""
@@ -164,13 +164,13 @@ class Deployer:
             raise Conflict("app.not_fetched", f"{job.instance} has no release yet", hint="wait for its installation")
         await self._adopt(job, self._catalog.release(desired.current.release), {})
 
-    async def _adopt(self, job: Job, release: Release, architectures: dict[str, str]) -> None:
+    async def _adopt(self, job: Job, release: Release, images: Mapping[str, ImageInfo]) -> None:
         desired = self._ledger.get(job.instance)
         cloud, site = self.layers(job, desired)
         effective = layered(release.manifest, cloud, site, release.files)
         folder = _folder(job, desired)
         spec = self._catalog.design(job.instance, release, effective, folder)
-        look = await self._facts.look(spec, architectures)
+        look = await self._facts.look(spec, images)
         stored = self._catalog.keep(release, str(job.params.get("source", job.instance)))
         self._refuse_known_bad(job, release)
         version = Version(release.hash, cloud, site, folder)

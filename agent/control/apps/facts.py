@@ -12,6 +12,7 @@ from agent.control.catalog import Catalog
 from agent.control.ledger import Ledger
 from agent.domain.admission import check_binds
 from agent.domain.app import Desired, Trial, Version
+from agent.domain.container import ImageInfo
 from agent.domain.instantiate import AppSpec
 from agent.domain.manifest_model import Strategy
 from agent.domain.policy import Claim, Facts
@@ -26,7 +27,7 @@ class Look:
     room: Room = field(default_factory=Room)
     real_paths: Mapping[str, str] = field(default_factory=dict)
     volume_bytes: Mapping[str, int] = field(default_factory=dict)
-    architectures: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[str, ImageInfo] = field(default_factory=dict)
 
 
 class FactBook:
@@ -48,14 +49,14 @@ class FactBook:
         info = self._engine_info()
         return Look(await self._ground.room(info.root_dir)) if info else Look()
 
-    async def look(self, spec: AppSpec, architectures: Mapping[str, str]) -> Look:
+    async def look(self, spec: AppSpec, images: Mapping[str, ImageInfo]) -> Look:
         """What is left on this machine, where the binds of `spec` lead, and what the volumes hold that will be copied."""
         around, real_paths = await asyncio.gather(self.look_around(), asyncio.to_thread(_resolve, spec.bind_sources()))
         info = self._engine_info()
         held = {}
         for name in spec.update.rollback_volumes if info else ():
             held[name] = await self._ground.tree_bytes(f"{info.root_dir}/volumes/{name}/_data")  # type: ignore[union-attr]
-        return Look(around.room, real_paths, held, architectures)
+        return Look(around.room, real_paths, held, images)
 
     def facts(self, instance: str, look: Look) -> Facts:
         """All facts for `instance`: what others hold is read now, so that a decision can rely on it."""
@@ -75,7 +76,7 @@ class FactBook:
             host_ports={key: f"instance {spec.instance}" for spec in others for key in _published(spec)},
             listening=self._strangers(look.room, others, self._ledger.desired.get(instance)),
             publishers={spec.instance: spec.grants.points_publish for spec in others},
-            image_architectures=look.architectures,
+            images=look.images,
             real_paths=look.real_paths,
             gateway_ports=premises.ports,
             port_holders={port: f"instance {spec.instance}" for spec in others for _, port in spec.ports},

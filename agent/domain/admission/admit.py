@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 
-from agent.domain.admission import asks, binds, capacity, images, network, ports, privileges, resources, update
+from agent.domain.admission import asks, binds, capacity, content, images, network, ports, privileges, resources, update
 from agent.domain.admission.case import Case, Rule
 from agent.domain.document import Problem
 from agent.domain.instantiate import AppSpec
@@ -16,6 +16,7 @@ RULES: tuple[Rule, ...] = (
     *images.RULES,
     *privileges.RULES,
     *binds.RULES,
+    *content.RULES,
     *resources.RULES,
     *capacity.RULES,
     *network.RULES,

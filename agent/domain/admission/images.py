@@ -55,7 +55,8 @@ def _digest(case: Case) -> Iterator[Found]:
 def _architecture(case: Case) -> Iterator[Found]:
     here = case.facts.architecture
     for container in case.spec.containers:
-        made_for = case.facts.image_architectures.get(container.image, "")
+        image = case.facts.images.get(container.image)
+        made_for = image.architecture if image is not None else ""
         if made_for and here and made_for != here:
             words = f"the image is made for {made_for}, this gateway is {here}"
             yield Found(_place(container.service), words, f"build it for {here}")

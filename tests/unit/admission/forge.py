@@ -312,10 +312,18 @@ def _stricter(rng: Random, case: Forged, _: dict[str, Any]) -> None:
     )
 
 
+def _waits_for_health(rng: Random, case: Forged, _: dict[str, Any]) -> None:
+    """Of a service that may or may not have a healthcheck."""
+    late = {"image": "registry.example/late:1", "depends_on": {"guard": {"condition": "service_healthy"}}}
+    case.manifest["services"]["late"] = late
+    if rng.random() < 0.2:
+        case.manifest["services"]["guard"]["healthcheck"] = {"disable": True}
+
+
 HOSTILE: tuple[Change, ...] = (
     _dangerous, _dangerous, _dangerous, _dangerous,
     _mount, _mount, _mount, _target, _own_folder, _own_folder, _propagation, _volume, _network, _file, _build, _update,
-    _port_role, _host_port, _crowd, _machine, _machine, _stricter,
+    _port_role, _host_port, _crowd, _machine, _machine, _stricter, _waits_for_health,
     lambda rng, _, service: service.update(cap_add=rng.sample(CAPABILITIES, rng.randint(1, 3))),
     _key("security_opt", ["no-new-privileges:false"], ["seccomp:unconfined"], ["apparmor=unconfined"], ["label:disable"],
          ["systempaths=unconfined"]),

@@ -19,7 +19,7 @@ import yaml
 
 from agent.domain.admission import CODES, RULES, Rule, admit, full_name
 from agent.domain.app import Layer
-from agent.domain.container import Attachment, ContainerSpec, Device, Mount, PublishedPort
+from agent.domain.container import Attachment, ContainerSpec, Device, ImageInfo, Mount, PublishedPort
 from agent.domain.document import Document, Mistakes, Problem
 from agent.domain.instantiate import AppSpec, Place, Site, instantiate
 from agent.domain.manifest import read_manifest
@@ -166,7 +166,8 @@ def _facts(case: Forged, spec: AppSpec) -> Facts:
     known: dict[str, Any] = {
         "architecture": "amd64", "cpus": 4, "mem_bytes": GIB, "pids": 30_000, "disk_free_bytes": 4 * GIB,
         "image_bytes": {each.image: 20 * MIB for each in spec.containers}, "volume_bytes": {"ec-guard_data": 40 * MIB},
-        "image_architectures": {each.image: "amd64" for each in spec.containers}, "gateway_ports": KINDS, "port_devices": NODES,
+        "images": {each.image: ImageInfo(each.image, (), (), 20 * MIB, "amd64") for each in spec.containers},
+        "gateway_ports": KINDS, "port_devices": NODES,
     }  # fmt: skip
     given = {**known, **case.facts}
     given["claims"] = {name: Claim(*claim) for name, claim in given.get("claims", {}).items()}

@@ -63,6 +63,7 @@ SEEN_ELSEWHERE = {
     "admission.disk_limit": "the engine knows no such limit; the agent measures",
     "admission.file_outside": "the reader drops such a file, so no body has it",
     "admission.file_source": "the same",
+    "admission.healthcheck": "no body says what others wait for",
     "admission.other": "notes that nobody knows",
     "admission.point_owner": "points are no part of a body",
     "admission.start_first": "two bodies that are each safe",

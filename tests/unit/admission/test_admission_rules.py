@@ -9,7 +9,7 @@ import pytest
 
 from agent.domain.admission import CODES, admit, admit_images, full_name
 from agent.domain.app import Layer
-from agent.domain.container import Attachment, Mount
+from agent.domain.container import Attachment, ImageInfo, Mount
 from agent.domain.instantiate import Site, instantiate
 from agent.domain.manifest_keys import DANGEROUS
 from agent.domain.policy import MIB, Facts, Policy
@@ -261,7 +261,7 @@ def test_the_digest_that_runs_is_held_to_the_list_too() -> None:
 
 def test_the_wrong_architecture_is_refused() -> None:
     image = pinned("registry.example/guard:1.0")
-    facts = Facts(architecture="arm64", image_architectures={image: "amd64"})
+    facts = Facts(architecture="arm64", images={image: ImageInfo("sha256:1", (), (image,), 1, "amd64")})
     (problem,) = admitted(SMALL, facts=facts)
     assert shown((problem,)) == [(4, 5, "admission.architecture")]
     assert "made for amd64, this gateway is arm64" in problem.message
