@@ -19,7 +19,7 @@ from typing import Any
 
 from agent import BUILD_MS, __version__, terms
 from agent.admin.api import AdminApi
-from agent.bundles.shelf import BundleShelf
+from agent.bundles.shelf import BundleShelf, Room
 from agent.cloud.dialects.ec import EcDialect
 from agent.cloud.link import PahoLink
 from agent.control.bundles.sticks import Sticks
@@ -91,7 +91,7 @@ class Daemon:
         )  # fmt: skip
         self._shelf = shelf = BundleShelf(
             paths.state / "bundles", registry.store, registry.records, registry.fetch_file,
-            reserve_bytes=settings.policy.capacity.disk_reserve_bytes,
+            room=Room(settings.policy.capacity.disk_reserve_bytes, images.free_bytes),
         )  # fmt: skip
         self._meter = SystemMeter()
         self._verifier = CgroupVerifier(self._instance_of)

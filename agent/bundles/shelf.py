@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Protocol, TypeVar, cast
@@ -16,12 +17,15 @@ from agent.bundles.folders import BundleFolders
 from agent.bundles.images import Contents, read_contents
 from agent.bundles.reader import Bundle, open_bundle
 from agent.bundles.reading import Reading, Readings
+from agent.bundles.unpacked import watch_size
 from agent.domain import bundle
 from agent.errors import Conflict, GatewayError, Malformed, NoSpace
 from agent.files.sticks import MOST, Stamp, look_into
 from agent.ports import BundleHead, Progress
 
 RESERVE_BYTES = 16 * 1024**2
+_LOOKS = 4
+"""Watched folders that are looked into at once."""
 _WRITERS = 6
 """Bundles that are written to the gateway's own disk at once."""
 _TEXTS = frozenset({".json", ".yaml", ".yml"})
@@ -46,10 +50,18 @@ class Documents(Protocol):
     def keep(self, body: bytes) -> str: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """`reserve_bytes` of each disk stay free. `engine_free` tells what the engine's has; None: it is not looked at."""
+
+    reserve_bytes: int = RESERVE_BYTES
+    engine_free: Callable[[], Awaitable[int]] | None = None
+
+
 class BundleShelf:
     """Images go to `layers` and `documents`, the files of each bundle to a folder of its own below `folder`.
 
-    What `download` fetches lies with the images until no job needs it. `reserve_bytes` of the disk stay free.
+    What `download` fetches lies with the images until no job needs it.
     Sticks are read in threads that may hang, the gateway's own disk is written in others, which so never do.
     """
 
@@ -60,14 +72,14 @@ class BundleShelf:
         documents: Documents,
         download: Download,
         *,
-        reserve_bytes: int = RESERVE_BYTES,
+        room: Room | None = None,
         readings: Readings | None = None,
     ) -> None:
         self._folders = BundleFolders(folder)
         self._download = download
         self._layers = layers
         self._documents = documents
-        self._reserve_bytes = reserve_bytes
+        self._room = room or Room()
         self._readings = readings or Readings()
         self._writers = ThreadPoolExecutor(_WRITERS, "bundle-write")
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
@@ -75,8 +87,9 @@ class BundleShelf:
     async def find(self, folders: Sequence[Path]) -> Mapping[Path, Stamp]:
         """See `agent.ports.Bundles`."""
         found: dict[Path, Stamp] = {}
-        tops = await asyncio.gather(*(self._look_into(folder) for folder in folders))
-        below = await asyncio.gather(*(self._look_into(folder) for _, under in tops for folder in under))
+        at_once = asyncio.Semaphore(_LOOKS)
+        tops = await asyncio.gather(*(self._look_into(folder, at_once) for folder in folders))
+        below = await asyncio.gather(*(self._look_into(folder, at_once) for _, under in tops for folder in under))
         for bundles, _ in (*tops, *below):
             found |= bundles
         return dict(sorted(found.items())[:MOST])
@@ -101,6 +114,8 @@ class BundleShelf:
         """See `agent.ports.Bundles`."""
         loop = asyncio.get_running_loop()
         stopped = threading.Event()
+        free_bytes = await self._room.engine_free() if self._room.engine_free else 2**62
+        room_bytes = max(0, free_bytes - self._room.reserve_bytes)
 
         def told(done: int, total: int) -> None:
             if stopped.is_set():
@@ -110,7 +125,7 @@ class BundleShelf:
         try:
             with self._readings.of(Path(path)) as reading:
                 async with self._lock(Path(folder).name):
-                    await self._write(self._take, reading, path, folder, told)
+                    await self._write(self._take, reading, path, folder, room_bytes, told)
         finally:
             stopped.set()  # its thread ends at the next piece
 
@@ -132,11 +147,12 @@ class BundleShelf:
     def _lock(self, key: str) -> asyncio.Lock:
         return self._locks.setdefault(key, asyncio.Lock())
 
-    async def _look_into(self, folder: Path) -> tuple[Mapping[Path, Stamp], Sequence[Path]]:
+    async def _look_into(self, folder: Path, at_once: asyncio.Semaphore) -> tuple[Mapping[Path, Stamp], Sequence[Path]]:
         """What a watched folder holds; nothing while it does not answer."""
         try:
-            with self._readings.of(folder / "*") as reading:
-                return await reading.wait_for(partial(look_into, folder))
+            async with at_once:
+                with self._readings.of(folder / "*") as reading:
+                    return await reading.wait_for(partial(look_into, folder))
         except GatewayError:
             return {}, ()
 
@@ -162,7 +178,7 @@ class BundleShelf:
         )
         return found, head
 
-    def _take(self, reading: Reading, path: str, folder: str, told: Told) -> None:
+    def _take(self, reading: Reading, path: str, folder: str, room_bytes: int, told: Told) -> None:
         found = reading.ask(partial(open_bundle, Path(path)))
         key = _key(found)
         if str(self._folders.path(key)) != folder:
@@ -178,7 +194,8 @@ class BundleShelf:
             self._folders.put(key, names, lambda name: _count(reading.each(found.read(name)), done, total, told))
         for digest, size in missing.items():
             pieces = reading.each(found.read(bundle.BLOBS + digest.removeprefix("sha256:")))
-            self._layers.put(digest, cast("IO[bytes]", _Stream(_count(pieces, done, total, told))))
+            watched = watch_size(pieces, f"{path}: layer {digest}", size, room_bytes)
+            self._layers.put(digest, cast("IO[bytes]", _Stream(_count(watched, done, total, told))))
             done += size
         for document in contents.documents:
             self._documents.keep(document)
@@ -189,11 +206,11 @@ class BundleShelf:
     def _make_sure_of_room(self, found: Bundle, contents: Contents) -> None:
         needed_bytes = sum(self._missing(contents).values()) + found.index.files_bytes
         free_bytes = self._folders.free_bytes()
-        if needed_bytes + self._reserve_bytes > free_bytes:
+        if needed_bytes + self._room.reserve_bytes > free_bytes:
             raise NoSpace(
                 "bundle.no_space",
                 f"{found.path} needs {needed_bytes // 1024} KiB, {free_bytes // 1024} KiB are free",
-                hint=f"free space (`ecgw image prune`); {self._reserve_bytes // 1024**2} MiB are kept as reserve",
+                hint=f"free space (`ecgw image prune`); {self._room.reserve_bytes // 1024**2} MiB are kept as reserve",
                 needed_bytes=needed_bytes,
                 free_bytes=free_bytes,
             )

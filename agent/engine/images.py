@@ -74,6 +74,10 @@ class DockerImages:
         self._source.close()
         self._client.close()
 
+    async def free_bytes(self) -> int:
+        """What the engine's disk has left."""
+        return (await self._handover.disk()).free_bytes
+
     async def find(self, ref: str) -> ImageInfo | None:
         """The local image of this tag, digest or id; None when it is not here."""
         records = self._source.records

@@ -30,13 +30,13 @@ class Packer:
         leave_out: str = "",
         spoil: Mapping[str, bytes] | None = None,
     ) -> Path:
-        """A bundle of the rig's usual manifest. `leave_out` one of its blobs; `spoil` gives others for them."""
+        """A bundle of the rig's usual manifest. `leave_out` one of its blobs; `spoil` gives its document or layer."""
         return await asyncio.to_thread(self._pack, version, files or {}, text, leave_out, spoil or {})
 
     def _pack(self, version: str, files: dict[str, str], text: str, leave_out: str, spoil: Mapping[str, bytes]) -> Path:
         image = f"{REGISTRY}/pump:{version}"
         config = json.dumps({"rootfs": {"type": "layers", "diff_ids": ["sha256:" + "0" * 64]}}).encode()
-        layer = f"layer of {version}".encode() * 100
+        layer = spoil.get("layer", f"layer of {version}".encode() * 100)
         document = json.dumps(
             {
                 "schemaVersion": 2,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import json
 import os
@@ -14,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from agent.bundles.shelf import BundleShelf
+from agent.bundles.shelf import BundleShelf, Room
 from agent.control.bundles.sticks import AGAIN_LOOKS, Sticks
 from agent.domain.command import JobState, Origin
-from agent.errors import GatewayError, TimedOut
+from agent.errors import GatewayError, Malformed, TimedOut
 from agent.ports import BundleHead
 from agent.registry.blobs import BlobStore
 from agent.registry.kept import Kept
@@ -204,6 +205,33 @@ async def test_the_same_version_with_other_content_is_an_upgrade_to_that_content
         assert (Path(mount.source) / "a.conf").read_text() == f"v={number}\n"
 
 
+async def test_a_layer_that_is_a_bomb_ends_its_job_before_the_engine_sees_it(rig: Rig, tmp_path: Path) -> None:
+    bomb = gzip.compress(bytes(64 << 20), 9)
+    blobs = rig.root / "blobs"
+    free_bytes = 32 << 20
+
+    async def engine_free() -> int:
+        return free_bytes
+
+    async def no_download(*_: object) -> Path:
+        raise AssertionError
+
+    shelf = BundleShelf(
+        rig.root / "bundles", BlobStore(blobs), Kept(blobs / "manifests"), no_download, room=Room(0, engine_free)
+    )
+    path = await Packer(rig, tmp_path / "stick").pack("1", spoil={"layer": bomb})
+    head = await shelf.look(str(path), to_take=True)
+    before = traces(rig)
+    with pytest.raises(Malformed, match="200 times its size"):
+        await shelf.take(str(path), head.folder, lambda done, total, what: None)
+    await shelf.keep(set)
+    assert traces(rig) == before
+    free_bytes = 1 << 40
+    await shelf.take(str(path), head.folder, lambda done, total, what: None)
+    assert len(traces(rig)["files"]) > len(before["files"])
+    shelf.close()
+
+
 async def test_more_than_the_disk_has_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     async def no_download(*_: object) -> Path:
         raise AssertionError
@@ -211,7 +239,7 @@ async def test_more_than_the_disk_has_is_refused_before_anything_is_written(tmp_
     rig = Rig(tmp_path / "gateway")
     blobs = rig.root / "blobs"
     rig.bundles = BundleShelf(
-        rig.root / "bundles", BlobStore(blobs), Kept(blobs / "manifests"), no_download, reserve_bytes=1 << 60
+        rig.root / "bundles", BlobStore(blobs), Kept(blobs / "manifests"), no_download, room=Room(1 << 60)
     )
     await rig.start()
     try:

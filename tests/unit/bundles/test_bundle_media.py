@@ -112,6 +112,17 @@ async def test_a_pool_that_others_have_filled_keeps_no_bundle_from_being_read(
     assert head.name == "pump"
 
 
+@pytest.mark.may_block  # the test makes the folders itself
+async def test_each_of_many_sticks_is_looked_into(shelf: BundleShelf, tmp_path: Path) -> None:
+    for number in range(50):
+        (tmp_path / "media" / f"stick-{number}").mkdir(parents=True)
+        (tmp_path / "media" / f"stick-{number}" / "a.bundle").write_text("x")
+    (tmp_path / "media" / "stick-0" / "deep").mkdir()
+    (tmp_path / "media" / "stick-0" / "deep" / "b.bundle").write_text("one folder deeper than sticks are mounted")
+    found = await shelf.find([tmp_path / "media", tmp_path / "nowhere"])
+    assert len(found) == 50
+
+
 @pytest.fixture
 def over() -> Iterator[threading.Event]:
     """Until it is set, media that wait for it do not answer."""
