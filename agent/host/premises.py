@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def _first_passing_port(proc: Path) -> int:
 
 def _address(text: str) -> str:
     """The kernel's hexadecimal address, which is written in words of the machine's own byte order."""
-    raw = b"".join(bytes.fromhex(text[at : at + 8])[::-1] for at in range(0, len(text), 8))
+    raw = b"".join(int(text[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(text), 8))
     if len(raw) == 4:
         return str(IPv4Address(raw))
     address = IPv6Address(raw)

@@ -80,6 +80,9 @@ def _write(path: Path, wanted: PlacedFile, root: Path) -> None:
             os.fchown(handle, wanted.uid, wanted.gid)
         os.fchmod(handle, wanted.mode)
         os.fsync(handle)
+    except OSError:
+        partial.unlink()  # a full disk needs the room
+        raise
     finally:
         os.close(handle)
     partial.replace(path)

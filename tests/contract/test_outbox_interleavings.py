@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.domain.priority import Priority
-from agent.ports import OutRecord
+from agent.ports import OutRecord, Stored
 from agent.store.outbox import SqliteOutbox
 
 priorities = st.sampled_from(list(Priority))
@@ -27,7 +27,8 @@ operations = st.lists(
 )
 
 
-async def play(folder: Path, script: list[tuple[Any, ...]]) -> None:
+async def play(folder: Path, script: list[tuple[Any, ...]]) -> tuple[dict[str, tuple[Priority, str]], list[Stored]]:
+    """Play it on a store; gives what must be in it, by payload, and what is."""
     names = (folder / f"outbox-{number}.db" for number in itertools.count())
     path = next(names)
     store = SqliteOutbox(path, 10_000_000)
@@ -53,12 +54,7 @@ async def play(folder: Path, script: list[tuple[Any, ...]]) -> None:
             await store.open()
     stored = await store.head(10_000)
     await store.close()
-    assert {each.payload.decode(): (each.priority, each.stream) for each in stored} == expected
-    for priority in Priority:
-        mine = [int(each.payload) for each in stored if each.priority is priority]
-        assert mine == sorted(mine), "critical first, then by age"
-    keys = [(each.session, each.priority, each.stream, each.seq) for each in stored]
-    assert len(set(keys)) == len(keys)
+    return expected, stored
 
 
 def crash(path: Path, to: Path) -> Path:
@@ -72,4 +68,9 @@ def crash(path: Path, to: Path) -> Path:
 @given(operations)
 def test_any_interleaving_keeps_order_and_loses_nothing(script: list[tuple[Any, ...]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(play(Path(folder), script))
+        expected, stored = asyncio.run(play(Path(folder), script))
+    assert {each.payload.decode(): (each.priority, each.stream) for each in stored} == expected
+    order = [(list(Priority).index(each.priority), int(each.payload)) for each in stored]
+    assert order == sorted(order), "critical first, then by age"
+    keys = [(each.session, each.priority, each.stream, each.seq) for each in stored]
+    assert len(set(keys)) == len(keys)

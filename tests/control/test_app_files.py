@@ -83,14 +83,18 @@ async def test_a_file_that_somebody_deleted_comes_back_with_the_next_look(rig: R
     await install(rig)
     for each in (rig.root / "files" / "pump").rglob("token"):
         each.unlink()
+    assert on_disk(rig) == []
     rig.engine.crash("pump", "main")
-    await rig.until(lambda: on_disk(rig) == ["s3cr3t"], "the file")
+    await rig.until(lambda: on_disk(rig) != [], "the file")
+    assert on_disk(rig) == ["s3cr3t"]
+    assert len(rig.engine.find("pump", "main")) == 1
 
 
 async def test_removal_takes_the_files_along(rig: Rig) -> None:
     await install(rig)
-    await rig.job(await rig.send("app.remove", instance="pump"))
+    assert (await rig.job(await rig.send("app.remove", instance="pump"))).state is JobState.DONE
     await rig.until(lambda: not (rig.root / "files" / "pump").exists(), "the end of its files")
+    assert list((rig.root / "files").iterdir()) == []
 
 
 async def test_a_manifest_without_its_files_is_refused_at_the_line_that_names_them(rig: Rig) -> None:

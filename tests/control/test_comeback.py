@@ -53,6 +53,9 @@ async def boot(rig: Rig) -> None:
 async def test_after_a_boot_the_order_holds(rig: Rig) -> None:
     await boot(rig)
     await rig.until(lambda: came_up(rig) == ORDER, "the order")
+    await rig.until(lambda: rig.room.ledger.meta["boot_id"] == rig.host.boot_id, "its end")
+    assert came_up(rig) == ORDER
+    assert [len(rig.engine.find("chain", service)) for service in ORDER] == [1, 1, 1]
 
 
 async def test_a_boot_is_dealt_with_once(rig: Rig) -> None:
@@ -74,9 +77,10 @@ async def test_an_agent_killed_within_it_goes_on_with_it(rig: Rig) -> None:
     gate = rig.engine.faults.pause("start")
     await rig.start()
     await gate.reached.wait()
+    assert rig.room.ledger.meta["boot_id"] != rig.host.boot_id
     await rig.restart()
-    await rig.until(lambda: came_up(rig) == ORDER, "the order")
     await rig.until(lambda: rig.room.ledger.meta["boot_id"] == rig.host.boot_id, "its end")
+    assert came_up(rig) == ORDER
 
 
 async def test_a_boot_in_good_order_restarts_nothing(rig: Rig) -> None:
@@ -101,7 +105,9 @@ async def test_a_new_agent_in_the_same_boot_restarts_nothing(rig: Rig) -> None:
 async def test_an_engine_that_came_back_without_its_containers_is_put_in_order(rig: Rig) -> None:
     rig.engine.drop()
     rig.engine.reboot(backwards=True)
+    before = starts(rig)
     await rig.until(lambda: came_up(rig) == ORDER, "the order")
+    assert starts(rig) - before == 2, "the first of the row came up first of all, and stays"
 
 
 async def test_an_engine_that_kept_its_containers_restarts_nothing(rig: Rig) -> None:

@@ -138,6 +138,7 @@ async def test_the_engine_going_away_and_coming_back_is_followed(rig: Rig) -> No
     rig.engine.restore()
     rig.engine.vanish("pump", "main")
     await rig.until(lambda: bool(rig.serving()), "its return")
+    assert rig.serving() == ["pump:1"]
 
 
 PAIR = f"""\
@@ -155,4 +156,6 @@ async def test_being_plugged_by_hand_is_put_right_without_a_restart(rig: Rig) ->
     (own,) = before[0].networks or ()
     rig.engine.plug("pump", "side", own, off=True)
     rig.engine.plug("pump", "side", "bridge")
+    starts = len([op for op, _ in rig.engine.log if op == "start"])
     await rig.until(lambda: rig.engine.find("pump", "side") == before, "its own network and no other")
+    assert len([op for op, _ in rig.engine.log if op == "start"]) == starts

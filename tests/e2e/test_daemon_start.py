@@ -38,7 +38,8 @@ async def test_a_file_written_after_the_first_look_and_before_the_watch_is_seen(
     await daemon.start()
     daemon.room.site.apply = look  # type: ignore[method-assign]
     try:
-        await until(lambda: [rule["name"] for rule in daemon.plane.rules.status()] == ["guard"], "the rule")
+        await until(lambda: daemon.plane.rules.status() != [], "the rule")
+        assert [rule["name"] for rule in daemon.plane.rules.status()] == ["guard"]
     finally:
         await daemon.stop()
 

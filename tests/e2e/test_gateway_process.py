@@ -78,6 +78,8 @@ def test_killed_in_the_middle_of_an_upgrade_it_ends_old_or_new(gw: Gateway, afte
         return jobs_over and len(gw.containers()) == 1 and gw.serving() in ([RUN], [RUN_2])
 
     wait_until(settled, "the old or the new version alone", 30)
+    told = gw.ask("app", "show", "pump")
+    assert (told["version"], gw.serving()) in (("1", [RUN]), ("2", [RUN_2])), told
 
 
 def test_a_crash_loop_is_backed_off_with_one_alarm_and_a_neighbour_does_not_notice(gw: Gateway) -> None:
@@ -102,8 +104,10 @@ def test_a_crash_loop_is_backed_off_with_one_alarm_and_a_neighbour_does_not_noti
 def test_what_docker_stop_and_docker_rm_did_by_hand_is_mended(gw: Gateway) -> None:
     gw.ask("app", "install", str(gw.manifest("1", RUN)))
     name = gw.containers()[0]["Name"].lstrip("/")
+    removed = gw.containers()[0]["Id"]
     subprocess.run(["docker", "rm", "-f", name], check=True, capture_output=True)
     wait_until(lambda: gw.serving() == [RUN], "its return", 20)
+    assert [each["Id"] == removed for each in gw.containers()] == [False]
 
 
 def test_a_refused_manifest_names_file_line_and_remedy_and_changes_nothing(gw: Gateway) -> None:

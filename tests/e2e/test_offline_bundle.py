@@ -114,6 +114,8 @@ def test_a_stick_is_taken_when_it_comes(short_dir: Path, gateway_id: str, tmp_pa
         (media / "stick").mkdir()
         (tmp_path / "pump.bundle").replace(media / "stick" / "pump.bundle")
         wait_until(lambda: made.serving() == [RUN], "the APP on the stick runs", 30.0)
+        wait_until(lambda: [job["state"] for job in made.ask("job", "list")] == ["done"], "its job is over", 30.0)
+        assert made.ask("app", "show", "pump")["version"] == "1"
     finally:
         made.end()
 

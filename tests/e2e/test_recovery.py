@@ -267,3 +267,4 @@ def test_an_image_removed_by_hand_is_waited_for_and_said_to_be_missing(fetched: 
     registry.start()
     wait_until(lambda: gw.serving() == [RUN], "the APP, once the registry is back", MENDED_WITHIN_S)
     wait_until(lambda: "app:pump: image_missing" not in codes(gw), "the end of the alarm", MENDED_WITHIN_S)
+    assert [each["Config"]["Image"] for each in gw.containers()] == [container["Config"]["Image"]]

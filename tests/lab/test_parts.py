@@ -123,7 +123,9 @@ def test_waiting_ends_at_its_deadline() -> None:
 
 def test_a_free_port_can_be_bound() -> None:
     with socket.socket() as server:
-        server.bind(("127.0.0.1", free_port()))
+        port = free_port()
+        server.bind(("127.0.0.1", port))
+        assert server.getsockname()[1] == port
 
 
 def test_the_recorded_series_is_real_and_whole() -> None:

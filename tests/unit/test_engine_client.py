@@ -133,6 +133,7 @@ async def test_slow_calls_never_hold_up_quick_ones(client: EngineClient) -> None
     release = threading.Event()
     slow = [asyncio.ensure_future(client.call("stopping", lambda _: release.wait(20), slow=True)) for _ in range(20)]
     await client.call("listing", lambda c: c.containers(), within_s=5)
+    assert not any(each.done() for each in slow)
     release.set()
     await asyncio.gather(*slow)
 

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import socket
 import sys
+from ipaddress import ip_address
 from pathlib import Path
 
-import pytest
-
 from agent.host.premises import read_room, read_tree_bytes
+
+
+def kernel(address: str, port: int) -> str:
+    """An address and port as the kernel writes them: in words of the machine's byte order."""
+    raw = ip_address(address).packed
+    words = (int.from_bytes(raw[at : at + 4], sys.byteorder) for at in range(0, len(raw), 4))
+    return "".join(f"{word:08X}" for word in words) + f":{port:04X}"
+
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 FILES = {
@@ -16,18 +23,17 @@ FILES = {
     "sys/kernel/threads-max": "15000\n",
     "sys/net/ipv4/ip_local_port_range": "32768\t60999\n",
     "net/tcp": HEAD
-    + "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 1\n"
-    + "   1: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 1\n"
-    + "   2: 0100007F:D431 0100007F:1F90 01 00000000:00000000 00:00000000 00000000 0 0 1\n",
-    "net/tcp6": HEAD + "   0: 00000000000000000000000000000000:0050 0000:0000 0A 0:0 00:0 0 0 0 1\n",
+    + f"   0: {kernel('127.0.0.1', 8080)} 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 1\n"
+    + f"   1: {kernel('0.0.0.0', 22)} 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 1\n"
+    + f"   2: {kernel('127.0.0.1', 54321)} {kernel('127.0.0.1', 8080)} 01 00000000:00000000 00:00000000 00000000 0 0 1\n",
+    "net/tcp6": HEAD + f"   0: {kernel('::', 80)} 0000:0000 0A 0:0 00:0 0 0 0 1\n",
     "net/udp": HEAD
-    + "   0: 00000000:0035 00000000:0000 07 0:0 00:0 0 0 0 1\n"
-    + "   1: 00000000:C000 00000000:0000 07 0 0\n",
-    "net/udp6": HEAD + "   0: 0000000000000000FFFF00000100007F:007B 00000000:0000 07 0:0 00:0 0 0 0 1\n",
+    + f"   0: {kernel('0.0.0.0', 53)} 00000000:0000 07 0:0 00:0 0 0 0 1\n"
+    + f"   1: {kernel('0.0.0.0', 49152)} 00000000:0000 07 0 0\n",
+    "net/udp6": HEAD + f"   0: {kernel('::ffff:127.0.0.1', 123)} 00000000:0000 07 0:0 00:0 0 0 0 1\n",
 }
 
 
-@pytest.mark.skipif(sys.byteorder != "little", reason="the samples are of a little-endian machine")
 def test_who_listens_is_read_with_address_and_without_passing_clients(tmp_path: Path) -> None:
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

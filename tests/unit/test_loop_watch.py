@@ -32,12 +32,16 @@ async def test_agent_code_that_blocks_the_loop_raises(sleep_in_agent: Callable[[
 
 
 async def test_the_test_itself_may_block() -> None:
+    begun = time.monotonic()
     time.sleep(0.001)
+    assert time.monotonic() - begun >= 0.001
 
 
 @pytest.mark.may_block
 async def test_a_marked_test_may_block(sleep_in_agent: Callable[[], None]) -> None:
+    begun = time.monotonic()
     sleep_in_agent()
+    assert time.monotonic() - begun >= 0.001
 
 
 def test_a_loop_that_a_plain_test_runs_is_watched_too(sleep_in_agent: Callable[[], None]) -> None:
@@ -54,4 +58,6 @@ def test_the_watch_does_not_disturb_hypothesis(number: int) -> None:
 
 
 def test_agent_code_outside_a_loop_may_block(sleep_in_agent: Callable[[], None]) -> None:
+    begun = time.monotonic()
     sleep_in_agent()
+    assert time.monotonic() - begun >= 0.001

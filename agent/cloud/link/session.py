@@ -157,6 +157,8 @@ class Session:
         settings = self._settings
         context = None
         if settings.tls is not None:
+            for file in (settings.tls.ca, settings.tls.cert, settings.tls.key):
+                file.open("rb").close()  # its error names the file; OpenSSL's does not
             context = ssl.create_default_context(cafile=str(settings.tls.ca))
             context.minimum_version = ssl.TLSVersion.TLSv1_2
             context.load_cert_chain(settings.tls.cert, settings.tls.key)

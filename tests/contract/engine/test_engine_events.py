@@ -34,7 +34,8 @@ async def test_a_crash_is_told(rig: Rig) -> None:
         state = await run(rig, make_spec(rig))
         await rig.crash(state)
         await listener.until(lambda seen: sum(1 for e in seen if e and e.action == "start") == 2)
-        await listener.until_action("die")
+    told = [(e.action, e.container_id) for e in listener.seen if e and e.action in ("start", "die")]
+    assert told == [("start", state.id), ("die", state.id), ("start", state.id)]
 
 
 async def test_after_the_engine_was_away_everything_is_listed_and_events_go_on(rig: Rig) -> None:
@@ -43,8 +44,11 @@ async def test_after_the_engine_was_away_everything_is_listed_and_events_go_on(r
         await asyncio.sleep(0)
         await rig.restore()
         await listener.until(lambda seen: seen.count(None) >= 2)
-        await run(rig, make_spec(rig))
-        await listener.until_action("start")
+        before = len(listener.seen)
+        state = await run(rig, make_spec(rig))
+        started = await listener.until_action("start")
+    assert started.container_id == state.id
+    assert [e.action for e in listener.seen[before:] if e] == ["create", "start"]
 
 
 async def test_closing_the_stream_is_prompt_even_when_nothing_happens(rig: Rig) -> None:

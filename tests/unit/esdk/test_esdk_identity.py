@@ -128,6 +128,8 @@ async def test_a_name_made_to_confuse_does_not(proc: Proc) -> None:
     subject = verifier(proc)
     await subject.verify("guard", peer(10))
     subject.close()
+    proc.add(11, f"0::/docker/{OTHER}\n", name="x) S 0 0 (y")
+    assert await refusal(verifier(proc), "guard", 11) == "esdk.foreign_process"
 
 
 async def test_a_process_number_used_again_is_asked_again(proc: Proc) -> None:

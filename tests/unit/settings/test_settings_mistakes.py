@@ -231,7 +231,9 @@ def test_a_main_file_of_nearly_the_right_name_does_not_quietly_mean_the_defaults
 
 
 def test_a_copy_beside_the_main_file_stops_nothing(tmp_path: Path) -> None:
-    load(write(tmp_path, {"gateway.yaml": "", "gateway.yaml.bak": "x", "gateway.yml": "x", "gateway.yaml~": "x"}))
+    main = {"gateway.yaml": "identity: {id: a}"}
+    loaded = load(write(tmp_path, {**main, "gateway.yaml.bak": "x", "gateway.yml": "x", "gateway.yaml~": "x"}))
+    assert loaded.identity.id == "a"
 
 
 def test_a_missing_folder_is_a_mistake_and_not_a_gateway_with_defaults(tmp_path: Path) -> None:
