@@ -10,7 +10,8 @@ from datetime import datetime
 
 from agent.domain.container import ContainerSpec, ContainerState
 from agent.domain.instantiate import AppSpec
-from agent.domain.steps import AwaitService, StartContainer, Step, StopContainer
+from agent.domain.planner import awaits
+from agent.domain.steps import StartContainer, Step, StopContainer
 
 NS = 1_000_000_000
 _FIRST_PROBE = 0.9
@@ -51,7 +52,7 @@ def mend_order(
     ]
     for each in spec.containers:
         if each.service in early:
-            steps += [AwaitService(n, wanted[n].spec_hash, how) for n, how in spec.depends_on(each.service)]
+            steps += awaits(spec, each.service)
             steps.append(StartContainer(each.service, each.spec_hash))
     return tuple(steps)
 

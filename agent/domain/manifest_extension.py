@@ -184,12 +184,12 @@ def read_update(findings: Findings, value: Any, services: frozenset[str], volume
     strategy = None
     if fields.get("strategy") is not None:
         strategy = findings.choice((*path, "strategy"), fields["strategy"], [each.value for each in Strategy])
-    within, stable, probe = 60.0, 10.0, None
+    within, stable, probe, patient = 60.0, 10.0, None, True
     if fields.get("health") is not None:
         here = (*path, "health")
         health = findings.fields(here, fields["health"], {"within", "stable_for", "http", "tcp"})
         if "within" in health:
-            within = findings.seconds((*here, "within"), health["within"]) or within
+            within, patient = findings.seconds((*here, "within"), health["within"]) or within, False
         if "stable_for" in health:
             read = findings.seconds((*here, "stable_for"), health["stable_for"])
             stable = stable if read is None else read
@@ -203,7 +203,7 @@ def read_update(findings: Findings, value: Any, services: frozenset[str], volume
             back = _rollback_volumes(findings, (*here, "volumes"), rollback["volumes"], volumes)
         if "automatic" in rollback:
             automatic = findings.flag((*here, "automatic"), rollback["automatic"]) is not False
-    return Update(within, stable, probe, automatic, Strategy(strategy or Strategy.STOP_FIRST), back)
+    return Update(within, stable, probe, automatic, Strategy(strategy or Strategy.STOP_FIRST), back, patient)
 
 
 def _rollback_volumes(findings: Findings, path: Path, value: Any, volumes: tuple[str, ...]) -> tuple[str, ...]:

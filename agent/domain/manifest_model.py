@@ -144,7 +144,8 @@ class Update:
     """How a new release replaces the old one and what it has to prove.
 
     `rollback_volumes` are the volumes whose data goes back with a roll-back: names of the manifest in a `Body`,
-    names on the engine in an `AppSpec`.
+    names on the engine in an `AppSpec`. `patient`: nobody stated `within_s`, so it does not count while the engine
+    says that a healthcheck is starting.
     """
 
     within_s: float = 60.0
@@ -153,6 +154,7 @@ class Update:
     automatic_rollback: bool = True
     strategy: Strategy = Strategy.STOP_FIRST
     rollback_volumes: tuple[str, ...] = ()
+    patient: bool = True
 
 
 @dataclass(frozen=True, slots=True)

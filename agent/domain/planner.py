@@ -14,6 +14,7 @@ from agent.domain.container import ContainerSpec, ContainerState, Live, NetworkS
 from agent.domain.instantiate import AppSpec
 from agent.domain.manifest_model import Strategy
 from agent.domain.steps import (
+    AWAIT_S,
     AwaitService,
     ConnectContainer,
     CreateContainer,
@@ -190,12 +191,17 @@ def _bring_up(
         if current.live != container.live:
             yield UpdateContainer(current.id, container.service, container.live)
         return
-    for service, condition in spec.depends_on(container.service):
-        needed = next(c for c in spec.containers if c.service == service)
-        yield AwaitService(service, needed.spec_hash, condition)
+    yield from awaits(spec, container.service)
     if current is not None and current.live != container.live:
         yield UpdateContainer(current.id, container.service, container.live)
     yield StartContainer(container.service, container.spec_hash)
+
+
+def awaits(spec: AppSpec, service: str) -> Iterable[AwaitService]:
+    """What must be so before `service` starts. Who gives a release longer to be healthy gives it here, too."""
+    wanted = {each.service: each.spec_hash for each in spec.containers}
+    for needed, condition in spec.depends_on(service):
+        yield AwaitService(needed, wanted[needed], condition, max(AWAIT_S, spec.update.within_s))
 
 
 def _mend_networks(container: ContainerSpec, current: ContainerState) -> Iterable[Step]:

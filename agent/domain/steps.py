@@ -7,6 +7,9 @@ from typing import TypeAlias
 
 from agent.domain.container import Attachment, ContainerSpec, Live, NetworkSpec, VolumeSpec
 
+AWAIT_S = 120.0
+"""How long others wait at least for a service that is neither as they need it nor on its way there."""
+
 
 @dataclass(frozen=True, slots=True)
 class CreateNetwork:
@@ -53,11 +56,15 @@ class StartContainer:
 
 @dataclass(frozen=True, slots=True)
 class AwaitService:
-    """Wait until `service` runs (`condition` started), is healthy or has ended well (completed)."""
+    """Wait until `service` runs (`condition` started), is healthy or has ended well (completed).
+
+    `within_s` does not count while its healthcheck is starting, which has a deadline of its own.
+    """
 
     service: str
     spec: str
     condition: str
+    within_s: float = AWAIT_S
 
 
 @dataclass(frozen=True, slots=True)

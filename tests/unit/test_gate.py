@@ -40,6 +40,18 @@ def test_never_healthy_fails_at_the_deadline_and_says_why(gate: Gate) -> None:
     assert gate.reason == "not healthy within 60 s: a is still starting"
 
 
+def test_a_healthcheck_that_is_starting_has_its_own_time_where_none_was_stated(gate: Gate) -> None:
+    starting = replace(UP, health=Health.STARTING)
+    gate = look(look(replace(gate, patient=True), 1, starting), 205, starting)
+    assert gate.verdict is Verdict.PENDING
+    assert look(gate, 206, replace(UP, health=Health.UNHEALTHY)).reason == "a is unhealthy"
+    healthy = look(gate, 206, replace(UP, health=Health.HEALTHY))
+    assert look(healthy, 216, replace(UP, health=Health.HEALTHY)).verdict is Verdict.PASSED
+    down = look(gate, 206, replace(UP, state=RunState.RESTARTING))
+    assert down.verdict is Verdict.PENDING
+    assert look(down, 266, replace(UP, state=RunState.RESTARTING)).verdict is Verdict.FAILED, "anything else counts"
+
+
 def test_unhealthy_fails_at_once(gate: Gate) -> None:
     gate = look(look(gate, 1, UP), 2, replace(UP, health=Health.UNHEALTHY))
     assert (gate.verdict, gate.reason) == (Verdict.FAILED, "a is unhealthy")

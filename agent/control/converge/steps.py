@@ -17,7 +17,6 @@ from agent.ports import Clock, Engine, Snapshots
 
 log = logging.getLogger("agent.control.converge.steps")
 
-AWAIT_SERVICE_S = 120.0
 POLL_S = 0.25
 
 Aside = Callable[[], AbstractAsyncContextManager[None]]
@@ -27,9 +26,10 @@ PATIENT = (kinds.AwaitService, kinds.StopContainer)
 
 @dataclass(slots=True)
 class _Run:
-    """One plan under way. `made`: ids of the containers it created, by service and spec."""
+    """One plan under way, as long as `still()` holds. `made`: ids of the containers it created, by service and spec."""
 
     instance: str
+    still: Callable[[], bool]
     made: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
@@ -85,7 +85,7 @@ class StepRunner:
 
         Those that only wait are run inside `aside()`.
         """
-        run = _Run(instance)
+        run = _Run(instance, still)
         number: int | None = None
         complete = True
         for step in steps:
@@ -171,22 +171,39 @@ class StepRunner:
         raise NotFound("engine.container_gone", f"{instance}: the container of {service} vanished before its start")
 
     async def _await_service(self, run: _Run, step: kinds.AwaitService) -> None:
+        """Return when others may start, or when another decision made that pointless.
+
+        A healthcheck has a deadline of its own: while it is starting, ours does not count.
+        """
         instance = run.instance
-        deadline = self._clock.monotonic() + AWAIT_SERVICE_S
-        while self._clock.monotonic() < deadline:
+        deadline = self._clock.monotonic() + step.within_s
+        while run.still():
             container = await self._find(instance, step.service, step.spec)
-            if container.health is Health.UNHEALTHY:
-                raise Failed("app.dependency_unhealthy", f"{instance}: {step.service} is unhealthy; others wait for it")
+            _check_hope(instance, step, container)
             if _holds(step.condition, container):
                 return
-            gave_up = container.state is RunState.EXITED and container.live.restart is Restart.NO
-            if step.condition == "completed" and gave_up:
-                words = f"{instance}: {step.service} ended with exit code {container.exit_code}"
-                raise Failed("app.dependency_failed", f"{words}; others wait for it to succeed")
+            starting = step.condition == "healthy" and container.health is Health.STARTING
+            if not starting and self._clock.monotonic() >= deadline:
+                words = f"{instance}: {step.service} is not {step.condition} after {step.within_s:g} s"
+                raise TimedOut("app.dependency_late", words)
             await asyncio.sleep(POLL_S)
-        raise TimedOut(
-            "app.dependency_late", f"{instance}: {step.service} is not {step.condition} after {AWAIT_SERVICE_S:g} s"
+
+
+def _check_hope(instance: str, step: kinds.AwaitService, container: ContainerState) -> None:
+    """Failed when what is awaited will not come."""
+    if container.health is Health.UNHEALTHY:
+        raise Failed("app.dependency_unhealthy", f"{instance}: {step.service} is unhealthy; others wait for it")
+    unasked = container.state is RunState.RUNNING and container.health is Health.NONE
+    if step.condition == "healthy" and unasked:
+        raise Failed(
+            "app.no_healthcheck",
+            f"{instance}: {step.service} has no healthcheck; others wait for it to be healthy",
+            hint=f"give {step.service} a healthcheck, or let them wait for service_started",
         )
+    gave_up = container.state is RunState.EXITED and container.live.restart is Restart.NO
+    if step.condition == "completed" and gave_up and not container.ended_well:
+        words = f"{instance}: {step.service} ended with exit code {container.exit_code}"
+        raise Failed("app.dependency_failed", f"{words}; others wait for it to succeed")
 
 
 def _holds(condition: str, container: ContainerState) -> bool:

@@ -67,7 +67,7 @@ class TrialRunner:
             return
         await self._decide(desired, lambda job: _begin_window(watched, job))
         desired = watched
-        gate = Gate(spec.update.within_s, spec.update.stable_s, self._clock.monotonic())
+        gate = Gate(spec.update.within_s, spec.update.stable_s, self._clock.monotonic(), spec.update.patient)
         expected = tuple(c.service for c in spec.containers)
         while self._ledger.desired.get(desired.name) == desired:
             seen = _new_ones(spec, (await look(desired.name)).containers)

@@ -42,7 +42,12 @@ def test_a_mistake_in_x_ec_is_said(part: str, said: str) -> None:
 def test_a_probe_names_its_only_service_by_itself() -> None:
     update = manifest_of(SMALL + "x-ec: {update: {health: {tcp: {port: 502}, stable_for: 0s}}}\n").body.update
     assert update.probe == Probe("tcp", "guard", 502)
-    assert (update.within_s, update.stable_s) == (60.0, 0.0)
+    assert (update.within_s, update.stable_s, update.patient) == (60.0, 0.0, True)
+
+
+def test_a_time_that_is_stated_counts_whatever_a_healthcheck_says() -> None:
+    update = manifest_of(SMALL + "x-ec: {update: {health: {within: 60s}}}\n").body.update
+    assert (update.within_s, update.patient) == (60.0, False)
 
 
 def test_the_hand_over_and_the_volumes_of_a_roll_back_are_known() -> None:
