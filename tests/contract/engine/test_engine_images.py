@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
-import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -16,80 +14,13 @@ import pytest
 
 from agent.domain.dockerfile import BuildHow
 from agent.domain.imageref import mark_tag
-from agent.engine.images import DockerImages, ImageRules
+from agent.engine.images import DockerImages
 from agent.errors import Conflict, Failed, GatewayError, Malformed, NotFound, TimedOut, Unreachable
-from agent.ports import Images
-from agent.registry.client import Limits, RegistryClient
+from agent.registry.client import RegistryClient
 from deploy.lab import Registry
-from tests.contract.engine.conftest import import_busybox
+from tests.contract.engine.image_shelves import FakeShelf, RealShelf, Shelf, no_progress
 from tests.contract.engine.rig import docker
-from tests.fakes.images import FakeImages
 from tests.faults.registry import Fault, FaultRegistry
-
-
-def no_progress(done: int, total: int, what: str) -> None:
-    """Nobody looks."""
-
-
-class FakeShelf:
-    """The fake under test, and a registry's shelf for it."""
-
-    name = "fake"
-
-    def __init__(self) -> None:
-        self.fake = FakeImages()
-        self.images: Images = self.fake
-        self.repository = "127.0.0.1:5000/ec-test/pump"
-
-    async def publish(self, tag: str, content: str) -> str:
-        return self.fake.publish(f"{self.repository}:{tag}", content).partition("@")[2]
-
-    async def add(self, name: str) -> str:
-        self.fake.add(name)
-        return name
-
-
-class RealShelf:
-    """A real engine and a real registry. Everything it makes is under names of its own."""
-
-    name = "real"
-
-    def __init__(self, socket: Path, registry: Registry, folder: Path) -> None:
-        self.stem = f"ec-test-{secrets.token_hex(4)}"
-        self.mark = "t" + secrets.token_hex(3)
-        self.registry = registry
-        self.repository = f"{registry.address}/{self.stem}/pump"
-        self.source = RegistryClient(folder, limits=Limits(stall_s=1.0, retry_waits_s=(0.05, 0.05)))
-        rules = ImageRules(mark=self.mark, stall_s=1.0, retry_waits_s=(0.05, 0.05))
-        self.images: Images = DockerImages(str(socket), self.source, rules)
-
-    async def publish(self, tag: str, content: str) -> str:
-        return await asyncio.to_thread(self._publish, tag, content)
-
-    def _publish(self, tag: str, content: str) -> str:
-        ref = f"{self.repository}:{tag}"
-        image_id = import_busybox(ref, content)
-        docker("push", "-q", ref)
-        docker("image", "rm", "-f", image_id)
-        return self.registry.digest(f"{self.stem}/pump", tag)
-
-    async def add(self, name: str) -> str:
-        ref = f"{self.stem}/{name}"
-        await asyncio.to_thread(import_busybox, ref, name)
-        return ref
-
-    def close(self) -> None:
-        """Remove every image of a name of ours."""
-        assert isinstance(self.images, DockerImages)
-        self.images.close()
-        rows = docker("image", "ls", "--no-trunc", "--format", "{{json .}}").splitlines()
-        ids = dict.fromkeys(row["ID"] for row in map(json.loads, rows) if self.stem in row["Repository"])
-        # Newest first, as listed: a base goes after what was built on it. Within one second the order is nobody's.
-        for image_id in (*ids, *ids):
-            subprocess.run(["docker", "image", "rm", "-f", image_id], check=False, capture_output=True, timeout=60)
-
-
-Shelf = FakeShelf | RealShelf
 
 
 @pytest.fixture(params=["fake", pytest.param("real", marks=[pytest.mark.engine, pytest.mark.registry])])
@@ -203,6 +134,21 @@ async def test_prune_keeps_what_is_named(shelf: Shelf) -> None:
     assert await shelf.images.find(kept) is not None
     assert await shelf.images.find(gone) is None
     assert await shelf.images.find(local) is not None
+
+
+async def test_only_a_full_disk_is_tidied_and_what_is_kept_or_anothers_stays(shelf: Shelf) -> None:
+    await shelf.publish("1.0", "one")
+    await shelf.publish("1.1", "two")
+    kept, gone = [await shelf.images.pin(f"{shelf.repository}:{tag}") for tag in ("1.0", "1.1")]
+    local = await shelf.add("local:1")
+    for pinned in (kept, gone):
+        await shelf.images.pull(pinned, no_progress)
+    assert await shelf.images.tidy([kept], idle=True) == 0
+    assert await shelf.images.find(gone) is not None
+    shelf.fill()
+    assert await shelf.images.tidy([kept], idle=True) > 0
+    found = [await shelf.images.find(name) is not None for name in (kept, gone, local)]
+    assert found == [True, False, True]
 
 
 async def test_a_pull_tells_bytes_and_leaves_a_tag_that_people_see(real: RealShelf) -> None:

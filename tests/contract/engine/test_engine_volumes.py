@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.domain.container import Mount, VolumeSpec
-from agent.errors import Conflict
+from agent.errors import Conflict, NotFound
 from tests.contract.engine.rig import Rig, make_spec, renamed, run
 
 
@@ -23,6 +23,20 @@ async def test_a_volume_is_made_once_and_removed_once(rig: Rig) -> None:
     await rig.engine.remove_volume(volume.name)
     await rig.engine.remove_volume(volume.name)
     assert await rig.engine.volumes() == []
+
+
+async def test_each_volume_has_a_folder_of_its_own_until_it_is_gone(rig: Rig) -> None:
+    first, second = make_volume(rig), make_volume(rig, "log")
+    for volume in (first, second):
+        await rig.engine.create_volume(volume)
+    folders = [await rig.engine.volume_folder(volume.name) for volume in (first, second)]
+    assert all(folder.startswith("/") for folder in folders)
+    assert folders[0] != folders[1]
+    assert await rig.engine.volume_folder(first.name) == folders[0]
+    for volume in (first, second):
+        await rig.engine.remove_volume(volume.name)
+        with pytest.raises(NotFound):
+            await rig.engine.volume_folder(volume.name)
 
 
 async def test_other_peoples_volume_of_that_name_is_a_conflict(rig: Rig) -> None:
