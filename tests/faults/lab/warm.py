@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +24,8 @@ from typing import Any, Self
 from deploy.lab.process import Child, LabError
 
 REAP_EVERY_S = 1.0
+LOADED = ("agent.cli.main", "agent.cli.run", "agent.settings", "agent.daemon", "agent.control.calendar")
+"""What every agent would have to load."""
 
 
 class Nursery:
@@ -107,7 +110,8 @@ class _Watched:
 
 def serve(door: socket.socket) -> None:
     """Fork at every order, until whoever gives them is gone."""
-
+    for name in LOADED:
+        import_module(name)
     assert threading.active_count() == 1, "a fork takes no thread along"
     living: set[int] = set()
     rest = b""
