@@ -23,6 +23,7 @@ from agent.domain.journal import (
     Snapshot,
     StoredRelease,
     StoredRule,
+    bring_in,
 )
 from agent.errors import NotFound
 from agent.ports import Clock
@@ -127,7 +128,7 @@ class Ledger:
             now_ms = self._clock.now_ms()
             change = replace(change, jobs=tuple(replace(job, updated_ms=now_ms) for job in change.jobs))
             await self.journal.commit(change, now_ms)
-            self._apply(change)
+            bring_in(change, self)
         for listener in self._listeners:
             listener(change)
         return change
@@ -142,16 +143,3 @@ class Ledger:
             return Change(jobs=(replace(job, state=state, message=message, progress=progress, until_ms=0),))
 
         await self.decide(decision)
-
-    def _apply(self, change: Change) -> None:
-        self.desired.update({d.name: d for d in change.desired})
-        self.releases.update({r.hash: r for r in change.releases})
-        self.jobs.update({j.id: j for j in change.jobs})
-        self.rules.update({r.name: r for r in change.rules})
-        self.meta.update(change.meta)
-        for name in change.gone:
-            self.desired.pop(name, None)
-        for hash_ in change.releases_gone:
-            self.releases.pop(hash_, None)
-        for name in change.rules_gone:
-            self.rules.pop(name, None)

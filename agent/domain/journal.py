@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from agent.domain.app import Desired
 from agent.domain.command import Command, Job, Reply
@@ -58,6 +59,31 @@ class Change:
     rules: tuple[StoredRule, ...] = ()
     rules_gone: tuple[str, ...] = ()
     meta: tuple[tuple[str, str], ...] = ()
+
+
+class Held(Protocol):
+    """What the state is in memory: each thing by its name."""
+
+    desired: dict[str, Desired]
+    releases: dict[str, StoredRelease]
+    jobs: dict[str, Job]
+    rules: dict[str, StoredRule]
+    meta: dict[str, str]
+
+
+def bring_in(change: Change, held: Held) -> None:
+    """Make `held` what the state is after `change`: as the rows on disk, so in every memory of them."""
+    held.desired.update({d.name: d for d in change.desired})
+    held.releases.update({r.hash: r for r in change.releases})
+    held.jobs.update({j.id: j for j in change.jobs})
+    held.rules.update({r.name: r for r in change.rules})
+    held.meta.update(change.meta)
+    for name in change.gone:
+        held.desired.pop(name, None)
+    for hash_ in change.releases_gone:
+        held.releases.pop(hash_, None)
+    for name in change.rules_gone:
+        held.rules.pop(name, None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,7 +195,7 @@ class Mirror:
 
 def release_file(release: StoredRelease) -> tuple[str, bytes]:
     """Path and content of a release's file."""
-    return f"{RELEASES}/{release.hash}.json", seal(msgspec.json.encode(release))
+    return release_path(release.hash), seal(msgspec.json.encode(release))
 
 
 def instance_file(desired: Desired, serial: int) -> tuple[str, bytes]:
@@ -206,6 +206,11 @@ def instance_file(desired: Desired, serial: int) -> tuple[str, bytes]:
 def rule_file(rule: StoredRule) -> tuple[str, bytes]:
     """Path and content of an applied rules text."""
     return rule_path(rule.name), seal(msgspec.json.encode(rule))
+
+
+def release_path(hash_: str) -> str:
+    """Where a release's file stands."""
+    return f"{RELEASES}/{hash_}.json"
 
 
 def instance_path(name: str) -> str:

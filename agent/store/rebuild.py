@@ -18,7 +18,7 @@ import msgspec
 from agent.domain.alarm import Alarm
 from agent.domain.app import Desired
 from agent.domain.command import Job
-from agent.domain.journal import REBUILT, SURVEY, Change, Snapshot, StoredRelease, StoredRule
+from agent.domain.journal import REBUILT, SURVEY, Change, Snapshot, StoredRelease, StoredRule, bring_in
 from agent.store.damage import Damaged
 from agent.store.mirror import (
     Facts,
@@ -27,6 +27,7 @@ from agent.store.mirror import (
     instance_file,
     instance_path,
     release_file,
+    release_path,
     rule_file,
     rule_path,
 )
@@ -90,20 +91,13 @@ class StateKeeper:
     def note(self, change: Change) -> None:
         """A change was committed."""
         memory = self._sure()
-        memory.desired.update({d.name: d for d in change.desired})
-        memory.releases.update({r.hash: r for r in change.releases})
-        memory.jobs.update({j.id: j for j in change.jobs})
-        memory.rules.update({r.name: r for r in change.rules})
-        memory.meta.update(change.meta)
-        for name in change.gone:
-            memory.desired.pop(name, None)
-        for name in change.rules_gone:
-            memory.rules.pop(name, None)
+        bring_in(change, memory)
         if not _matters(change):
             return
         memory.serial = int(memory.meta[SERIAL])
         files: dict[str, bytes | None] = {instance_path(name): None for name in change.gone}
         files |= {rule_path(name): None for name in change.rules_gone}
+        files |= {release_path(hash_): None for hash_ in change.releases_gone}
         files |= dict(_files(change.releases, change.desired, change.rules, memory.serial))
         self.mirror.put(files, memory.facts())
 
@@ -175,7 +169,10 @@ class StateKeeper:
         self._next = serial
 
     def _bring_up_to_date(self, kept: Kept) -> None:
-        """Write the files that are missing or older than the database."""
+        """Write the files that are missing or older than the database, and remove those it has forgotten.
+
+        Those are left by a kill between the commit that forgets and the removal of its file.
+        """
         memory = self._sure()
         self.mirror.start()
         releases = [r for r in memory.releases.values() if kept.releases.get(r.hash) != r]
@@ -183,6 +180,7 @@ class StateKeeper:
         rules = [r for r in memory.rules.values() if kept.rules.get(r.name) != r]
         gone: dict[str, bytes | None] = {instance_path(name): None for name in kept.desired.keys() - memory.desired}
         gone |= {rule_path(name): None for name in kept.rules.keys() - memory.rules}
+        gone |= {release_path(hash_): None for hash_ in kept.releases.keys() - memory.releases}
         files = gone | dict(_files(releases, desired, rules, memory.serial))
         if files or (kept.serial, kept.format) != (memory.serial, len(MIGRATIONS)):
             self.mirror.put(files, memory.facts())
@@ -201,7 +199,8 @@ class StateKeeper:
 
 def _matters(change: Change) -> bool:
     """True for what the files hold too; jobs, steps and replies go into the database alone."""
-    return bool(change.desired or change.gone or change.releases or change.rules or change.rules_gone or change.meta)
+    releases, rules = change.releases or change.releases_gone, change.rules or change.rules_gone
+    return bool(change.desired or change.gone or releases or rules or change.meta)
 
 
 def _files(
