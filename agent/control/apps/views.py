@@ -9,7 +9,6 @@ from agent.control.apps.deploy import Deployer
 from agent.control.apps.versions import list_versions
 from agent.control.catalog import Catalog, read
 from agent.control.converge.reconciler import Reconciler
-from agent.control.converge.steps import describe
 from agent.control.inbox import Read
 from agent.control.ledger import Ledger
 from agent.control.watch.metering import Metering
@@ -121,7 +120,7 @@ class AppViews:
             "images": pins,
             "values": effective.as_dict(),
             "grants": as_json(spec.grants),
-            "steps": [describe(step) for step in steps],
+            "steps": [str(step) for step in steps],
             "warnings": [p.as_dict() for p in manifest.warnings],
         }
 

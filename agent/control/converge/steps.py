@@ -98,9 +98,7 @@ class StepRunner:
                     await self._table[type(step)](run, step)
             except GatewayError as error:
                 await self._journal.end_step(number, f"{error.code}: {error.message}")
-                log.warning(
-                    "step_failed instance=%s step=%r code=%s reason=%s", instance, describe(step), error.code, error
-                )
+                log.warning("step_failed instance=%s step=%r code=%s reason=%s", instance, str(step), error.code, error)
                 raise
         await self._end(number)
         return complete
@@ -115,7 +113,7 @@ class StepRunner:
 
     async def _begin(self, instance: str, step: kinds.Step, *, after: int | None) -> int:
         """Write that a step begins and, in the same commit, that the one before it is done."""
-        begun = self._journal.begin_step(instance, describe(step), self._clock.now_ms())
+        begun = self._journal.begin_step(instance, str(step), self._clock.now_ms())
         _, number = await asyncio.gather(self._end(after), begun)
         return number
 
@@ -212,38 +210,3 @@ def _holds(condition: str, container: ContainerState) -> bool:
         return condition != "healthy"
     running = container.state is RunState.RUNNING and condition != "completed"
     return running and (condition != "healthy" or container.health is Health.HEALTHY)
-
-
-def describe(step: kinds.Step) -> str:
-    """A step as one line for the journal and for people: ``create container guard (1f2e...)``."""
-    return _WORDS[type(step)](step)
-
-
-def _short(container_id: str) -> str:
-    return f"[{container_id[:12]}]"
-
-
-_WORDS: dict[type, Callable[[Any], str]] = {
-    kinds.CreateNetwork: lambda s: f"create network {s.network.name}",
-    kinds.RemoveNetwork: lambda s: f"remove network {s.name}",
-    kinds.CreateVolume: lambda s: f"create volume {s.volume.name}",
-    kinds.RemoveVolume: lambda s: f"remove volume {s.name}",
-    kinds.CreateContainer: lambda s: (
-        f"create container {s.container.service} ({s.container.spec_hash}) from {s.container.image}"
-    ),
-    kinds.StartContainer: lambda s: f"start container {s.service} ({s.spec})",
-    kinds.AwaitService: lambda s: f"await {s.service} {s.condition}",
-    kinds.StopContainer: lambda s: f"stop container {s.service} {_short(s.container_id)}",
-    kinds.RemoveContainer: lambda s: f"remove container {s.service} {_short(s.container_id)}",
-    kinds.UpdateContainer: lambda s: f"update limits of {s.service} {_short(s.container_id)}",
-    kinds.ConnectContainer: lambda s: (
-        f"connect {s.service} to {', '.join(each.network for each in s.networks)} {_short(s.container_id)}"
-    ),
-    kinds.DisconnectContainer: lambda s: (
-        f"disconnect {s.service} from {', '.join(s.networks)} {_short(s.container_id)}"
-    ),
-    kinds.ReserveSnapshots: lambda s: f"reserve room to copy {', '.join(s.volumes)}",
-    kinds.SnapshotVolumes: lambda s: f"copy the data of {', '.join(s.volumes)} [{s.key}]",
-    kinds.RestoreVolumes: lambda s: f"bring back the data of {', '.join(s.volumes)} [{s.key}]",
-    kinds.DropSnapshots: lambda s: f"forget copies [{s.key}]",
-}
