@@ -60,22 +60,28 @@ class Order(Instance, Timed):
     """`app.start`, `app.stop` and `app.restart`."""
 
 
-class Deploy(Instance):
-    """What `app.install`, `app.upgrade` and `app.plan` have in common: the manifest's text and the sender's layer of values.
+class Layer(Params):
+    """The sender's layer of values for an instance. `exact`: it is all that this side sets; else it is laid over what it
+    set before."""
 
-    `files` are those the manifest refers to, by name. `folder` holds the APP's own files on the gateway's disk: never
-    from the cloud. `exact`: `values` are all that this side sets; else they are laid over what it set before.
-    """
-
-    manifest: str = Field(min_length=1, max_length=262_144)
     values: dict[str, Scalar] = Field(default_factory=dict)
     config: dict[str, Any] | None = None
     ports: dict[str, str] = Field(default_factory=dict)
-    files: dict[str, str] = Field(default_factory=dict)
-    folder: str = ""
     exact: bool = False
     take_over: bool = False
     force: bool = False
+
+
+class Deploy(Instance, Layer):
+    """What `app.install`, `app.upgrade` and `app.plan` have in common: the manifest's text and the sender's layer of values.
+
+    `files` are those the manifest refers to, by name. `folder` holds the APP's own files on the gateway's disk: never
+    from the cloud.
+    """
+
+    manifest: str = Field(min_length=1, max_length=262_144)
+    files: dict[str, str] = Field(default_factory=dict)
+    folder: str = ""
 
 
 class Deployment(Deploy, Timed, Credentials):
@@ -95,29 +101,17 @@ class OnDisk(Params):
     path: str = Field(min_length=1, max_length=4096)
 
 
-class Import(OnDisk, Timed):
-    """`bundle.import`: a bundle under its own name or another, with the site's layer as in `Deploy`."""
+class Import(OnDisk, Timed, Layer):
+    """`bundle.import`: a bundle under its own name or another."""
 
     instance: str | None = Field(default=None, pattern=INSTANCE_PATTERN)
-    values: dict[str, Scalar] = Field(default_factory=dict)
-    config: dict[str, Any] | None = None
-    ports: dict[str, str] = Field(default_factory=dict)
-    exact: bool = False
-    take_over: bool = False
-    force: bool = False
 
 
-class Fetch(Instance, Timed):
+class Fetch(Instance, Timed, Layer):
     """`bundle.fetch`: the bundle at a URL, known by its hash; then as `bundle.import`."""
 
     url: str = Field(min_length=8, max_length=2048, pattern=r"^https?://[^\s@]+$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    values: dict[str, Scalar] = Field(default_factory=dict)
-    config: dict[str, Any] | None = None
-    ports: dict[str, str] = Field(default_factory=dict)
-    exact: bool = False
-    take_over: bool = False
-    force: bool = False
 
 
 class RollBack(Order):

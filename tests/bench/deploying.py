@@ -7,7 +7,6 @@ because the engine's own time drifts more than the difference that is measured.
 from __future__ import annotations
 
 import json
-import statistics
 import time
 from dataclasses import replace
 from datetime import datetime
@@ -28,31 +27,25 @@ from deploy.lab.engine import engine_socket
 from deploy.lab.process import wait_until
 from tests.bench.figures import Figure, figure
 from tests.bench.gateway import BenchGateway, idle_manifest
+from tests.bench.pairs import measure_pairs
 
 PAIRS = 16
-WARM_UP = 1
 
 
 def measure_deploying(pairs: int = PAIRS) -> list[Figure]:
     """`deploy.*`: the median of the pairs' ratios, and both medians in ms."""
     client = docker.APIClient(f"unix://{engine_socket()}", version="1.41", timeout=60)
-    through_agent: list[float] = []
-    bare: list[float] = []
     with BenchGateway() as gateway:
-        for number in range(pairs + WARM_UP):
-            if number % 2:
-                bare.append(_run_bare(client, gateway.root, number))
-                through_agent.append(_run_through_agent(client, gateway, number))
-            else:
-                through_agent.append(_run_through_agent(client, gateway, number))
-                bare.append(_run_bare(client, gateway.root, number))
+        found = measure_pairs(
+            pairs,
+            lambda number: _run_through_agent(client, gateway, number),
+            lambda number: _run_bare(client, gateway.root, number),
+        )
     client.close()
-    ratios = [a / b for a, b in zip(through_agent[WARM_UP:], bare[WARM_UP:], strict=True)]
-    agent_ms, bare_ms = statistics.median(through_agent[WARM_UP:]), statistics.median(bare[WARM_UP:])
     return [
-        figure("deploy.overhead_ratio", statistics.median(ratios), "x", 1.0),
-        figure("deploy.agent_ms", agent_ms, "ms", bare_ms),
-        figure("deploy.bare_ms", bare_ms, "ms"),
+        figure("deploy.overhead_ratio", found.ratio, "x", 1.0),
+        figure("deploy.agent_ms", found.ours_ms, "ms", found.theirs_ms),
+        figure("deploy.bare_ms", found.theirs_ms, "ms"),
     ]
 
 

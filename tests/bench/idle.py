@@ -29,12 +29,7 @@ def measure_idle() -> list[Figure]:
         pss_kib = status_kib(Path(f"/proc/{gateway.pid}/smaps_rollup"), "Pss")
         _install(gateway, 8, 10)
         time.sleep(SETTLE_S)
-        engine = engine_pid()
-        before, engine_before, began_s = cpu_s(gateway.pid), cpu_s(engine), time.monotonic()
-        time.sleep(CPU_OVER_S)
-        took_s = time.monotonic() - began_s
-        cpu = (cpu_s(gateway.pid) - before) / took_s * 100
-        engine_cpu = (cpu_s(engine) - engine_before) / took_s * 100 if engine else None
+        cpu, engine_cpu = cpu_percents(gateway.pid)
         starts_s = []
         for _ in range(STARTS):
             gateway.stop()
@@ -69,6 +64,16 @@ def _load_required() -> tuple[int, float]:
 def status_kib(path: Path, key: str) -> int:
     """A line of a process's memory files, in KiB."""
     return next(int(line.split()[1]) for line in path.read_text().splitlines() if line.startswith(f"{key}:"))
+
+
+def cpu_percents(pid: int | None) -> tuple[float, float | None]:
+    """What a process and the engine take of one core from now on for a while; None where the engine cannot be seen."""
+    engine = engine_pid()
+    before, engine_before, began_s = cpu_s(pid), cpu_s(engine), time.monotonic()
+    time.sleep(CPU_OVER_S)
+    took_s = time.monotonic() - began_s
+    engine_percent = (cpu_s(engine) - engine_before) / took_s * 100 if engine else None
+    return (cpu_s(pid) - before) / took_s * 100, engine_percent
 
 
 def cpu_s(pid: int | None) -> float:

@@ -18,7 +18,7 @@ from deploy.lab.process import wait_until
 from tests.bench.deploying import started_s
 from tests.bench.figures import Figure, figure
 from tests.bench.gateway import BenchGateway, idle_manifest
-from tests.bench.idle import CPU_OVER_S, SETTLE_S, cpu_s, engine_pid, status_kib
+from tests.bench.idle import SETTLE_S, cpu_percents, status_kib
 
 APPS = 200
 CHANGES = 7
@@ -36,12 +36,7 @@ def measure_many(apps: int = APPS) -> list[Figure]:
         install_s = time.monotonic() - began_s
         time.sleep(SETTLE_S)
         rss_kib = status_kib(Path(f"/proc/{gateway.pid}/status"), "VmRSS")
-        engine = engine_pid()
-        before, engine_before, began_s = cpu_s(gateway.pid), cpu_s(engine), time.monotonic()
-        time.sleep(CPU_OVER_S)
-        took_s = time.monotonic() - began_s
-        cpu = (cpu_s(gateway.pid) - before) / took_s * 100
-        engine_cpu = (cpu_s(engine) - engine_before) / took_s * 100 if engine else None
+        cpu, engine_cpu = cpu_percents(gateway.pid)
         among_ms = _change(client, gateway, "many-0", first=100)
         gateway.stop()
         ready_s = gateway.start()

@@ -10,7 +10,6 @@ import asyncio
 import gzip
 import json
 import secrets
-import statistics
 import subprocess
 import tempfile
 import time
@@ -23,11 +22,11 @@ from agent.registry.client import RegistryClient
 from deploy.lab import Registry
 from deploy.lab.engine import engine_socket
 from tests.bench.figures import Figure, figure
+from tests.bench.pairs import measure_pairs
 from tests.contract.registry.shelves import RealShelf
 from tests.faults.oci import Layer, digest_of, make_layer
 
 PAIRS = 7
-WARM_UP = 1
 NAME = "bench/pump"
 _SOURCE = "ec/python:3"
 
@@ -35,26 +34,19 @@ _SOURCE = "ec/python:3"
 def measure_pulling(pairs: int = PAIRS) -> list[Figure]:
     """`deploy.pull_*`: the median of the pairs' ratios, and both medians in ms."""
     client = docker.APIClient(f"unix://{engine_socket()}", version="1.41", timeout=120)
-    ours: list[float] = []
-    engines: list[float] = []
     with tempfile.TemporaryDirectory() as folder, Registry(Path(folder) / "registry") as registry:
         digest = RealShelf(registry).put_image(NAME, "1.0", _layers())
         pinned = f"{registry.address}/{NAME}@{digest}"
-        for number in range(pairs + WARM_UP):
-            state = Path(folder) / f"state-{number}"
-            if number % 2:
-                engines.append(_by_engine(client, pinned))
-                ours.append(_by_agent(client, pinned, state))
-            else:
-                ours.append(_by_agent(client, pinned, state))
-                engines.append(_by_engine(client, pinned))
+        found = measure_pairs(
+            pairs,
+            lambda number: _by_agent(client, pinned, Path(folder) / f"state-{number}"),
+            lambda _: _by_engine(client, pinned),
+        )
     client.close()
-    ratios = [a / b for a, b in zip(ours[WARM_UP:], engines[WARM_UP:], strict=True)]
-    agent_ms, engine_ms = statistics.median(ours[WARM_UP:]), statistics.median(engines[WARM_UP:])
     return [
-        figure("deploy.pull_overhead_ratio", statistics.median(ratios), "x", 1.0),
-        figure("deploy.pull_agent_ms", agent_ms, "ms", engine_ms),
-        figure("deploy.pull_engine_ms", engine_ms, "ms"),
+        figure("deploy.pull_overhead_ratio", found.ratio, "x", 1.0),
+        figure("deploy.pull_agent_ms", found.ours_ms, "ms", found.theirs_ms),
+        figure("deploy.pull_engine_ms", found.theirs_ms, "ms"),
     ]
 
 
