@@ -286,8 +286,8 @@ class Meter(Protocol):
 class Ground(Protocol):
     """The machine as the ground that APPs stand on."""
 
-    async def room(self, folder: str) -> Room:
-        """What is left; `folder` is where the engine keeps images and volumes."""
+    async def room(self, folder: str, *, listening: bool) -> Room:
+        """What is left; `folder` is where the engine keeps images and volumes. Who listens is dear, and only told if asked."""
         ...
 
     async def tree_bytes(self, folder: str) -> int:

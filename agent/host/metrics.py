@@ -47,10 +47,10 @@ class SystemHost:
         async with asyncio.timeout(_WITHIN_S):
             return await asyncio.to_thread(self._read_usage)
 
-    async def room(self, folder: str) -> Room:
+    async def room(self, folder: str, *, listening: bool) -> Room:
         """What is left for APPs; `folder` is where the engine keeps images and volumes."""
         async with asyncio.timeout(_WITHIN_S):
-            return await asyncio.to_thread(read_room, self._existing(folder))
+            return await asyncio.to_thread(lambda: read_room(self._existing(folder), listening=listening))
 
     async def tree_bytes(self, folder: str) -> int:
         """What the files below `folder` take on disk; 0 where there is none."""

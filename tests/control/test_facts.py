@@ -38,6 +38,26 @@ async def test_a_full_disk_and_another_programs_port_refuse_an_install_and_leave
     assert (await rig.send("app.install", instance="pump", manifest=inbound(8081))).code == 202
 
 
+async def test_the_sockets_of_the_machine_are_read_only_for_what_publishes_a_port(rig: Rig) -> None:
+    rig.host.left = Room(listening=frozenset({(8080, "tcp", "::")}))
+    job = await rig.job(await rig.send("app.install", instance="quiet", manifest=manifest()))
+    assert (job.state, rig.host.socket_reads) == (JobState.DONE, 0)
+    job = await rig.job(await rig.send("app.install", instance="open", manifest=inbound(8081, "open")))
+    # Once before it is accepted, and once more under the decision that adopts it.
+    assert (job.state, rig.host.socket_reads) == (JobState.DONE, 2)
+
+
+async def test_a_port_that_another_program_took_after_the_command_was_accepted_fails_the_job(rig: Rig) -> None:
+    pin = rig.images.faults.pause("pin")
+    reply = await rig.send("app.install", instance="pump", manifest=inbound(8080))
+    await pin.reached.wait()
+    rig.host.left = Room(listening=frozenset({(8080, "tcp", "::")}))
+    pin.open()
+    job = await rig.job(reply)
+    assert (reply.code, job.state, rig.serving()) == (202, JobState.FAILED, [])
+    assert "taken by another program" in job.message
+
+
 async def test_an_apps_own_port_does_not_stand_in_the_way_of_its_upgrade(rig: Rig) -> None:
     await rig.job(await rig.send("app.install", instance="pump", manifest=inbound(8080)))
     rig.host.left = Room(listening=frozenset({(8080, "tcp", "0.0.0.0"), (8080, "tcp", "::")}))

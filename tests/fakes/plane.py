@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,18 +121,23 @@ class FakeDoors:
 
 
 class FakeHost:
-    """A small machine. `boot_id` changes when it boots; `left` is what it has left for APPs, `trees` what folders hold."""
+    """A small machine. `boot_id` changes when it boots; `left` is what it has left for APPs, `trees` what folders hold.
+
+    `socket_reads` counts how often somebody wanted to know who listens: a walk through all sockets on a real one.
+    """
 
     def __init__(self) -> None:
         self.boot_id = "boot-1"
         self.now: dict[str, Any] = {"cpu_percent": 1.0}
         self.left = Room()
+        self.socket_reads = 0
         self.faults = Faults()
         self.trees: dict[str, int] = {}
 
-    async def room(self, folder: str) -> Room:
+    async def room(self, folder: str, *, listening: bool) -> Room:
         await self.faults.pass_through("room")
-        return self.left
+        self.socket_reads += listening
+        return self.left if listening else replace(self.left, listening=frozenset())
 
     async def tree_bytes(self, folder: str) -> int:
         return self.trees.get(folder, 0)

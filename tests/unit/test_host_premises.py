@@ -62,6 +62,14 @@ def test_this_machine_tells_of_a_socket_that_was_just_opened(tmp_path: Path) -> 
         assert (server.getsockname()[1], "tcp", "127.0.0.1") in read_room(tmp_path).listening
 
 
+def test_who_listens_is_not_read_where_nobody_asks(tmp_path: Path) -> None:
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    room = read_room(tmp_path, tmp_path, listening=False)
+    assert (room.listening, room.pids) == (frozenset(), 15000)
+
+
 def test_a_folders_bytes_are_those_on_disk_and_links_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a").write_bytes(b"x" * 100_000)

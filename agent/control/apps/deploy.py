@@ -56,8 +56,13 @@ class Deployer:
 
     async def learn(self, params: Deploy) -> None:
         """Find out what the machine has left, and which images of a manifest were built or loaded here: no registry is asked."""
-        self._around = await self._facts.look_around()
-        for image in read(params.manifest, params.instance).images:
+        manifest = read(params.manifest, params.instance)
+        publishes = any(service.ports for service in manifest.body.services)
+        around = await self._facts.look_around(listening=publishes)
+        # Another command, between its own `learn` and its `draft`, may count on who was seen listening.
+        listening = around.room.listening if publishes else self._around.room.listening
+        self._around = replace(around, room=replace(around.room, listening=listening))
+        for image in manifest.images:
             found = None
             if full_name(image).startswith(f"{HUB}/") and not allowed_registry(image, self._catalog.premises.policy):
                 with contextlib.suppress(GatewayError):

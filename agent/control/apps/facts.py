@@ -44,14 +44,16 @@ class FactBook:
         self._ground = ground
         self._engine_info = engine_info
 
-    async def look_around(self) -> Look:
-        """What is left on this machine, whatever the spec."""
+    async def look_around(self, *, listening: bool) -> Look:
+        """What is left on this machine, whatever the spec; with `listening` also who listens on it."""
         info = self._engine_info()
-        return Look(await self._ground.room(info.root_dir)) if info else Look()
+        return Look(await self._ground.room(info.root_dir, listening=listening)) if info else Look()
 
     async def look(self, spec: AppSpec, images: Mapping[str, ImageInfo]) -> Look:
         """What is left on this machine, where the binds of `spec` lead, and what the volumes hold that will be copied."""
-        around, real_paths = await asyncio.gather(self.look_around(), asyncio.to_thread(_resolve, spec.bind_sources()))
+        around, real_paths = await asyncio.gather(
+            self.look_around(listening=bool(_published(spec))), asyncio.to_thread(_resolve, spec.bind_sources())
+        )
         info = self._engine_info()
         held = {}
         for name in spec.update.rollback_volumes if info else ():
