@@ -62,7 +62,8 @@ class Ledger:
         self.jobs: dict[str, Job] = {}
         self.rules: dict[str, StoredRule] = {}
         self.meta: dict[str, str] = {}
-        self.untold: tuple[str, ...] = ()
+        self.untold: dict[str, None] = {}
+        """Jobs whose state as it is now is not in the outbox, the one that waits longest first."""
 
     async def load(self) -> None:
         """Read everything from disk; call once, before anything else."""
@@ -72,7 +73,7 @@ class Ledger:
         self.jobs = {j.id: j for j in snapshot.jobs}
         self.rules = {r.name: r for r in snapshot.rules}
         self.meta = dict(snapshot.meta)
-        self.untold = snapshot.untold
+        self.untold = dict.fromkeys(snapshot.untold)
         # A state file made just now knows nothing of what already runs: that is no reason to remove it.
         if BORN not in self.meta:
             survey = self.meta.get(SURVEY) or BORN_NOW
@@ -126,12 +127,26 @@ class Ledger:
             if answered is not None:
                 change = replace(change, command=answered[0], reply=answered[1])
             now_ms = self._clock.now_ms()
-            change = replace(change, jobs=tuple(replace(job, updated_ms=now_ms) for job in change.jobs))
+            change = replace(change, jobs=tuple(self._dated(job, now_ms) for job in change.jobs))
             await self.journal.commit(change, now_ms)
             bring_in(change, self)
+            for job in change.jobs:
+                self.untold.pop(job.id, None)
+                self.untold[job.id] = None
         for listener in self._listeners:
             listener(change)
         return change
+
+    def _dated(self, job: Job, now_ms: int) -> Job:
+        """`updated_ms` tells the states of a job apart, so two within one millisecond get two times."""
+        before = self.jobs.get(job.id)
+        return replace(job, updated_ms=now_ms + 1 if before and before.updated_ms == now_ms else now_ms)
+
+    async def mark_told(self, job: Job) -> None:
+        """The job's state as it is in `job` is in the outbox."""
+        await self.journal.mark_told(job.id, job.updated_ms)
+        if self.jobs.get(job.id) is job:
+            self.untold.pop(job.id, None)
 
     async def move_job(self, job_id: str, state: JobState, message: str = "", progress: int = 0) -> None:
         """Set a job's state, unless it is over already."""

@@ -59,7 +59,7 @@ def read_snapshot(c: sqlite3.Connection) -> Snapshot:
         desired=decode("SELECT body FROM desired", Desired),
         releases=decode("SELECT body FROM releases", StoredRelease),
         jobs=decode("SELECT body FROM jobs ORDER BY updated_ms", Job),
-        untold=tuple(row[0] for row in c.execute("SELECT id FROM jobs WHERE told=0")),
+        untold=tuple(row[0] for row in c.execute("SELECT id FROM jobs WHERE told=0 ORDER BY updated_ms")),
         rules=tuple(StoredRule(*row) for row in c.execute("SELECT name, origin, text FROM rules")),
         meta={str(k): str(v) for k, v in c.execute("SELECT key, value FROM meta")},
     )

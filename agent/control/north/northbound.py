@@ -23,6 +23,8 @@ from agent.ports import CloudLink, DesiredBundle, DesiredIndex, Dialect, Incomin
 log = logging.getLogger("agent.control.north.northbound")
 
 
+RETRY_FIRST_S = 1.0
+RETRY_LAST_S = 60.0
 AT_ONCE = 32
 """Messages under way; beyond them the link stops reading, so that a flood stays at the broker."""
 
@@ -45,7 +47,8 @@ class Northbound:
         self._wishes = wishes
         self._ledger = ledger
         self._outbox = outbox
-        self._news: asyncio.Queue[Job] = asyncio.Queue()
+        self._news = asyncio.Event()
+        self._added: Job | None = None
         self._open: set[asyncio.Task[None]] = set()
         self._room = asyncio.Semaphore(AT_ONCE)
         self.malformed = 0
@@ -64,20 +67,39 @@ class Northbound:
         self._room.release()
 
     async def tell_jobs(self) -> None:
-        """Put every job's state into the outbox, those of the last run first."""
-        for job_id in self._ledger.untold:
-            if job_id in self._ledger.jobs:
-                self._news.put_nowait(self._ledger.jobs[job_id])
+        """Put every job's state into the outbox, those of the last run first.
+
+        One that is refused (the outbox or the disk is full) is tried again, and the others wait behind it.
+        """
+        pause_s = RETRY_FIRST_S
         while True:
-            job = await self._news.get()
-            if job.updated_ms < self._ledger.jobs[job.id].updated_ms and not job.state.final:
-                continue  # a later state waits in the queue
+            self._news.clear()
+            job_id = next(iter(self._ledger.untold), None)
+            if job_id is None:
+                await self._news.wait()
+                continue
+            try:
+                await self._tell(self._ledger.jobs.get(job_id), job_id)
+            except GatewayError as error:
+                if pause_s == RETRY_FIRST_S:
+                    log.warning("job_not_told id=%s code=%s reason=%s", job_id, error.code, error)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, RETRY_LAST_S)
+            else:
+                pause_s = RETRY_FIRST_S
+
+    async def _tell(self, job: Job | None, job_id: str) -> None:
+        if job is None:
+            self._ledger.untold.pop(job_id, None)
+            return
+        if job is not self._added:
             await self._add("job", job_body(job))
-            await self._ledger.journal.mark_told(job.id, job.updated_ms)
+            self._added = job  # should its mark be refused, it is not added a second time
+        await self._ledger.mark_told(job)
 
     def _on_change(self, change: Change) -> None:
-        for job in change.jobs:
-            self._news.put_nowait(job)
+        if change.jobs:
+            self._news.set()
 
     async def _take(self, message: Incoming) -> None:
         try:
