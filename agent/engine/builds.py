@@ -66,6 +66,6 @@ async def build(client: EngineClient, folder: str, tag: str, progress: Progress,
         ) from None
     except Failed as error:
         said = next((t for t in reversed(written) if not t.startswith((" --->", "Removing intermediate"))), "")
-        raise Failed(
-            "image.build_failed", error.message, hint=f"the build's last line was: {said}", output=written
-        ) from error
+        # A Dockerfile that cannot be read fails before its first step: there is no line then.
+        hint = f"the build's last line was: {said}" if said else "mend the Dockerfile"
+        raise Failed("image.build_failed", error.message, hint=hint, output=written) from error

@@ -292,6 +292,19 @@ async def test_a_build_has_no_network_and_a_failing_step_is_told_in_its_words(re
     assert await real.images.find(f"{real.stem}/bad:1") is None
 
 
+async def test_a_dockerfile_that_cannot_be_read_is_told_without_an_empty_last_line(
+    real: RealShelf, tmp_path: Path
+) -> None:
+    base = await real.add("base:1")
+    (tmp_path / "Dockerfile").write_text(f"FROM {base}\nRAN echo\n")
+    how = await on_what_is_here(real, tmp_path)
+    with pytest.raises(Failed) as caught:
+        await real.images.build(str(tmp_path), f"{real.stem}/bad:1", no_progress, how)
+    assert caught.value.code == "image.build_failed"
+    assert "RAN" in caught.value.message
+    assert caught.value.hint == "mend the Dockerfile"
+
+
 async def test_a_build_takes_another_dockerfile_its_arguments_and_a_stage(real: RealShelf, tmp_path: Path) -> None:
     base = await real.add("base:1")
     (tmp_path / "image").mkdir()
