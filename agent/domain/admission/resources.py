@@ -27,8 +27,8 @@ def _limit(what: str, unit: int, ask: Callable[[ContainerSpec], int], most_of: C
             if asked and (not most or asked <= most):
                 continue
             suffix = " MiB" if what == "memory" else ""
-            wants = f"{asked / unit:g}{suffix}" if asked else "no limit"
-            words = f"service {container.service} wants {wants} {what}, the most here is {most / unit:g}{suffix}"
+            wants = f"{asked / unit:.12g}{suffix}" if asked else "no limit"
+            words = f"service {container.service} wants {wants} {what}, the most here is {most / unit:.12g}{suffix}"
             hint = "ask for less, or have a local technician raise policy.maximum in gateway.yaml"
             yield Found(_limit_path(case, container.service, what), words, hint)
 
@@ -57,8 +57,8 @@ def _logs(case: Case) -> Iterator[Found]:
     for container in case.spec.containers:
         total = log_bytes(container)
         if not 0 < total <= most:
-            wants = f"{total / MIB:g} MiB" if total else "no bound"
-            words = f"service {container.service} wants {wants} of logs, the most here is {most / MIB:g} MiB"
+            wants = f"{total / MIB:.12g} MiB" if total else "no bound"
+            words = f"service {container.service} wants {wants} of logs, the most here is {most / MIB:.12g} MiB"
             yield Found(("services", container.service, "logging"), words, "lower max-size or max-file")
 
 
@@ -95,8 +95,8 @@ def _shared_memory(case: Case) -> Iterator[Found]:
     for container in case.spec.containers:
         most = container.live.mem_bytes
         if most and container.shm_bytes > most:
-            wants = f"service {container.service} wants {container.shm_bytes / MIB:g} MiB of shared memory"
-            words = f"{wants}, its memory is {most / MIB:g} MiB"
+            wants = f"service {container.service} wants {container.shm_bytes / MIB:.12g} MiB of shared memory"
+            words = f"{wants}, its memory is {most / MIB:.12g} MiB"
             yield Found(("services", container.service, "shm_size"), words, "ask for less, or raise its memory")
 
 
