@@ -11,7 +11,7 @@ from agent.cli.pairs import split_pairs
 from agent.cli.rows import listing
 from agent.cli.screen import Column
 from agent.cli.verb import Verb, arg
-from agent.cli.words import short_id, size
+from agent.cli.words import short_id, short_image, size
 from agent.errors import Malformed
 
 IMAGE = arg("image", help="image reference, such as 127.0.0.1:5000/modbus:1.0.0", metavar="REF")
@@ -32,7 +32,7 @@ def name_path(given: Namespace, params: dict[str, Any]) -> None:
 
 
 LIST = listing(
-    Column("tags", "image"),
+    Column("tags", "image", short_image),
     Column("id", show=short_id),
     Column("size_bytes", "size", size),
     Column("architecture", "arch"),

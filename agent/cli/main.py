@@ -30,7 +30,7 @@ NOUNS: dict[str, tuple[str, str]] = {
     "point": ("point", "named values: read, write, watch"),
     "rule": ("rule", "local rules"),
     "alarm": ("alarm", "alarms: list, acknowledge"),
-    "job": ("job", "long work: list, show, cancel"),
+    "job": ("job", "long work: list, show, run now, cancel"),
     "uplink": ("uplink", "store-and-forward: how much waits, for how long there is room"),
 }
 """Noun -> (module in `agent.cli`, what it is about). A module has `VERBS`; one verb named "" is the noun itself."""

@@ -35,6 +35,8 @@ def read_times(given: Namespace, params: dict[str, Any]) -> None:
 
         try:
             params["deadline_s"] = parse_duration_s(given.deadline)
+            if not params["deadline_s"]:
+                raise ValueError(f"'{given.deadline}', no time at all")
         except ValueError as error:
             raise Malformed("cli.not_a_duration", f"--deadline is {error}", hint=DURATION_HINT) from None
 

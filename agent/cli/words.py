@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +21,8 @@ BAD = frozenset(
         "disconnected", "down", "refused", "error", "raised",
     }
 )  # fmt: skip
+
+_DIGEST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]+")
 
 
 def tone_of(text: str) -> str:
@@ -95,6 +98,11 @@ def short_id(value: Any) -> str:
     """The first 12 digits of a digest or id."""
     text = plain(value)
     return text.removeprefix("sha256:")[:12]
+
+
+def short_image(value: Any) -> str:
+    """Names of images, with their digests cut to the first 12 digits; `--json` has them whole."""
+    return _DIGEST.sub(r"\1", plain(value))
 
 
 def bar(percent: Any) -> str:

@@ -44,6 +44,16 @@ def test_what_is_no_time_is_wrong_usage_and_nothing_is_sent(ecgw: Run, desk: Des
     assert desk.seen == []
 
 
+def test_no_time_at_all_is_no_deadline_and_the_hint_says_what_is(
+    ecgw: Run, desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ecgw("app", "stop", "a", "--deadline", "0s") == 2
+    assert desk.seen == []
+    said = capsys.readouterr().err
+    assert "--deadline is '0s', no time at all" in said
+    assert "500ms, 10s, 5m, 2h or 1d" in said
+
+
 def test_the_password_comes_from_a_file_or_standard_input_for_the_registry_of_the_images(
     ecgw: Run, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -170,3 +170,23 @@ def test_a_job_is_shown_with_what_was_done_for_it(ecgw: Run, desk: Desk, capsys:
     assert [line.split("  ")[-1].strip() for line in steps.splitlines()] == [
         "HOW IT ENDED", "done", "engine.failed: no such file",
     ]  # fmt: skip
+
+
+def test_images_are_listed_with_their_digests_cut_short_and_whole_in_json(
+    ecgw: Run, desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pinned = f"127.0.0.1:5000/app@sha256:{'0123456789abcdef' * 4}"
+    desk.on("image.list", [{"id": f"sha256:{'f' * 64}", "tags": [pinned, "ec/x:1"], "size_bytes": 2_000_000}])
+    assert ecgw("image", "list") == 0
+    row = capsys.readouterr().out.splitlines()[1]
+    assert row.split("  ")[0] == "127.0.0.1:5000/app@sha256:0123456789ab, ec/x:1"
+    assert len(row) <= 80
+    assert ecgw("image", "list", "--json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["tags"] == [pinned, "ec/x:1"]
+
+
+def test_the_overview_names_what_each_verb_of_job_does(ecgw: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (("--help",), ("job", "--help")):
+        assert ecgw(*words) in (0, 2)
+        out = capsys.readouterr()
+        assert "list, show, run now, cancel" in out.out + out.err
