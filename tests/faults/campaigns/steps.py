@@ -14,10 +14,12 @@ from tests.faults.lab.gateway import OPERATIONS, Gateway, open_gateway
 from tests.faults.lab.kill import count_entries, kill_at_step
 
 ROUNDS = 20
+ROUNDS_START_FIRST = 5
 MOST_STEPS = 60
 BESIDE = "beside-"
 """Begins the operations in which the new version starts first, and serves beside the old one until it has proved itself."""
 START_FIRST = tuple(BESIDE + operation for operation in ("upgrade", "rollback", "failing"))
+STOP_FIRST = (("install", "remove"), ("upgrade", "rollback"), ("failing",))
 
 
 @cache
@@ -39,7 +41,7 @@ def cases() -> list[str]:
     return [
         f"{operation}/step/{step}/{side}/{number}"
         for number in range(ROUNDS)
-        for pair in (("install", "remove"), ("upgrade", "rollback"), ("failing",), START_FIRST[:2], START_FIRST[2:])
+        for pair in (STOP_FIRST if number >= ROUNDS_START_FIRST else (*STOP_FIRST, START_FIRST[:2], START_FIRST[2:]))
         for step in range(1, max(counts[operation] for operation in pair) + 1)
         for side in ("before", "after")
         for operation in pair
