@@ -41,8 +41,9 @@ def test_start_first_has_both_serve_until_the_new_one_has_proved_itself(gw: Gate
     gw.kill()
     assert sorted(gw.serving()) == sorted([RUN, RUN_2])
     gw.start()
-    wait_until(lambda: gw.serving() == [RUN_2], "the new one alone", 20)
-    assert old["Id"] not in [c["Id"] for c in gw.containers()]
+    # It is stopped first, and removed after that.
+    wait_until(lambda: old["Id"] not in [c["Id"] for c in gw.containers()], "the old one's end", 20)
+    assert gw.serving() == [RUN_2]
 
 
 def test_other_limits_cause_no_restart(gw: Gateway) -> None:

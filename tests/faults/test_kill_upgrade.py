@@ -6,28 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.campaigns.steps import kill_everywhere
+from tests.faults.campaigns.steps import LEAST_STEPS, kill_everywhere
 from tests.faults.lab.gateway import open_gateway
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.usefixtures("engine_socket")]
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.usefixtures("engine_socket")
+
 def test_killed_at_any_step_of_upgrade_and_roll_back(short_dir: Path) -> None:
     with open_gateway(short_dir, warm=True) as gateway:
         wrong, steps = kill_everywhere(gateway, ("upgrade", "rollback"))
     assert not wrong
-    # What they have at least: a network, a volume, two containers; made, started, stopped, removed.
-    assert all(count > 4 for count in steps.values()), steps
-    assert len(steps) == 2
+    assert steps.keys() == {"upgrade", "rollback"}
+    assert min(steps.values()) >= LEAST_STEPS, steps
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.usefixtures("engine_socket")
 def test_killed_at_any_step_start_first_one_version_serves_at_every_moment(short_dir: Path) -> None:
     with open_gateway(short_dir, start_first=True, warm=True) as gateway:
         wrong, steps = kill_everywhere(gateway, ("upgrade", "rollback"))
     assert not wrong
-    assert all(count > 4 for count in steps.values()), steps
-    assert len(steps) == 2
+    assert steps.keys() == {"upgrade", "rollback"}
+    assert min(steps.values()) >= LEAST_STEPS, steps

@@ -123,13 +123,18 @@ async def test_an_archive_that_cannot_be_written_is_a_failure_for_good_and_leave
     assert list(tmp_path.iterdir()) == []
 
 
+async def two_and_anothers(shelf: Shelf) -> list[str]:
+    """Two images that were pulled here, and one that somebody else made."""
+    names = []
+    for tag in ("1.0", "1.1"):
+        await shelf.publish(tag, f"content of {tag}")
+        names.append(await shelf.images.pin(f"{shelf.repository}:{tag}"))
+        await shelf.images.pull(names[-1], no_progress)
+    return [*names, await shelf.add("local:1")]
+
+
 async def test_prune_keeps_what_is_named(shelf: Shelf) -> None:
-    await shelf.publish("1.0", "one")
-    await shelf.publish("1.1", "two")
-    kept, gone = [await shelf.images.pin(f"{shelf.repository}:{tag}") for tag in ("1.0", "1.1")]
-    local = await shelf.add("local:1")
-    for pinned in (kept, gone):
-        await shelf.images.pull(pinned, no_progress)
+    kept, gone, local = await two_and_anothers(shelf)
     assert await shelf.images.prune([kept]) > 0
     assert await shelf.images.find(kept) is not None
     assert await shelf.images.find(gone) is None
@@ -137,12 +142,7 @@ async def test_prune_keeps_what_is_named(shelf: Shelf) -> None:
 
 
 async def test_only_a_full_disk_is_tidied_and_what_is_kept_or_anothers_stays(shelf: Shelf) -> None:
-    await shelf.publish("1.0", "one")
-    await shelf.publish("1.1", "two")
-    kept, gone = [await shelf.images.pin(f"{shelf.repository}:{tag}") for tag in ("1.0", "1.1")]
-    local = await shelf.add("local:1")
-    for pinned in (kept, gone):
-        await shelf.images.pull(pinned, no_progress)
+    kept, gone, local = await two_and_anothers(shelf)
     assert await shelf.images.tidy([kept], idle=True) == 0
     assert await shelf.images.find(gone) is not None
     shelf.fill()

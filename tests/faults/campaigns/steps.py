@@ -16,6 +16,8 @@ from tests.faults.lab.kill import count_entries, kill_at_step
 ROUNDS = 20
 ROUNDS_START_FIRST = 5
 MOST_STEPS = 60
+LEAST_STEPS = 5
+"""Two containers, a network and a volume are made and started, or stopped and removed."""
 BESIDE = "beside-"
 """Begins the operations in which the new version starts first, and serves beside the old one until it has proved itself."""
 START_FIRST = tuple(BESIDE + operation for operation in ("upgrade", "rollback", "failing"))
