@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -72,7 +73,7 @@ def _run_through_agent(client: docker.APIClient, gateway: BenchGateway, number: 
 
 def _run_bare(client: docker.APIClient, root: Path, number: int) -> float:
     """The same container by docker-py alone: create and start."""
-    spec = _spec(f"bare-{number}", root)
+    spec = make_spec(f"bare-{number}", root, idle_manifest())
     (root / "bare").mkdir(exist_ok=True)
     body = create_body(spec)
     sent_s = time.time()
@@ -84,9 +85,9 @@ def _run_bare(client: docker.APIClient, root: Path, number: int) -> float:
     return took_ms
 
 
-def _spec(instance: str, root: Path) -> ContainerSpec:
-    """What the agent makes of the manifest, under a gateway's name that is nobody's."""
-    manifest, problems = read_manifest(read_document(json.dumps(idle_manifest()), instance))
+def make_spec(instance: str, root: Path, written: Mapping[str, Any]) -> ContainerSpec:
+    """What the agent makes of a manifest of one service, under a gateway's name that is nobody's."""
+    manifest, problems = read_manifest(read_document(json.dumps(written), instance))
     assert manifest is not None, problems
     release = make_release(manifest, {image: image for image in manifest.images})
     effective, _ = layer_values(manifest, ())

@@ -35,6 +35,7 @@ BUDGETS: dict[str, Budget | None] = {
     "agent.cpu_idle_percent": Budget(0.5),
     "agent.ready_ms": None,
     "reconcile.ms_at_200_apps_one_change": None,
+    "reconcile.ms_one_change_alone": None,
     "agent.rss_mib_at_200_apps": None,
     "agent.cpu_idle_percent_at_200_apps": None,
     "agent.ready_ms_at_200_apps": None,
