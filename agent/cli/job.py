@@ -40,7 +40,7 @@ def show_job(screen: Screen, data: Any) -> None:
         return
     times = {key.removesuffix("_ms"): moment(data[key]) for key in TIMES if data.get(key)}
     sizes = {key.removesuffix("_bytes"): size(data[key]) for key in SIZES if data.get(key)}
-    left_out = ("steps", *TIMES, *SIZES)
+    left_out = ("steps", "error_status", *TIMES, *SIZES)
     screen.pairs({key: item for key, item in data.items() if key not in left_out} | sizes | times)
     if data.get("steps"):
         screen.line()

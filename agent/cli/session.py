@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from agent.cli.screen import Screen
 from agent.cli.words import bar
-from agent.errors import Failed, GatewayError, Unreachable, from_problem
+from agent.errors import Failed, GatewayError, Malformed, Refused, Unreachable, from_problem
 
 if TYPE_CHECKING:
     from agent.http.client import UnixClient
 
 FINAL = frozenset({"done", "failed", "rolled_back", "cancelled", "superseded"})
 """States after which nothing more happens to a job (`agent.domain.command.FINAL`, kept apart for the start-up time)."""
+FOUND_LATE = {kind.status: kind for kind in (Malformed, Refused)}
+"""What a job finds only on its way (a Dockerfile's base, what an image holds), and exits as if found at once."""
 ANSWER_S = 60.0
 """How long a reply may take; what takes longer is a job."""
 PATIENCE_S = 30.0
@@ -125,7 +127,8 @@ def finish(job: dict[str, Any]) -> dict[str, Any]:
     state = str(job.get("state"))
     if state == "done":
         return job
-    raise Failed(
+    kind = FOUND_LATE.get(int(job.get("error_status") or 0), Failed)
+    raise kind(
         f"job.{state}",
         f"{job.get('kind', 'the job')} ended as {state}" + (f": {job['message']}" if job.get("message") else ""),
         hint=f"ecgw job show {job.get('id', '')}".rstrip(),

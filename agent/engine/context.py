@@ -8,7 +8,7 @@ from typing import IO, Final, cast
 from docker.utils import build as docker_build
 
 from agent.domain.dockerfile import BuildHow, with_ids
-from agent.errors import Malformed, NotFound, TooLarge
+from agent.errors import Malformed, TooLarge
 
 SENT_DOCKERFILE: Final = ".ec.Dockerfile"
 """The name in the context of the Dockerfile whose bases are named by id."""
@@ -17,10 +17,10 @@ _MAX_DOCKERFILE_BYTES: Final = 1024**2
 
 
 def read_dockerfile(folder: Path, how: BuildHow) -> str:
-    """The Dockerfile's text. Blocks: for threads. NotFound without one; Malformed when it is no text or lies outside."""
+    """The Dockerfile's text. Blocks: for threads. Malformed without one, when it is no text or lies outside."""
     path = folder / how.dockerfile
     if not path.is_file():
-        raise NotFound(
+        raise Malformed(
             "image.no_dockerfile", f"{folder} holds no {how.dockerfile}", hint="name the folder that has one"
         )
     if not path.resolve().is_relative_to(folder.resolve()):
@@ -36,7 +36,7 @@ def read_dockerfile(folder: Path, how: BuildHow) -> str:
 def pack_context(folder: Path, how: BuildHow) -> IO[bytes]:
     """The context as a temporary file that vanishes when closed. Blocks: for threads only.
 
-    Raises NotFound without a Dockerfile, TooLarge above 512 MiB.
+    Raises Malformed without a Dockerfile, TooLarge above 512 MiB.
     """
     text = with_ids(read_dockerfile(folder, how), how)
     ignored = _read_ignored(folder)

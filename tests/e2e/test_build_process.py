@@ -68,3 +68,21 @@ def test_building_needs_its_grant_then_runs_and_a_dockerfile_that_fails_leaves_n
     assert not leftovers(gw.gateway_id)
     assert docker("image", "ls", "--quiet", f"{gw.gateway_id}/broken").strip() == ""
     assert json.loads(gw.run("app", "list", "--json").out) == []
+
+
+def test_a_base_off_the_allow_list_and_a_folder_without_a_dockerfile_exit_as_refused_and_as_wrong(gw: Gateway) -> None:
+    settings = gw.config / "gateway.yaml"
+    settings.write_text(settings.read_text() + "policy: {grants: {made: [build], broken: [build]}}\n")
+    gw.end()
+    gw.start()
+    foreign = place(gw, "made", "FROM registry.invalid/base:1\n")
+    empty = place(gw, "broken", GOOD)
+    (Path(empty).parent / "image" / "Dockerfile").unlink()
+    refused = gw.run("app", "install", foreign)
+    assert (refused.code, "registry.invalid/base:1: its registry is off the allow-list" in refused.err) == (4, True)
+    by_hand = gw.run("image", "build", str(Path(foreign).parent / "image"), "-t", f"{gw.gateway_id}/made:1")
+    assert (by_hand.code, "off the allow-list" in by_hand.err) == (4, True), by_hand.err
+    wrong = gw.run("app", "install", empty)
+    assert (wrong.code, "holds no Dockerfile" in wrong.err) == (2, True), wrong.err
+    assert json.loads(gw.run("app", "list", "--json").out) == []
+    assert not leftovers(gw.gateway_id)

@@ -70,7 +70,7 @@ def test_an_image_that_reaches_for_what_is_not_its_own_is_refused(
     gw: Gateway, make: Make, line: str, words: str
 ) -> None:
     done = gw.run("app", "install", of_image(gw, make(line)), "--json")
-    assert done.code == 1, "it is known once the image is here"
+    assert done.code == 4, "it is known once the image is here"
     assert words in json.loads(done.out)["job"]["message"]
     assert (gw.containers(), gw.ask("app", "list")) == ([], [])
 
@@ -94,7 +94,7 @@ def test_what_an_image_keeps_without_a_name_goes_with_its_container(gw: Gateway,
 def test_waiting_for_the_health_of_a_service_without_a_healthcheck_is_refused_at_once(gw: Gateway) -> None:
     path = gw.write("../pair.yaml", PAIR.format(image="ec/busybox:1"))
     done = gw.run("app", "install", str(path), "--json", within_s=20)
-    assert done.code == 1
+    assert done.code == 4
     assert "db has no healthcheck" in json.loads(done.out)["job"]["message"]
     assert gw.containers() == []
     again = gw.run("app", "install", str(path), "--json", within_s=20)

@@ -157,7 +157,7 @@ class JobRunner:
             await self._ledger.move_job(job.id, JobState.CREDENTIALS_NEEDED, message)
             return False
         if not error.retryable:
-            await self._end(job, str(error))
+            await self._end(job, str(error), error.status)
             return False
         delay = min(RETRY_LAST_S, RETRY_FIRST_S * 2 ** min(attempt, 10)) * (0.75 + 0.5 * random.random())
         message = f"{error}; trying again in {delay:.0f} s (attempt {attempt})"
@@ -258,7 +258,7 @@ class JobRunner:
 
         await self._ledger.decide(decision)
 
-    async def _end(self, job: Job, reason: str) -> None:
+    async def _end(self, job: Job, reason: str, status: int = 500) -> None:
         """The job has failed; an instance that never had a version goes with it."""
 
         def decision() -> Change:
@@ -267,7 +267,7 @@ class JobRunner:
                 return Change()
             desired = self._ledger.desired.get(job.instance)
             never_had_one = desired is not None and desired.current is None and desired.job == job.id
-            failed = replace(current, state=JobState.FAILED, message=reason)
+            failed = replace(current, state=JobState.FAILED, message=reason, error_status=status)
             return Change(jobs=(failed,), gone=(job.instance,) if never_had_one else ())
 
         while True:

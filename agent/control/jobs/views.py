@@ -46,7 +46,9 @@ class JobViews:
 
 
 def show_job(job: Job) -> dict[str, Any]:
-    """A job as people see it. `until_ms` is what it waits for, `deadline_ms` when it fails; 0 is none or not known."""
+    """A job as people see it. `until_ms` is what it waits for, `deadline_ms` when it fails; 0 is none or not known, also as
+    `error_status`, the reply code of the error that it failed by.
+    """
     return {
         "id": job.id,
         "kind": job.kind,
@@ -61,4 +63,5 @@ def show_job(job: Job) -> dict[str, Any]:
         "deadline_ms": job.deadline_ms,
         "created_ms": job.created_ms,
         "updated_ms": job.updated_ms,
+        "error_status": job.error_status,
     }

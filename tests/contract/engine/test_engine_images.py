@@ -321,7 +321,7 @@ async def test_a_build_takes_another_dockerfile_its_arguments_and_a_stage(real: 
 
 
 async def test_a_folder_without_a_dockerfile_is_named(real: RealShelf, tmp_path: Path) -> None:
-    with pytest.raises(NotFound) as caught:
+    with pytest.raises(Malformed) as caught:
         await real.images.build(str(tmp_path), f"{real.stem}/none:1", no_progress, BuildHow())
     assert caught.value.code == "image.no_dockerfile"
     assert str(tmp_path) in caught.value.message

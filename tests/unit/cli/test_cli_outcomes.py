@@ -55,6 +55,19 @@ def test_a_job_that_does_not_end_well_exits_1_and_says_why(
     assert "hint: ecgw job show j1" in err
 
 
+@pytest.mark.parametrize(
+    ("status", "exit_code"), [(400, 2), (401, 1), (403, 4), (404, 1), (500, 1), (503, 1), (507, 1), (0, 1)]
+)
+def test_what_a_job_finds_on_its_way_exits_as_if_found_at_once(
+    ecgw: Run, desk: Desk, capsys: pytest.CaptureFixture[str], status: int, exit_code: int
+) -> None:
+    desk.on("job.status", job_of({"state": "failed", "message": "its base", "error_status": status}))
+    desk.on("app.restart", Reply("", 202, job="j1"))
+    assert ecgw("app", "restart", "guard-2", "--json") == exit_code
+    problem = json.loads(capsys.readouterr().out)
+    assert (problem["code"], problem["job"]["error_status"]) == ("job.failed", status)
+
+
 def test_a_job_that_waits_for_a_password_is_not_followed_for_ever(
     ecgw: Run, desk: Desk, capsys: pytest.CaptureFixture[str]
 ) -> None:
