@@ -38,7 +38,7 @@ def position_line(problem: Any) -> str:
     if not isinstance(problem, Mapping):
         return str(problem)
     where = ":".join(
-        str(problem[key]) for key in ("file", "line", "col", "field") if problem.get(key) not in (None, "")
+        str(problem[key]) for key in ("file", "line", "col", "field") if problem.get(key) not in (None, "", 0)
     )
     text = str(problem.get("message", ""))
     if problem.get("hint"):

@@ -19,6 +19,10 @@ class Mark:
     col: int
 
 
+NOWHERE = Mark(0, 0)
+"""Of what came in a command: its mistakes name their key, and stand on no line of a file."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One mistake: where, what is wrong, what is allowed. `code` is stable (``manifest.unknown_key``)."""
@@ -30,11 +34,16 @@ class Problem:
     hint: str = ""
 
     def __str__(self) -> str:
-        text = f"{self.source}:{self.mark.line}:{self.mark.col}: {self.message}"
+        text = f"{self.where}: {self.message}"
         return f"{text}; {self.hint}" if self.hint else text
 
+    @property
+    def where(self) -> str:
+        """``file:line:col``, or the source alone where that has no lines."""
+        return self.source if self.mark == NOWHERE else f"{self.source}:{self.mark.line}:{self.mark.col}"
+
     def as_dict(self) -> dict[str, Any]:
-        """The wire form used by `--json`, replies and the local page."""
+        """The wire form used by `--json`, replies and the local page; line and column 0 are none."""
         return {
             "file": self.source,
             "line": self.mark.line,
@@ -97,7 +106,7 @@ class Mistakes(Malformed):
             raise ValueError("Mistakes needs at least one problem")
         self.problems: tuple[Problem, ...] = tuple(problems)
         first, more = self.problems[0], len(self.problems) - 1
-        message = f"{first.source}:{first.mark.line}:{first.mark.col}: {first.message}"
+        message = f"{first.where}: {first.message}"
         if more:
             message += f" (and {more} more)"
         super().__init__(

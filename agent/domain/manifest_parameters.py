@@ -107,15 +107,20 @@ def check_parameter(parameter: Parameter, value: Any) -> str | None:
         return f"at most {MAX_VALUE_CHARS} characters long"
     if isinstance(value, str) and any(ord(char) < 32 and char not in "\n\t" for char in value):
         return "text without control characters"
-    if parameter.min is not None and value < parameter.min:
-        return f"at least {as_text(parameter.min)}"
-    if parameter.max is not None and value > parameter.max:
-        return f"at most {as_text(parameter.max)}"
+    low, high = parameter.min, parameter.max
+    if (low is not None and value < low) or (high is not None and value > high):
+        return _range(low, high)
     if parameter.choices and not any(type(value) is type(choice) and value == choice for choice in parameter.choices):
         return "one of " + ", ".join(as_text(choice) for choice in parameter.choices)
     if parameter.pattern and not is_full_match(parameter.pattern, value):
         return f"text that matches {parameter.pattern}"
     return None
+
+
+def _range(low: float | None, high: float | None) -> str:
+    if high is None:
+        return "" if low is None else f"at least {as_text(low)}"
+    return f"at most {as_text(high)}" if low is None else f"from {as_text(low)} to {as_text(high)}"
 
 
 def _is_type(kind: ParameterType, value: Any) -> bool:

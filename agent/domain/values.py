@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.domain.app import Layer
-from agent.domain.document import Document, Mark, Path, Problem, did_you_mean
+from agent.domain.document import NOWHERE, Document, Path, Problem, did_you_mean
 from agent.domain.manifest_findings import describe
 from agent.domain.manifest_model import Manifest
 from agent.domain.manifest_parameters import check_parameter
@@ -74,7 +74,7 @@ def layer_values(
 def _say(layer: LayerFrom, path: Path, code: str, message: str, hint: str, *, at_key: bool = False) -> Problem:
     if layer.document is not None:
         return layer.document.problem(path, code, message, hint, at_key=at_key)
-    return Problem(layer.source, Mark(1, 1), code, message, hint)
+    return Problem(layer.source, NOWHERE, code, message, hint)
 
 
 def _values(manifest: Manifest, layers: Sequence[LayerFrom]) -> tuple[dict[str, Value], list[Problem]]:

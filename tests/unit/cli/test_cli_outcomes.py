@@ -16,6 +16,7 @@ from agent.cli.main import main
 from agent.cli.screen import Screen
 from agent.cli.session import Session
 from agent.domain.command import Command, Reply
+from agent.domain.document import NOWHERE, Mistakes, Problem
 from tests.fakes.admin_office import Desk, Office
 from tests.unit.cli.conftest import Run
 
@@ -181,3 +182,12 @@ def test_a_write_that_the_driver_could_not_do_is_exit_1(
     desk.on("point.write", {"id": "1", "point": "b/v", "ok": False, "message": "the register holds 0", "took_ms": 3.0})
     assert ecgw("point", "write", "b/v", "1") == 1
     assert "b/v was not written: the register holds 0" in capsys.readouterr().err
+
+
+def test_a_mistake_without_a_line_is_said_without_one(
+    ecgw: Run, desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = Mistakes([Problem("site", NOWHERE, "values.wrong", "LIMIT is the number 99", "it must be from 0 to 16")])
+    desk.on("app.configure", Reply("", 400, wrong.message, data=wrong.problem()))
+    assert ecgw("app", "configure", "pump", "--value", "LIMIT=99") == 2
+    assert "  site: LIMIT is the number 99; it must be from 0 to 16\n" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.domain.app import Layer
-from agent.domain.document import Problem
+from agent.domain.document import Mistakes, Problem
 from agent.domain.values import Effective, LayerFrom, Value, layer_values, merge
 from agent.files.yaml import read_document
 from tests.unit.manifest.kit import SMALL, manifest_of
@@ -77,7 +77,7 @@ def test_every_mistake_in_every_layer_is_said_at_once() -> None:
         ("site", Layer(ports={"meterbus": "rs485-1", "pulse": "di-1"})),
     )
     said = [(problem.source, problem.code, f"{problem.message}; {problem.hint}") for problem in problems]
-    assert ("cloud", "values.wrong", "LIMIT is the number 20; it must be at most 16") in said
+    assert ("cloud", "values.wrong", "LIMIT is the number 20; it must be from 0 to 16") in said
     assert ("cloud", "values.unknown", "unknown parameter 'LIMT'; did you mean 'LIMIT'?") in said
     assert ("cloud", "values.wrong", "BAUD is the text '9600'; it must be a whole number") in said
     assert any(source == "cloud" and code == "values.config" and "mqtt.port" in text for source, code, text in said)
@@ -87,6 +87,13 @@ def test_every_mistake_in_every_layer_is_said_at_once() -> None:
     missing = next(text for _, code, text in said if code == "values.missing")
     assert "SITE" in missing
     assert "name of the pumping station" in missing
+
+
+def test_what_came_in_a_command_stands_on_no_line_of_a_file() -> None:
+    _, problems = layered(("cloud", Layer(values={"SITE": "x", "LIMIT": -1}, ports={"meter-bus": "a", "pulse": "b"})))
+    (problem,) = problems
+    assert str(problem) == "cloud: LIMIT is the number -1; it must be from 0 to 16"
+    assert str(Mistakes(problems)) == str(problem)
 
 
 def test_a_layers_mistake_stands_at_its_line_when_it_came_from_a_file() -> None:
