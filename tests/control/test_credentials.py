@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.control.ledger import Journal
 from agent.domain.command import Job, JobState, Origin
-from agent.errors import Unreachable
+from agent.domain.journal import Change
+from agent.errors import NoSpace, Unreachable
 from agent.ports import Login
 from tests.control.rig import REGISTRY, Rig, manifest, running
 
@@ -70,6 +73,38 @@ async def test_a_job_that_lost_its_credentials_in_a_restart_waits_for_them_and_g
     again = await rig.send("app.install", credentials=CREDENTIALS, **params)
     assert (again.code, again.job) == (202, reply.job)
     assert (await rig.job(again)).state is JobState.DONE
+
+
+class Refusing:
+    """A journal that does not take the first word that credentials are needed."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self.refused = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._journal, name)
+
+    async def commit(self, change: Change, now_ms: int) -> None:
+        if not self.refused and any(job.state is JobState.CREDENTIALS_NEEDED for job in change.jobs):
+            self.refused += 1
+            raise NoSpace("store.no_space", "the disk is full")
+        await self._journal.commit(change, now_ms)
+
+
+async def test_that_credentials_are_needed_is_written_also_when_the_disk_was_full_at_first(rig: Rig) -> None:
+    rig.images.lock(REGISTRY, Login("anna", PASSWORD))
+    rig.images.fail_next("pull", Unreachable("image.registry_unreachable", "no route"))
+    reply = await rig.send("app.install", instance="pump", manifest=manifest(), credentials=CREDENTIALS)
+    await rig.until(lambda: "trying again" in job_of(rig, reply.job).message, "its first try")
+    gate = rig.images.faults.pause("pin")
+    await rig.restart()
+    await asyncio.wait_for(gate.reached.wait(), 10)
+    refusing = Refusing(rig.room.ledger.journal)
+    rig.room.ledger.journal = refusing
+    gate.open()
+    await rig.until(lambda: job_of(rig, reply.job).state is JobState.CREDENTIALS_NEEDED, "its waiting")
+    assert refusing.refused == 1
 
 
 async def test_credentials_that_are_needed_no_more_are_not_asked_for(rig: Rig) -> None:

@@ -154,7 +154,7 @@ class JobRunner:
         lost = sorted(job.params.get(REGISTRIES) or ())
         if isinstance(error, Unauthorised) and lost and not self._vault.holds(job.id):
             message = f"the credentials for {', '.join(lost)} went with the agent's restart: send the command again"
-            await self._ledger.move_job(job.id, JobState.CREDENTIALS_NEEDED, message)
+            await _until_written(job.id, partial(self._ledger.move_job, job.id, JobState.CREDENTIALS_NEEDED, message))
             return False
         if not error.retryable:
             await self._end(job, str(error), error.status)
@@ -270,10 +270,15 @@ class JobRunner:
             failed = replace(current, state=JobState.FAILED, message=reason, error_status=status)
             return Change(jobs=(failed,), gone=(job.instance,) if never_had_one else ())
 
-        while True:
-            try:
-                await self._ledger.decide(decision)
-                return
-            except GatewayError as error:
-                log.warning("job_end_not_written id=%s code=%s reason=%s", job.id, error.code, error)
-                await asyncio.sleep(RETRY_FIRST_S)
+        await _until_written(job.id, partial(self._ledger.decide, decision))
+
+
+async def _until_written(job_id: str, write: Callable[[], Awaitable[object]]) -> None:
+    """Have `write` done; where the disk does not take it, again and again: nobody else would look at the job."""
+    while True:
+        try:
+            await write()
+            return
+        except GatewayError as error:
+            log.warning("job_end_not_written id=%s code=%s reason=%s", job_id, error.code, error)
+            await asyncio.sleep(RETRY_FIRST_S)
