@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent.domain.command import JobState
 from agent.domain.container import Restart
-from agent.errors import Unreachable
+from agent.errors import TimedOut, Unreachable
 from tests.control.rig import FAST, REGISTRY, Rig, manifest, running
 
 ALARM = "app:pump/main/crash_loop"
@@ -159,3 +160,13 @@ async def test_being_plugged_by_hand_is_put_right_without_a_restart(rig: Rig) ->
     starts = len([op for op, _ in rig.engine.log if op == "start"])
     await rig.until(lambda: rig.engine.find("pump", "side") == before, "its own network and no other")
     assert len([op for op, _ in rig.engine.log if op == "start"]) == starts
+
+
+async def test_leftovers_go_also_when_the_first_list_failed(rig: Rig) -> None:
+    spec = rig.engine.spec_of(rig.engine.find("pump", "main")[0].id)
+    await rig.kill()
+    await rig.engine.create(replace(spec, instance="gone", name="ec.gone.main"))
+    rig.engine.fail_next("containers", TimedOut("engine.timeout", "slow"))
+    await rig.start()
+    await rig.until(lambda: not rig.engine.find("gone", "main"), "the leftover to go")
+    assert rig.serving() == ["pump:1"]

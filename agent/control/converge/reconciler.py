@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 
 from agent.control.catalog import Catalog
@@ -37,6 +37,7 @@ LISTING = "*"
 """The name, which no instance has, of the task that lists everything again."""
 AT_ONCE = 4
 LIST_AGAIN_S = 1.0
+LIST_LAST_S = 8.0
 AFTER_A_BUG_S = 60.0
 EVENTS_OF_INTEREST = frozenset(
     {"start", "die", "oom", "destroy", "pause", "unpause", "stop", "update", "connect", "disconnect"}
@@ -149,31 +150,42 @@ class Reconciler:
         self.listed = True
         if self._comeback is not None:
             self._comeback.reconnect()
+        if pending := self._timers.pop(LISTING, None):
+            pending.cancel()
+        if not await self._list():
+            self._touch_all(())
+            self._list_again(LIST_AGAIN_S)
+
+    async def _list(self) -> bool:
+        """List everything and mark it dirty. False when the engine did not tell."""
         try:
             containers = await self._engine.containers()
             if self._surveyor is not None:
                 await self._surveyor(containers)
-            found = {c.instance for c in containers}
         except GatewayError as error:
             log.warning("engine_list_failed code=%s reason=%s", error.code, error)
-            found = set()
-            if self._ledger.unsure:
-                self._list_again()
-        for name in found | set(self._ledger.desired) | self._steps.with_copies():
+            return False
+        self._touch_all(c.instance for c in containers)
+        return True
+
+    def _touch_all(self, found: Iterable[str]) -> None:
+        for name in {*found, *self._ledger.desired, *self._steps.with_copies()}:
             self.touch(name)
 
-    def _list_again(self) -> None:
-        """Nothing is done before the engine was listed once: keep trying, also while it stays connected."""
+    def _list_again(self, wait_s: float) -> None:
+        """Leftovers are found by listing alone: keep trying, also while the engine stays connected."""
         loop = asyncio.get_running_loop()
 
         def begin() -> None:
-            self._tasks[LISTING] = asyncio.create_task(self._listed_again(), name="reconciler-list")
+            del self._timers[LISTING]
+            self._tasks[LISTING] = asyncio.create_task(self._listed_again(wait_s), name="reconciler-list")
 
-        self._timers[LISTING] = loop.call_later(LIST_AGAIN_S, begin)
+        self._timers[LISTING] = loop.call_later(wait_s, begin)
 
-    async def _listed_again(self) -> None:
+    async def _listed_again(self, wait_s: float) -> None:
         try:
-            await self._on_connect()
+            if not await self._list() and LISTING not in self._timers:
+                self._list_again(min(LIST_LAST_S, 2 * wait_s))
         finally:
             self._tasks.pop(LISTING, None)
 
