@@ -218,6 +218,16 @@ def test_what_was_stopped_through_ecgw_stays_stopped_and_is_reported_as_held(gw:
     assert not gw.serving()
 
 
+def test_a_stopped_app_whose_volume_was_removed_by_hand_starts_with_a_new_one(gw: Gateway) -> None:
+    gw.ask("app", "install", str(gw.write("../two.yaml", SERVICES)))
+    gw.ask("app", "stop", "pump")
+    wait_until(lambda: not lives(gw), "its stop", 15)
+    remove_volume(gw)
+    gw.ask("app", "start", "pump")
+    wait_until(lambda: len(lives(gw)) == 2, "its start", MENDED_WITHIN_S)
+    assert docker("volume", "ls", "-q", "--filter", f"label=ec.gateway={gw.gateway_id}")
+
+
 @pytest.fixture
 def fetched(short_dir: Path, gateway_id: str, tmp_path: Path) -> Iterator[tuple[Gateway, Registry, str]]:
     """An APP whose image came from a registry, which is stopped by now, as is the agent."""
