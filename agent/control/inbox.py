@@ -148,10 +148,12 @@ class Inbox:
         except ValidationError as error:
             mistakes = _mistakes(error)
             where, what = mistakes[0]
+            named_wrong = any(each["type"] in ("extra_forbidden", "missing") for each in error.errors())
             raise Malformed(
                 "command.params",
                 f"{command.type}: params.{where}: {what}",
-                hint="allowed: " + (", ".join(model.model_fields) or "no parameters"),
+                # Names help who gave a wrong one; what a value must be, `what` says already.
+                hint=f"allowed: {', '.join(model.model_fields) or 'no parameters'}" if named_wrong else "",
                 field=f"params.{where}",
                 mistakes=[{"field": f"params.{w}", "message": m} for w, m in mistakes],
             ) from None
