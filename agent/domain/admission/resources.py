@@ -27,14 +27,19 @@ def _limit(what: str, unit: int, ask: Callable[[ContainerSpec], int], most_of: C
             if asked and (not most or asked <= most):
                 continue
             suffix = " MiB" if what == "memory" else ""
-            wants = f"{asked / unit:.12g}{suffix}" if asked else "no limit"
-            words = f"service {container.service} wants {wants} {what}, the most here is {most / unit:.12g}{suffix}"
+            wants = f"{_figure(asked / unit)}{suffix}" if asked else "no limit"
+            words = f"service {container.service} wants {wants} {what}, the most here is {_figure(most / unit)}{suffix}"
             hint = "ask for less, or have a local technician raise policy.maximum in gateway.yaml"
             yield Found(_limit_path(case, container.service, what), words, hint)
 
     have = "the policy gives" if what == "pids" else "the policy or the gateway has"
     noun = {"cpus": "processors", "memory": "memory", "pids": "processes"}[what]
     return Rule(f"admission.{what}", f"more {noun} than {have}", find)
+
+
+def _figure(number: float) -> str:
+    """Whole numbers in full, others to three places."""
+    return f"{round(number, 3):.12g}"
 
 
 def _least(*bounds: int) -> int:
@@ -57,8 +62,8 @@ def _logs(case: Case) -> Iterator[Found]:
     for container in case.spec.containers:
         total = log_bytes(container)
         if not 0 < total <= most:
-            wants = f"{total / MIB:.12g} MiB" if total else "no bound"
-            words = f"service {container.service} wants {wants} of logs, the most here is {most / MIB:.12g} MiB"
+            wants = f"{_figure(total / MIB)} MiB" if total else "no bound"
+            words = f"service {container.service} wants {wants} of logs, the most here is {_figure(most / MIB)} MiB"
             yield Found(("services", container.service, "logging"), words, "lower max-size or max-file")
 
 
@@ -95,8 +100,8 @@ def _shared_memory(case: Case) -> Iterator[Found]:
     for container in case.spec.containers:
         most = container.live.mem_bytes
         if most and container.shm_bytes > most:
-            wants = f"service {container.service} wants {container.shm_bytes / MIB:.12g} MiB of shared memory"
-            words = f"{wants}, its memory is {most / MIB:.12g} MiB"
+            wants = f"service {container.service} wants {_figure(container.shm_bytes / MIB)} MiB of shared memory"
+            words = f"{wants}, its memory is {_figure(most / MIB)} MiB"
             yield Found(("services", container.service, "shm_size"), words, "ask for less, or raise its memory")
 
 

@@ -273,6 +273,7 @@ def test_the_wrong_architecture_is_refused() -> None:
     [
         ("cpus: 5", (5, 5), "service guard wants 5 cpus, the most here is 4"),
         ("mem_limit: 3g", (5, 5), "service guard wants 3072 MiB memory, the most here is 2048 MiB"),
+        ("mem_limit: 3221225999", (5, 5), "service guard wants 3072.001 MiB memory, the most here is 2048 MiB"),
         ("pids_limit: 2000000", (5, 5), "service guard wants 2000000 pids, the most here is 1024"),
         ("pids_limit: 5000", (5, 5), "service guard wants 5000 pids, the most here is 1024"),
         ("deploy: {resources: {limits: {cpus: 5}}}", (5, 35), "wants 5 cpus"),
