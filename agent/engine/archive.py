@@ -13,8 +13,9 @@ import requests
 
 from agent.engine.client import EngineClient, check
 from agent.engine.transfer import Line, transfer
-from agent.errors import Failed, NoSpace, NotFound
+from agent.errors import Failed, Malformed, NoSpace, Unreachable
 
+_NO_ARCHIVE = re.compile(r"invalid tar header|processing tar file.*unexpected EOF|docker-import-\S+: no such file")
 _LOADED = re.compile(r"^Loaded image(?: ID)?: (\S+)$", re.MULTILINE)
 _CHUNK_BYTES = 1024**2
 _SAVE_WITHIN_S = 3600.0
@@ -22,7 +23,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 async def load(client: EngineClient, path: Path, stall_s: float) -> list[str]:
-    """The tags (or ids) of the images that the archive held. Raises NotFound, NoSpace, Failed."""
+    """The tags (or ids) of the images that the archive held. Raises Malformed, NoSpace, Failed."""
     loaded: list[str] = []
 
     def take(line: Line) -> None:
@@ -32,13 +33,20 @@ async def load(client: EngineClient, path: Path, stall_s: float) -> list[str]:
         try:
             archive = path.open("rb")
         except OSError as error:
-            raise NotFound("image.archive_not_found", f"cannot read the archive {path}: {error.strerror}") from None
+            words = f"cannot read the archive {path}: {error.strerror}"
+            raise Malformed("image.archive_not_found", words, hint="see the path and its permissions") from None
         with archive:
             url = client.url(api, "/images/load")
             headers = {"Content-Type": "application/x-tar"}
             return api.post(url, data=archive, headers=headers, params={"quiet": "1"}, stream=True, timeout=stall_s)
 
-    await transfer(client, f"loading {path}", request, take, stall_s=stall_s)
+    try:
+        await transfer(client, f"loading {path}", request, take, stall_s=stall_s)
+    except (Failed, Unreachable) as error:  # a cut file reads as a cut link does, and would be tried again for ever
+        if not _NO_ARCHIVE.search(error.message):
+            raise
+        hint = "give a whole file as `ecgw image save` or `docker save` writes it"
+        raise Malformed("image.bad_archive", error.message, hint=hint) from error
     return loaded
 
 

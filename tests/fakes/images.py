@@ -11,7 +11,7 @@ from typing import Any
 
 from agent.domain.container import ImageInfo
 from agent.domain.dockerfile import BuildHow, bases
-from agent.errors import Conflict, GatewayError, NotFound, Unauthorised
+from agent.errors import Conflict, GatewayError, Malformed, NotFound, Unauthorised
 from agent.ports import Login, Progress
 from tests.fakes.faults import Faults
 
@@ -141,7 +141,7 @@ class FakeImages:
         """The images that `save` put at `path`."""
         await self._call("load", path)
         if path not in self._archives:
-            raise NotFound("image.archive_not_found", f"no archive at {path}")
+            raise Malformed("image.archive_not_found", f"no archive at {path}")
         for image in self._archives[path]:
             self._local[image.id] = image
         return [tag for image in self._archives[path] for tag in image.tags]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import tarfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -108,7 +109,7 @@ async def test_saved_images_can_be_loaded_elsewhere(shelf: Shelf, tmp_path: Path
     assert await shelf.images.find(ref) is None
     assert await shelf.images.load(str(tmp_path / "a.tar")) == [ref]
     assert await shelf.images.find(ref) == before
-    with pytest.raises(NotFound) as caught:
+    with pytest.raises(Malformed) as caught:
         await shelf.images.load(str(tmp_path / "none.tar"))
     assert caught.value.code == "image.archive_not_found"
 
@@ -290,6 +291,23 @@ async def test_a_build_has_no_network_and_a_failing_step_is_told_in_its_words(re
     assert "lo" in told
     assert "eth0" not in told
     assert await real.images.find(f"{real.stem}/bad:1") is None
+
+
+@pytest.mark.parametrize("kind", ["noise", "foreign", "cut"])
+async def test_a_file_that_is_no_whole_archive_is_wrong_input(real: RealShelf, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "given.tar"
+    if kind == "noise":
+        path.write_bytes(b"not a tar" * 100)
+    elif kind == "foreign":
+        with tarfile.open(path, "w") as tar:
+            tar.add(__file__, "notes.txt")
+    else:
+        await real.images.save([await real.add("carried:1")], str(path))
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(Malformed) as caught:
+        await real.images.load(str(path))
+    assert caught.value.code == "image.bad_archive"
+    assert str(path) in caught.value.message
 
 
 async def test_a_dockerfile_that_cannot_be_read_is_told_without_an_empty_last_line(
