@@ -8,8 +8,8 @@ from typing import Any
 
 from agent.cli.orders import LOGIN, TIMES, read_pull
 from agent.cli.pairs import split_pairs
-from agent.cli.rows import listing
-from agent.cli.screen import Column
+from agent.cli.rows import listing, rows_of
+from agent.cli.screen import Column, Screen
 from agent.cli.verb import Verb, arg
 from agent.cli.words import short_id, short_image, size
 from agent.errors import Malformed
@@ -31,6 +31,12 @@ def name_path(given: Namespace, params: dict[str, Any]) -> None:
     params["path"] = str(Path(given.path).resolve())
 
 
+def show_images(screen: Screen, data: Any) -> None:
+    """A row for each name of an image; what has none is known by its id."""
+    images = rows_of(data)
+    LIST(screen, [{**image, "tags": name} for image in images for name in (image.get("tags") or ("",))])
+
+
 LIST = listing(
     Column("tags", "image", short_image),
     Column("id", show=short_id),
@@ -42,7 +48,7 @@ LIST = listing(
 )
 
 VERBS = (
-    Verb("list", "Images on the gateway.", type="image.list", render=LIST),
+    Verb("list", "Images on the gateway.", type="image.list", render=show_images),
     Verb("pull", "Fetch an image from its registry.", (IMAGE, *TIMES, *LOGIN), "image.pull", None, read_pull, job=True),
     Verb(
         "build",

@@ -178,9 +178,9 @@ def test_images_are_listed_with_their_digests_cut_short_and_whole_in_json(
     pinned = f"127.0.0.1:5000/app@sha256:{'0123456789abcdef' * 4}"
     desk.on("image.list", [{"id": f"sha256:{'f' * 64}", "tags": [pinned, "ec/x:1"], "size_bytes": 2_000_000}])
     assert ecgw("image", "list") == 0
-    row = capsys.readouterr().out.splitlines()[1]
-    assert row.split("  ")[0] == "127.0.0.1:5000/app@sha256:0123456789ab, ec/x:1"
-    assert len(row) <= 80
+    rows = capsys.readouterr().out.splitlines()[1:]
+    assert [row.split("  ")[0] for row in rows] == ["127.0.0.1:5000/app@sha256:0123456789ab", "ec/x:1"]
+    assert max(map(len, rows)) <= 80
     assert ecgw("image", "list", "--json") == 0
     assert json.loads(capsys.readouterr().out)[0]["tags"] == [pinned, "ec/x:1"]
 
