@@ -10,7 +10,7 @@ import pytest
 
 from agent.domain import transition
 from agent.domain.command import JobState, Origin
-from agent.domain.container import Health
+from agent.domain.container import Health, RunState
 from agent.domain.retention import KEEP_UNUSED
 from agent.errors import Conflict, Failed, GatewayError, NotFound
 from agent.ports import DesiredApp, DesiredIndex, DesiredRelease
@@ -92,6 +92,19 @@ async def test_an_engine_that_goes_away_in_the_middle_of_a_trial_is_not_held_aga
     rig.engine.drop()
     await rig.until(lambda: "pump" in rig.room.reconciler.errors, "the reconciler misses the engine")
     rig.engine.restore()
+    assert (await rig.job(reply)).state is JobState.DONE
+    assert rig.serving() == ["pump:2"]
+
+
+async def test_a_container_that_somebody_removes_on_trial_is_made_again_and_not_held_against_the_release(
+    rig: Rig,
+) -> None:
+    await install(rig, "1")
+    text = manifest("2", health="within: 3s, stable_for: 2s")
+    reply = await rig.send("app.upgrade", instance="pump", manifest=text)
+    await rig.until(lambda: rig.room.ledger.jobs[reply.job].state is JobState.VERIFYING, "the trial")
+    (watched,) = [each for each in await rig.engine.containers("pump") if each.state is RunState.RUNNING]
+    await rig.engine.remove(watched.id)
     assert (await rig.job(reply)).state is JobState.DONE
     assert rig.serving() == ["pump:2"]
 

@@ -46,6 +46,10 @@ ECHOES = frozenset({"start", "update", "connect"})
 """What our own steps make the engine tell."""
 
 
+class _UnfinishedError(Exception):
+    """A pass that was overtaken by another decision, or is the first half of two: the next follows at once."""
+
+
 class Reconciler:
     """One task per dirty instance; `observed` is what was last seen, `errors` what went wrong last; for people and reports."""
 
@@ -213,12 +217,15 @@ class Reconciler:
         try:
             async with Place(self._room) as place:
                 wake_s = await self._once(instance, desired, place)
-            if instance not in self._dirty:
-                self._get_through(instance)
+            self._get_through(instance)
             if desired is not None and _on_trial(desired) and instance not in self._dirty:
-                await self._trials.verify(desired, self._observe)
+                if not await self._trials.verify(desired, self._observe):
+                    self._dirty.add(instance)
                 self._supervisor.end_trial(instance)
             return wake_s
+        except _UnfinishedError:
+            self._dirty.add(instance)
+            return None
         except GatewayError as error:
             return await self._failed(instance, desired, error)
         except Exception:
@@ -300,13 +307,13 @@ class Reconciler:
             )
             await self._observe(instance)
             if not complete:
-                self._dirty.add(instance)
-                return None
+                raise _UnfinishedError
         if self._comeback is not None:
             await self._comeback.settled(instance)
         if restores:
             await self._trials.mark_restored(desired)
-        elif not _on_trial(desired):
+            raise _UnfinishedError
+        if not _on_trial(desired):
             await self._trials.conclude(desired)
         return wake_s
 
@@ -320,8 +327,7 @@ class Reconciler:
         )
         if not complete:
             # It stays after all: what still runs has the door's folder mounted, and a new one would not reach it.
-            self._dirty.add(desired.name)
-            return None
+            raise _UnfinishedError
         self._supervisor.forget(desired.name)
         if self._comeback is not None:
             await self._comeback.forget(desired.name)

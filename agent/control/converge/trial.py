@@ -57,20 +57,26 @@ class TrialRunner:
         self._clock = clock
         self._prober = prober
 
-    async def verify(self, desired: Desired, look: Callable[[str], Awaitable[Observed]]) -> None:
-        """Watch the gate until it speaks or the decision is overtaken by another."""
+    async def verify(self, desired: Desired, look: Callable[[str], Awaitable[Observed]]) -> bool:
+        """Watch the gate until it speaks or the decision is overtaken by another.
+
+        False: somebody took away what is watched. That is not the release's doing: it is to be made and watched anew.
+        """
         spec = self._catalog.spec(desired)
         watched = transition.open_window(desired)
         if watched is None:
-            words = f"the agent was interrupted {transition.MAX_WINDOWS} times while it watched"
+            words = f"watching it was interrupted {transition.MAX_WINDOWS} times"
             await self._fail(desired, spec, words, blame=False)
-            return
+            return True
         await self._decide(desired, lambda job: _begin_window(watched, job))
         desired = watched
         gate = Gate(spec.update.within_s, spec.update.stable_s, self._clock.monotonic(), spec.update.patient)
         expected = tuple(c.service for c in spec.containers)
         while self._ledger.desired.get(desired.name) == desired:
             seen = _new_ones(spec, (await look(desired.name)).containers)
+            if not {container.service for container in seen}.issuperset(expected):
+                log.warning("container_gone_on_trial instance=%s", desired.name)
+                return False
             gate = observe(gate, expected, seen, await self._ask(spec.update.probe, seen), self._clock.monotonic())
             if gate.verdict is Verdict.PASSED:
                 await self._pass(desired)
@@ -79,6 +85,7 @@ class TrialRunner:
                 await self._fail(desired, spec, gate.reason, blame=True)
             else:
                 await asyncio.sleep(LOOK_S)
+        return True
 
     async def give_up_on(self, desired: Desired, error: GatewayError, *, attempts: int) -> None:
         """A step of a version on trial failed: go back when trying again cannot help.
