@@ -25,6 +25,7 @@ from agent.domain.journal import (
     StoredRule,
     bring_in,
 )
+from agent.domain.retention import as_kept, outlived
 from agent.errors import NotFound
 from agent.ports import Clock
 
@@ -62,6 +63,7 @@ class Ledger:
         self.jobs: dict[str, Job] = {}
         self.rules: dict[str, StoredRule] = {}
         self.meta: dict[str, str] = {}
+        self._over: dict[str, None] = {}
         self.untold: dict[str, None] = {}
         """Jobs whose state as it is now is not in the outbox, the one that waits longest first."""
 
@@ -74,6 +76,7 @@ class Ledger:
         self.rules = {r.name: r for r in snapshot.rules}
         self.meta = dict(snapshot.meta)
         self.untold = dict.fromkeys(snapshot.untold)
+        self._over = dict.fromkeys(job.id for job in snapshot.jobs if job.state.final)
         # A state file made just now knows nothing of what already runs: that is no reason to remove it.
         if BORN not in self.meta:
             survey = self.meta.get(SURVEY) or BORN_NOW
@@ -127,12 +130,20 @@ class Ledger:
             if answered is not None:
                 change = replace(change, command=answered[0], reply=answered[1])
             now_ms = self._clock.now_ms()
-            change = replace(change, jobs=tuple(self._dated(job, now_ms) for job in change.jobs))
+            change = replace(change, jobs=tuple(as_kept(self._dated(job, now_ms)) for job in change.jobs))
+            ended = [job.id for job in change.jobs if job.state.final]
+            if ended:
+                over = dict.fromkeys([*self._over, *ended])
+                change = replace(change, jobs_gone=outlived(over, {*self.untold, *ended}))
             await self.journal.commit(change, now_ms)
             bring_in(change, self)
             for job in change.jobs:
                 self.untold.pop(job.id, None)
                 self.untold[job.id] = None
+            self._over |= dict.fromkeys(ended)
+            for id_ in change.jobs_gone:
+                self.untold.pop(id_, None)
+                self._over.pop(id_, None)
         for listener in self._listeners:
             listener(change)
         return change

@@ -56,6 +56,7 @@ class Change:
     releases: tuple[StoredRelease, ...] = ()
     releases_gone: tuple[str, ...] = ()
     jobs: tuple[Job, ...] = ()
+    jobs_gone: tuple[str, ...] = ()
     rules: tuple[StoredRule, ...] = ()
     rules_gone: tuple[str, ...] = ()
     meta: tuple[tuple[str, str], ...] = ()
@@ -82,6 +83,8 @@ def bring_in(change: Change, held: Held) -> None:
         held.desired.pop(name, None)
     for hash_ in change.releases_gone:
         held.releases.pop(hash_, None)
+    for id_ in change.jobs_gone:
+        held.jobs.pop(id_, None)
     for name in change.rules_gone:
         held.rules.pop(name, None)
 

@@ -10,6 +10,7 @@ import msgspec
 from agent.domain.app import Desired
 from agent.domain.command import Job
 from agent.domain.journal import Change, Snapshot, StoredRelease, StoredRule
+from agent.domain.retention import as_kept
 
 MIGRATIONS = (
     """
@@ -58,7 +59,7 @@ def read_snapshot(c: sqlite3.Connection) -> Snapshot:
     return Snapshot(
         desired=decode("SELECT body FROM desired", Desired),
         releases=decode("SELECT body FROM releases", StoredRelease),
-        jobs=decode("SELECT body FROM jobs ORDER BY updated_ms", Job),
+        jobs=tuple(as_kept(job) for job in decode("SELECT body FROM jobs ORDER BY updated_ms", Job)),
         untold=tuple(row[0] for row in c.execute("SELECT id FROM jobs WHERE told=0 ORDER BY updated_ms")),
         rules=tuple(StoredRule(*row) for row in c.execute("SELECT name, origin, text FROM rules")),
         meta={str(k): str(v) for k, v in c.execute("SELECT key, value FROM meta")},
@@ -77,6 +78,7 @@ def write_change(c: sqlite3.Connection, change: Change, now_ms: int) -> Change:
     c.executemany("INSERT OR REPLACE INTO releases VALUES(?,?)", bodies)
     rows = [(j.id, j.updated_ms, int(j.state.final), 0, msgspec.json.encode(j)) for j in change.jobs]
     c.executemany("INSERT OR REPLACE INTO jobs VALUES(?,?,?,?,?)", rows)
+    c.executemany("DELETE FROM jobs WHERE id=?", [(id_,) for id_ in change.jobs_gone])
     c.executemany("DELETE FROM releases WHERE hash=?", [(hash_,) for hash_ in change.releases_gone])
     c.executemany("DELETE FROM desired WHERE name=?", [(name,) for name in change.gone])
     c.executemany("INSERT OR REPLACE INTO rules VALUES(?,?,?)", [(r.name, r.origin, r.text) for r in change.rules])

@@ -22,7 +22,6 @@ from agent.store.rows import MIGRATIONS, read_snapshot, write_change
 
 KEEP_COMMANDS = 10_000
 KEEP_COMMANDS_MS = 7 * 86_400_000
-KEEP_JOBS = 500
 KEEP_STEPS = 5_000
 
 
@@ -125,7 +124,7 @@ class StateStore:
         return {str(path): bytes(content) for path, content in rows}
 
     async def trim(self, now_ms: int) -> None:
-        """Forget old commands, jobs and steps beyond what the contract keeps."""
+        """Forget old commands and steps beyond what the contract keeps; jobs and releases go when the ledger says so."""
         await self._db.run(lambda connection: _trim(connection, now_ms))
 
 
@@ -134,10 +133,5 @@ def _trim(c: sqlite3.Connection, now_ms: int) -> None:
         """DELETE FROM commands WHERE received_ms < ? AND id IN
            (SELECT id FROM commands ORDER BY received_ms DESC LIMIT -1 OFFSET ?)""",
         (now_ms - KEEP_COMMANDS_MS, KEEP_COMMANDS),
-    )
-    c.execute(
-        """DELETE FROM jobs WHERE told=1 AND id IN
-           (SELECT id FROM jobs WHERE final=1 ORDER BY updated_ms DESC LIMIT -1 OFFSET ?)""",
-        (KEEP_JOBS,),
     )
     c.execute("DELETE FROM steps WHERE id <= (SELECT max(id) FROM steps) - ?", (KEEP_STEPS,))

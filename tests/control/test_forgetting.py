@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.domain.command import Job, JobState
 from agent.domain.journal import Change, StoredRelease
-from agent.domain.retention import KEEP_UNUSED
+from agent.domain.retention import KEEP_JOBS, KEEP_UNTOLD, KEEP_UNUSED
 from agent.store.state import StateStore
 from tests.control.rig import Rig, manifest, running
 
@@ -74,3 +75,47 @@ async def test_a_file_that_a_kill_left_after_its_release_was_forgotten_does_not_
     await store.close()
     assert bool(store.mended) is damaged
     assert [each.hash for each in found.releases] == ["b" * 64]
+
+
+def ended(count: int, kind: str = "image.load") -> list[Job]:
+    """Jobs that are over, each with a large manifest."""
+    params = {"manifest": "x" * 10_000, "bundle": "b"}
+    return [Job(f"{kind}-{n}", kind, "", f"c{n}", JobState.FAILED, params=params) for n in range(count)]
+
+
+async def write(rig: Rig, jobs: list[Job], told: bool) -> None:
+    for job in jobs:
+        await rig.room.ledger.decide(lambda job=job: Change(jobs=(job,)))  # type: ignore[misc]
+        if told:
+            await rig.room.ledger.mark_told(rig.room.ledger.jobs[job.id])
+
+
+async def test_jobs_that_are_over_are_bounded_in_memory_and_on_disk_as_they_end(rig: Rig) -> None:
+    made = ended(KEEP_JOBS + 50)
+    await write(rig, made, told=True)
+    newest = {job.id for job in made[-KEEP_JOBS:]}
+    # What is told just now was untold when it ended, so one more stays until the next ends.
+    assert newest <= set(rig.room.ledger.jobs)
+    assert len(rig.room.ledger.jobs) <= KEEP_JOBS + 1
+    assert {job.id for job in (await rig.store.load()).jobs} == set(rig.room.ledger.jobs)
+    held = [each for each in gc.get_objects() if isinstance(each, Job) and each.id in rig.room.ledger.jobs]
+    assert {tuple(each.params) for each in held if each not in made} == {("bundle",)}
+
+
+async def test_results_that_no_cloud_asks_for_are_kept_up_to_a_bound_and_told_ones_go_first(rig: Rig) -> None:
+    await write(rig, ended(20, "told"), told=True)
+    made = ended(KEEP_UNTOLD + 30)
+    await write(rig, made, told=False)
+    kept = [job.id for job in made[-KEEP_UNTOLD:]]
+    assert list(rig.room.ledger.untold) == kept
+    assert set(rig.room.ledger.jobs) == set(kept)
+    assert {job.id for job in (await rig.store.load()).jobs} == set(kept)
+    await rig.restart()
+    assert set(rig.room.ledger.untold) == set(kept)
+
+
+async def test_a_job_that_is_not_over_stays_whatever_ends_beside_it(rig: Rig) -> None:
+    at_ms = rig.clock.now_ms() + 3_600_000
+    reply = await rig.send("app.install", instance="pump", manifest=manifest("1"), at=at_ms)
+    await write(rig, ended(KEEP_JOBS + 5), told=True)
+    assert rig.room.ledger.jobs[reply.job].params["manifest"] == manifest("1")
