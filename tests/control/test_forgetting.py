@@ -27,9 +27,10 @@ def release_files(rig: Rig) -> set[str]:
 
 async def test_fifty_versions_leave_a_bounded_number_of_releases_in_memory_rows_and_files(rig: Rig) -> None:
     await rig.job(await rig.send("app.install", instance="pump", manifest=manifest("1")))
-    seen: set[str] = set()
+    # Other tests of this process deploy the first one too, and a failed one may still hold it.
+    common, seen = set(rig.room.ledger.releases), set[str]()
     for number in range(50):
-        text = manifest("1").replace('version: "1"', f'version: "1.{number}"')
+        text = manifest("1").replace('version: "1"', f'version: "50.{number}"')
         await rig.job(await rig.send("app.upgrade", instance="pump", manifest=text))
         seen |= set(rig.room.ledger.releases)
     assert await rig.store.settled()
@@ -41,8 +42,8 @@ async def test_fifty_versions_leave_a_bounded_number_of_releases_in_memory_rows_
     assert {stored.hash for stored in (await rig.store.load()).releases} == known
     gc.collect()
     held = {each.hash for each in gc.get_objects() if isinstance(each, StoredRelease)}
-    assert len(seen) == 51
-    assert held & seen == known, "nobody holds what the ledger forgot"
+    assert len(seen - common) == 50
+    assert held & seen - common == known - common, "nobody holds what the ledger forgot"
 
 
 @pytest.mark.parametrize("damaged", [False, True])
