@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from agent.domain.container import Attachment
 from agent.engine.client import EngineClient
 from agent.errors import GatewayError, NotFound
+
+_NETWORK_GONE = "engine.network_not_found"
 
 
 async def connect(client: EngineClient, container_id: str, networks: Sequence[Attachment]) -> None:
@@ -19,7 +21,7 @@ async def connect(client: EngineClient, container_id: str, networks: Sequence[At
             await _post(client, doing, f"/networks/{each.network}/connect", body, but="already")
         except NotFound as error:
             words = f"network {each.network} of container {container_id[:12]} is not there"
-            raise NotFound("engine.network_not_found", words, hint="it is made again by itself") from error
+            raise NotFound(_NETWORK_GONE, words, hint="it is made again by itself") from error
 
 
 async def disconnect(client: EngineClient, container_id: str, networks: Sequence[str]) -> None:
@@ -30,6 +32,31 @@ async def disconnect(client: EngineClient, container_id: str, networks: Sequence
             await _post(client, doing, f"/networks/{name}/disconnect", {"Container": container_id}, but="not connected")
         except NotFound:
             continue
+
+
+async def starting(client: EngineClient, container_id: str, start: Callable[[], Awaitable[None]]) -> None:
+    """Start; one whose network was removed and made again under the same name is put on the new one first.
+
+    The engine holds on to the old one's id, and would look for it for ever.
+    """
+    try:
+        await start()
+    except NotFound as error:
+        if error.code != _NETWORK_GONE:
+            raise
+        await _renew(client, container_id)
+        await start()
+
+
+async def _renew(client: EngineClient, container_id: str) -> None:
+    doing = f"inspecting container {container_id[:12]}"
+    document: Mapping[str, Any] = await client.call(doing, lambda api: api.inspect_container(container_id))
+    wires: Mapping[str, Any] = document["NetworkSettings"]["Networks"] or {}
+    # The engine adds the container's short id to the names.
+    own = container_id[:12]
+    again = [Attachment(name, tuple(a for a in wire["Aliases"] or () if a != own)) for name, wire in wires.items()]
+    await disconnect(client, container_id, tuple(wires))
+    await connect(client, container_id, again)
 
 
 async def _post(client: EngineClient, doing: str, path: str, body: Mapping[str, Any], *, but: str) -> None:

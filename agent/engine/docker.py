@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import docker
@@ -162,7 +163,9 @@ class DockerEngine:
                     raise
                 client.unpause(container_id)
 
-        await self._client.call(f"starting container {container_id[:12]}", start, within_s=_WORK_WITHIN_S)
+        doing = f"starting container {container_id[:12]}"
+        call = partial(self._client.call, doing, start, within_s=_WORK_WITHIN_S)
+        await attach.starting(self._client, container_id, call)
 
     async def stop(self, container_id: str, grace_s: int) -> None:
         """Stop with a grace period; one that does not run or is gone is left alone."""

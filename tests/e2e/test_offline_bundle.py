@@ -136,7 +136,7 @@ def test_a_bad_bundle_is_refused_with_a_reason_and_leaves_nothing(gw: Gateway, t
         (whole.replace(b'"schemaVersion":2', b'"schemaVersion":3'), "is not what the index says", 2),
         (whole.replace(b'"architecture": "amd64"', b'"architecture": "arm64"'), "is made for arm64", 4),
         # What only shows when it is read ends the job.
-        (whole.replace(b"word of 1", b"word of 2"), "is not what the index says", 1),
+        (whole.replace(b"word of 1", b"word of 2"), "is not what the index says", 2),
     ]
     for data, words, code in spoilt:
         bad.write_bytes(data)

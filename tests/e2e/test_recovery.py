@@ -107,6 +107,12 @@ def remove_volume(gw: Gateway) -> None:
     subprocess.run(["docker", "volume", "rm", name], check=False, capture_output=True)
 
 
+def kill_all(gw: Gateway) -> None:
+    """The shell that kills is killed too, which the engine may tell as an error."""
+    (main,) = [c["Id"] for c in gw.containers() if c["Config"]["Labels"]["ec.service"] == "main"]
+    subprocess.run(["docker", "exec", "-u", "0", main, "kill", "-9", "-1"], check=False, capture_output=True)
+
+
 def remove_network_of_stopped(gw: Gateway) -> None:
     found = network(gw)
     by_hand(gw, "stop", "-t", "0", "main", "side")
@@ -118,7 +124,7 @@ DRIFT: dict[str, Callable[[Gateway], None]] = {
     "kill": lambda gw: by_hand(gw, "kill", "main"),
     "rm": lambda gw: by_hand(gw, "rm", "-f", "main"),
     "pause": lambda gw: by_hand(gw, "pause", "main"),
-    "exec kill": lambda gw: by_hand(gw, "exec", "-u", "0", "main", "kill", "-9", "-1"),
+    "exec kill": kill_all,
     "update": lambda gw: by_hand(gw, "update", "--memory", "64m", "--memory-swap", "64m", "main"),
     "rename": lambda gw: by_hand(gw, "rename", "main", f"{gw.gateway_id}-strange"),
     "network rm": remove_network,

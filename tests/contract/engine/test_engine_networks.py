@@ -142,6 +142,21 @@ async def test_a_container_that_does_not_run_is_brought_to_its_networks_too(rig:
     assert (await state_of(rig, id_)).networks == tuple(net.name for net in nets)
 
 
+async def test_a_stopped_container_starts_on_a_network_that_was_made_again_under_its_name(rig: Rig) -> None:
+    first, second = make_network(rig), make_network(rig, "net2")
+    for each in (first, second):
+        await rig.engine.create_network(each)
+    on = (Attachment(first.name, ("one",)), Attachment(second.name, ("two",)))
+    state = await run(rig, renamed(make_spec(rig), networks=on))
+    await rig.engine.stop(state.id, 0)
+    for each in (first, second):
+        await rig.engine.remove_network(each.name)
+        await rig.engine.create_network(each)
+    await rig.engine.start(state.id)
+    now = await state_of(rig, state.id)
+    assert (now.serving, now.networks) == (True, tuple(sorted((first.name, second.name))))
+
+
 async def test_what_has_no_network_is_on_none(rig: Rig) -> None:
     assert (await run(rig, make_spec(rig))).networks == ("none",)
 
