@@ -1,7 +1,8 @@
 """Makes the engine's containers what the ledger wants, one instance at a time, for ever.
 
 An engine event or a decision marks an instance dirty; a dirty instance is listed, planned and changed. Everything is
-listed at every (re)connect to the engine and every few minutes. Nothing else changes containers, networks or volumes.
+listed at every (re)connect to the engine, and what is wanted is looked at every few minutes. Nothing else changes
+containers, networks or volumes.
 """
 
 from __future__ import annotations
