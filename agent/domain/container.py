@@ -26,12 +26,16 @@ class Restart(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """What the engine can change without a restart. nano_cpus 0, mem_bytes 0, pids 0: no limit."""
+    """What the engine can change without a restart. nano_cpus 0, mem_bytes 0, pids 0: no limit.
+
+    `swap_bytes` may be used on top of `mem_bytes`; the gateway itself gives none.
+    """
 
     nano_cpus: int = 0
     mem_bytes: int = 0
     pids: int = 0
     restart: Restart = Restart.UNLESS_STOPPED
+    swap_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ def live_body(live: Live) -> dict[str, Any]:
         body["NanoCpus"] = live.nano_cpus
     if live.mem_bytes:
         # Both at once, or a raise of one above the old other is refused.
-        body |= {"Memory": live.mem_bytes, "MemorySwap": live.mem_bytes}
+        body |= {"Memory": live.mem_bytes, "MemorySwap": live.mem_bytes + live.swap_bytes}
     return body
 
 
@@ -98,7 +98,7 @@ def _host_config(spec: ContainerSpec) -> dict[str, Any]:
         "RestartPolicy": _restart(live),
         "Memory": live.mem_bytes,
         # Equal means: no swap on top. Without swap accounting the kernel only makes the engine warn.
-        "MemorySwap": live.mem_bytes,
+        "MemorySwap": live.mem_bytes + live.swap_bytes,
         "NanoCpus": live.nano_cpus,
         "PidsLimit": live.pids or -1,
         "ExtraHosts": list(spec.extra_hosts),

@@ -160,11 +160,13 @@ def _read_places(document: Json) -> DiskPlaces:
 
 
 def _read_live(host: Json) -> Live:
-    """Swap on top of the memory counts as memory; -1 is also what an engine says that cannot limit it."""
+    """`MemorySwap` is both together; 0 and -1 are also what an engine says that cannot limit swap: none on top."""
+    memory = max(0, int(host.get("Memory") or 0))
     policy = str((host.get("RestartPolicy") or {}).get("Name") or "no")
     return Live(
         nano_cpus=max(0, int(host.get("NanoCpus") or 0)),
-        mem_bytes=max(0, int(host.get("Memory") or 0), int(host.get("MemorySwap") or 0)),
+        mem_bytes=memory,
         pids=max(0, int(host.get("PidsLimit") or 0)),
         restart=Restart(policy),
+        swap_bytes=max(0, int(host.get("MemorySwap") or 0) - memory),
     )

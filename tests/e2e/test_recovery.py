@@ -181,6 +181,7 @@ LIVE_DRIFT: dict[str, Callable[[Gateway], None]] = {
     "network disconnect": lambda gw: by_hand(gw, "network", "disconnect", network(gw), "side"),
     "network connect": lambda gw: by_hand(gw, "network", "connect", "bridge", "side"),
     "update --memory": lambda gw: by_hand(gw, "update", "--memory", "64m", "--memory-swap", "64m", "side"),
+    "update --memory lower": lambda gw: by_hand(gw, "update", "--memory", "16m", "side"),
     "update --memory-swap": lambda gw: by_hand(gw, "update", "--memory-swap", "512m", "side"),
     "update --cpus": lambda gw: by_hand(gw, "update", "--cpus", "0.9", "side"),
     "update --pids-limit": lambda gw: by_hand(gw, "update", "--pids-limit", "7", "side"),

@@ -8,7 +8,9 @@ import pytest
 import requests
 from docker import errors as docker_errors
 
+from agent.domain.container import Live
 from agent.domain.imageref import Ref, is_id, is_marked, mark_tag, read_ref
+from agent.engine.body import live_body
 from agent.engine.client import choose_api
 from agent.engine.hostrules import ISOLATED, HostRules
 from agent.engine.observed import read_container, read_event
@@ -152,6 +154,30 @@ def test_a_bridges_name_fits_the_kernel_and_says_whether_it_is_isolated() -> Non
     assert len(opened) <= 15
     assert shut.startswith(ISOLATED)
     assert not opened.startswith(ISOLATED)
+
+
+@pytest.mark.parametrize(
+    ("memory", "memory_swap", "mem_bytes", "swap_bytes"),
+    [
+        (32, 32, 32, 0),
+        (16, 32, 16, 16),  # lowered by hand: what was taken away went over to swap
+        (32, 512, 32, 480),
+        (32, -1, 32, 0),  # an engine that cannot limit swap
+        (32, 0, 32, 0),
+        (0, 0, 0, 0),
+        (None, None, 0, 0),
+    ],
+)
+def test_memory_and_swap_on_top_are_two_numbers(
+    memory: int | None, memory_swap: int | None, mem_bytes: int, swap_bytes: int
+) -> None:
+    live = read_container({"Id": "1", "HostConfig": {"Memory": memory, "MemorySwap": memory_swap}}).live
+    assert (live.mem_bytes, live.swap_bytes) == (mem_bytes, swap_bytes)
+
+
+def test_an_update_sets_memory_and_swap_so_that_they_are_read_back_as_they_were_wanted() -> None:
+    for wanted in (Live(mem_bytes=32), Live(mem_bytes=32, swap_bytes=8)):
+        assert read_container({"Id": "1", "HostConfig": live_body(wanted)}).live == wanted
 
 
 def test_answers_with_nulls_and_gaps_are_read() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,10 +70,13 @@ def test_on_trial_the_old_container_is_kept_stopped_and_going_back_starts_it_aga
     assert len(machine.containers) == 1
 
 
-def test_changed_limits_are_mended_without_a_restart() -> None:
+@pytest.mark.parametrize("live", [replace(LIVE, mem_bytes=1), replace(LIVE, swap_bytes=1), replace(LIVE, pids=1)])
+def test_changed_limits_are_mended_without_a_restart(live: Live) -> None:
     machine = Machine()
-    machine.add(spec("x:1").containers[0], RunState.RUNNING, live=Live(mem_bytes=1))
-    assert names(machine.run(desired(), spec("x:1"))) == ["UpdateContainer"]
+    machine.add(spec("x:1").containers[0], RunState.RUNNING, live=live)
+    (only,) = machine.containers
+    assert machine.run(desired(), spec("x:1")) == [kinds.UpdateContainer(only, "a", LIVE)]
+    assert machine.run(desired(), spec("x:1")) == []
 
 
 def connected(*images: str) -> AppSpec:
