@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from agent.cli.orders import LOGIN, TIMES, read_pull
+from agent.cli.orders import LOGIN, TIMES, read_login, read_pull, read_push
 from agent.cli.pairs import split_pairs
 from agent.cli.rows import listing, rows_of
 from agent.cli.screen import Column, Screen
@@ -18,12 +18,13 @@ IMAGE = arg("image", help="image reference, such as 127.0.0.1:5000/modbus:1.0.0"
 
 
 def name_folder(given: Namespace, params: dict[str, Any]) -> None:
-    """The agent reads the folder, so its name must hold wherever the agent stands."""
+    """The agent reads the folder, so its name must hold wherever the agent stands. A login needs its registry named."""
     folder, dockerfile = Path(given.folder).resolve(), given.dockerfile
     if not (folder / dockerfile).is_file():
         raise Malformed("cli.no_dockerfile", f"{folder} has no {dockerfile}", hint="name the folder that holds it")
     params["folder"] = str(folder)
     params["args"] = split_pairs(given.args, "--arg")
+    read_login(given, params, ())
 
 
 def name_path(given: Namespace, params: dict[str, Any]) -> None:
@@ -59,12 +60,13 @@ VERBS = (
             arg("--dockerfile", help="another file below the folder", default="Dockerfile", metavar="FILE"),
             arg("--arg", help="for an ARG of the Dockerfile", action="append", dest="args", metavar="NAME=VALUE"),
             arg("--target", help="the last stage wanted", default="", metavar="STAGE"),
+            *LOGIN,
         ),
         "image.build",
         prepare=name_folder,
         job=True,
     ),
-    Verb("push", "Hand an image to its registry.", (IMAGE,), "image.push", job=True),
+    Verb("push", "Hand an image to its registry.", (IMAGE, *LOGIN), "image.push", None, read_push, job=True),
     Verb(
         "load",
         "Read images from an archive.",

@@ -61,6 +61,11 @@ def read_login(given: Namespace, params: dict[str, Any], images: Iterable[str]) 
 def read_pull(given: Namespace, params: dict[str, Any]) -> None:
     """`image pull`: times, and a login for the image's own registry."""
     read_times(given, params)
+    read_push(given, params)
+
+
+def read_push(given: Namespace, params: dict[str, Any]) -> None:
+    """`image push`: a login for the image's own registry."""
     read_login(given, params, [params["image"]])
 
 

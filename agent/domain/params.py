@@ -154,8 +154,12 @@ class Pull(Image, Timed, Credentials):
     """`image.pull`: waits for no window."""
 
 
-class Build(Params):
-    """`image.build`: a folder on the gateway with a Dockerfile; local origin only."""
+class Push(Image, Credentials):
+    """`image.push`."""
+
+
+class Build(Credentials):
+    """`image.build`: a folder on the gateway with a Dockerfile; local origin only. The logins are for its bases."""
 
     folder: str
     tag: str = Field(min_length=1, max_length=512)
@@ -244,7 +248,7 @@ PARAMS: dict[str, type[Params]] = {
     "bundle.import": Import,
     "bundle.fetch": Fetch,
     "image.pull": Pull,
-    "image.push": Image,
+    "image.push": Push,
     "image.build": Build,
     "image.load": Load,
     "image.save": Save,

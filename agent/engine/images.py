@@ -131,14 +131,14 @@ class DockerImages:
         await self._client.call(f"tagging {name.pinned}", lambda c: c.tag(found.id, name.repository, tag))
         return await self._require(name.pinned)
 
-    async def push(self, ref: str, progress: Progress) -> str:
-        """Send the local image `ref` to its registry; the digest it has there."""
+    async def push(self, ref: str, progress: Progress, login: Login | None = None) -> str:
+        """Send the local image `ref` to its registry; the digest it has there. `login` as in `pin`."""
         name = read_ref(ref)
         layers = LayerProgress(progress, "pushing")
 
         def request(api: docker.APIClient) -> requests.Response:
             path = f"/images/{name.repository}/push"
-            return self._post(api, path, {"tag": name.tag}, headers=self._auth_header(name))
+            return self._post(api, path, {"tag": name.tag}, headers=self._auth_header(name, login))
 
         async def attempt() -> None:
             await transfer(self._client, f"pushing {ref}", request, layers.take, stall_s=self._rules.stall_s)
@@ -256,8 +256,8 @@ class DockerImages:
         document = await self._client.call(f"inspecting image {image.id}", partial(_inspect, ref=image.id))
         return LABEL_BUILT in labels_of(document)
 
-    def _auth_header(self, name: Ref) -> dict[str, str]:
-        credential = self._logins(name.registry or HUB)
+    def _auth_header(self, name: Ref, login: Login | None) -> dict[str, str]:
+        credential = login or self._logins(name.registry or HUB)
         # An empty one is not left out: a push without the header is refused by older engines.
         config = _auth_config(name.registry, credential) if credential else {}
         return {"X-Registry-Auth": auth.encode_header(config).decode()}

@@ -12,6 +12,7 @@ import pytest
 from agent.control.ledger import Journal
 from agent.domain.command import Job, JobState, Origin
 from agent.domain.journal import Change
+from agent.domain.policy import Policy
 from agent.errors import NoSpace, Unreachable
 from agent.ports import Login
 from tests.control.rig import REGISTRY, Rig, manifest, running
@@ -73,6 +74,50 @@ async def test_a_job_that_lost_its_credentials_in_a_restart_waits_for_them_and_g
     again = await rig.send("app.install", credentials=CREDENTIALS, **params)
     assert (again.code, again.job) == (202, reply.job)
     assert (await rig.job(again)).state is JobState.DONE
+
+
+def built(folder: Path) -> dict[str, Any]:
+    """An APP whose one image is built in `folder`, on a base that the registry has."""
+    folder.mkdir()
+    (folder / "Dockerfile").write_text(f"FROM {REGISTRY}/base:1\n")
+    text = "\n".join(line for line in manifest().splitlines() if "image:" not in line)
+    return {"instance": "pump", "manifest": text + "\n    build: .\n", "folder": str(folder)}
+
+
+async def test_the_bases_of_a_build_are_opened_by_the_credentials_of_its_command(rig: Rig, tmp_path: Path) -> None:
+    base = rig.images.publish(f"{REGISTRY}/base:1")
+    rig.images.lock(REGISTRY, Login("anna", PASSWORD))
+    rig.policy = Policy(registries=(REGISTRY,), grants={"pump": frozenset({"build"})})
+    await rig.restart()
+    params = built(tmp_path / "app")
+    refused = await rig.job(await rig.send("app.install", Origin.LOCAL, **params))
+    assert (refused.state, "the registry refuses" in refused.message) == (JobState.FAILED, True)
+    job = await rig.job(await rig.send("app.install", Origin.LOCAL, credentials=CREDENTIALS, **params))
+    assert job.state is JobState.DONE
+    by_hand = {"folder": params["folder"], "tag": "local/other:1"}
+    await rig.images.remove(base)
+    job = await rig.job(await rig.send("image.build", Origin.LOCAL, credentials=CREDENTIALS, **by_hand))
+    assert job.state is JobState.DONE
+    assert PASSWORD.encode() not in everything_written(rig)
+
+
+async def test_a_push_is_opened_once_and_asks_again_after_a_restart(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    image = f"{REGISTRY}/mine:1"
+    rig.images.add(image)
+    rig.images.lock(REGISTRY, Login("anna", PASSWORD))
+    refused = await rig.job(await rig.send("image.push", Origin.LOCAL, image=image))
+    assert (refused.state, "the registry refuses" in refused.message) == (JobState.FAILED, True)
+    rig.images.fail_next("push", Unreachable("image.registry_unreachable", "no route"))
+    reply = await rig.send("image.push", Origin.LOCAL, image=image, credentials=CREDENTIALS)
+    await rig.until(lambda: "trying again" in job_of(rig, reply.job).message, "its first try")
+    await rig.restart()
+    await rig.until(lambda: job_of(rig, reply.job).state is JobState.CREDENTIALS_NEEDED, "its waiting")
+    again = await rig.send("image.push", Origin.LOCAL, image=image, credentials=CREDENTIALS)
+    assert (again.code, again.job) == (202, reply.job)
+    assert (await rig.job(again)).state is JobState.DONE
+    assert PASSWORD.encode() not in everything_written(rig)
+    assert PASSWORD not in caplog.text
 
 
 class Refusing:

@@ -165,6 +165,29 @@ async def test_rolling_back_by_hand_restores_release_and_values(rig: Rig) -> Non
     assert rig.room.views.detail("pump")["values"]["values"]["LIMIT"]["value"] == 5
 
 
+async def test_going_back_by_itself_restores_the_values_too(rig: Rig) -> None:
+    await install(rig, values={"LIMIT": 5})
+    slow = manifest("2", health="within: 20s, stable_for: 15s")
+    reply = await rig.send("app.upgrade", instance="pump", manifest=slow, values={"LIMIT": 7})
+    await rig.until(lambda: rig.serving() == ["pump:2"], "the trial")
+    assert limit_of(rig) == "7"
+    rig.engine.become("pump", "main", Health.UNHEALTHY)
+    assert (await rig.job(reply)).state is JobState.ROLLED_BACK
+    assert (rig.serving(), limit_of(rig)) == (["pump:1"], "5")
+    shown = {"value": 5, "source": "cloud"}
+    assert rig.room.views.detail("pump")["values"]["values"]["LIMIT"] == shown
+    await rig.restart()
+    await rig.until(lambda: rig.room.views.summary("pump")["phase"] == "running", "its running under a new agent")
+    assert (rig.serving(), limit_of(rig)) == (["pump:1"], "5")
+    assert rig.room.views.detail("pump")["values"]["values"]["LIMIT"] == shown
+
+
+def limit_of(rig: Rig) -> str:
+    """The LIMIT that the one container of the pump that serves has in its environment."""
+    (container,) = (found for found in rig.engine.find("pump", "main") if found.serving)
+    return dict(rig.engine.spec_of(container.id).environment)["LIMIT"]
+
+
 async def test_stop_holds_over_an_agent_restart_and_start_runs_it_again(rig: Rig) -> None:
     await install(rig)
     await rig.job(await rig.send("app.stop", instance="pump"))

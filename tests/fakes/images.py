@@ -116,10 +116,11 @@ class FakeImages:
         self._local[image.id] = image
         return image
 
-    async def push(self, ref: str, progress: Progress) -> str:
+    async def push(self, ref: str, progress: Progress, login: Login | None = None) -> str:
         """The registry has the local image `ref` now; its digest is returned."""
         await self._call("push", ref)
         image = self.require(ref)
+        self._admit(ref, login)
         pinned = self.publish(ref, image.id)
         self._local[image.id] = replace(image, digests=(*image.digests, pinned))
         progress(_SIZE_BYTES, _SIZE_BYTES, "pushing")
@@ -128,8 +129,12 @@ class FakeImages:
     async def bases(self, folder: str, how: BuildHow) -> tuple[str, ...]:
         """What the folder's real Dockerfile names; nothing where there is none."""
         await self._call("bases", folder)
-        path = Path(folder) / how.dockerfile
-        return bases(path.read_text(), how) if path.is_file() else ()
+
+        def look() -> tuple[str, ...]:
+            path = Path(folder) / how.dockerfile
+            return bases(path.read_text(), how) if path.is_file() else ()
+
+        return await asyncio.to_thread(look)
 
     async def build(self, folder: str, tag: str, progress: Progress, how: BuildHow) -> ImageInfo:
         """An image named `tag`, whatever is in the folder."""

@@ -7,6 +7,7 @@ import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from agent.control.apps.facts import FactBook, Look
 from agent.control.catalog import Catalog, layered, merged, read
@@ -145,7 +146,7 @@ class Deployer:
             if build is not None:
                 folder = await asyncio.to_thread(_build_folder, _folder(job, self._ledger.get(job.instance)), build)
                 how = BuildHow(build.dockerfile, dict(build.args), build.target)
-                image = await self._stock.build(job, folder, ref, how, progress)
+                image = await self._stock.build(job, folder, ref, how, progress, partial(self._vault.login, job.id))
                 digests[ref], found[image.id] = image.id, image
                 continue
             pinned = digests[ref]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from agent.control.catalog import Catalog
@@ -73,14 +73,20 @@ class ImageStock:
                 raise
         return await self._images.pull(pinned, progress, login)
 
-    async def build(self, job: Job, folder: str, tag: str, how: BuildHow, progress: Progress) -> ImageInfo:
-        """Build an image; its bases are brought from allowed registries first. Raises Refused, Failed, Malformed."""
+    async def build(
+        self, job: Job, folder: str, tag: str, how: BuildHow, progress: Progress, logins: Callable[[str], Login | None]
+    ) -> ImageInfo:
+        """Build an image; its bases are brought from allowed registries first, with `logins` by image.
+
+        Raises Refused, Failed, Malformed, and what bringing them raises.
+        """
         ids: dict[str, str] = {}
         for base in await self._images.bases(folder, how):
             here = await self._images.find(base)
             if here is None:
                 self.must_be_allowed(base)
-                here = await self.bring(job, await self._images.pin(base), progress, None)
+                login = logins(base)
+                here = await self.bring(job, await self._images.pin(base, login), progress, login)
             self._held.setdefault(job.id, set()).add(here.id)
             ids[base] = here.id
         built = await self._images.build(folder, tag, progress, replace(how, bases=ids))

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+from functools import partial
 from typing import Any
 
 from agent.control.images.stock import ImageStock
 from agent.control.inbox import Act, Decide, Read
-from agent.control.jobs.maker import NO_TIME, JobMaker, accepted
+from agent.control.jobs.maker import NO_TIME, REGISTRIES, JobMaker, accepted
 from agent.control.jobs.runner import Told, Work
 from agent.control.jobs.vault import Vault
 from agent.control.ledger import Ledger
 from agent.domain.command import Command, Job, JobState, Origin, Reply
 from agent.domain.dockerfile import BuildHow
 from agent.domain.journal import Change
-from agent.domain.params import Build, Image, Load, Nothing, Params, Pull, Save
+from agent.domain.params import Build, Credentials, Image, Load, Nothing, Params, Save
 from agent.errors import Conflict, NotFound
 from agent.ports import Images, Progress
 
@@ -48,7 +49,7 @@ class ImageWork:
         if isinstance(params, Image) and (command.type == "image.pull" or leaves):
             self._stock.must_be_allowed(params.image)
         job = self._maker.make(command, command.type, params, params.model_dump(exclude=NO_TIME))
-        if isinstance(params, Pull):
+        if isinstance(params, Credentials):
             again = self._maker.take_up(command, job, self._ledger.open_jobs(""), params.credentials)
             if again is not None:
                 return again
@@ -67,15 +68,16 @@ class ImageWork:
 
     async def push(self, job: Job, told: Told) -> None:
         """Push an image to the registry its name says."""
-        params = Image.model_validate(job.params)
-        await self._done(job, await self._images.push(params.image, _percent(told)))
+        image = str(job.params["image"])
+        await self._done(job, await self._images.push(image, _percent(told), self._vault.login(job.id, image)))
 
     async def build(self, job: Job, told: Told) -> None:
         """Build a folder's Dockerfile, without network."""
-        params = Build.model_validate(job.params)
+        params = Build.model_validate({key: value for key, value in job.params.items() if key != REGISTRIES})
         folder = await asyncio.to_thread(os.path.realpath, params.folder)
         how = BuildHow(params.dockerfile, params.args, params.target)
-        info = await self._stock.build(job, folder, params.tag, how, _percent(told))
+        logins = partial(self._vault.login, job.id)
+        info = await self._stock.build(job, folder, params.tag, how, _percent(told), logins)
         await self._done(job, info.id)
 
     async def load(self, job: Job, told: Told) -> None:

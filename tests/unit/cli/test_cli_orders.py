@@ -64,6 +64,15 @@ def test_the_password_comes_from_a_file_or_standard_input_for_the_registry_of_th
     assert ecgw("image", "pull", "reg.example:5000/x:1", *login, str(secret)) == 0
     given = {"username": "anna", "password": "once only"}
     assert desk.sent("image.pull") == {"image": "reg.example:5000/x:1", "credentials": {"reg.example:5000": given}}
+    desk.on("image.push", Reply("", 200))
+    assert ecgw("image", "push", "reg.example:5000/x:1", *login, str(secret)) == 0
+    assert desk.sent("image.push") == {"image": "reg.example:5000/x:1", "credentials": {"reg.example:5000": given}}
+    (tmp_path / "Dockerfile").write_text("FROM reg.example/base:1\n")
+    desk.on("image.build", Reply("", 200))
+    build = ("image", "build", str(tmp_path), "-t", "x:1", *login, str(secret))
+    assert ecgw(*build, "--registry", "reg.example") == 0
+    assert desk.sent("image.build")["credentials"] == {"reg.example": given}
+    PARAMS["image.build"].model_validate(desk.sent("image.build"))
     path = tmp_path / "app.yaml"
     path.write_text(MANIFEST.replace("ec/x:1", "reg.example/x:1"))
     monkeypatch.setattr("sys.stdin", io.StringIO("once only"))
