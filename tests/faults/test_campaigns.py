@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.campaign import NEARER
 from tests.faults.table import MODULES, load
 
 SAMPLES = {
@@ -25,7 +26,8 @@ SAMPLES = {
 @pytest.mark.parametrize("name", SAMPLES)
 def test_what_must_hold_holds_in_a_sample(name: str, short_dir: Path) -> None:
     with load(name).open(short_dir) as bench:
-        assert {case: bench(case) for case in SAMPLES[name]} == dict.fromkeys(SAMPLES[name], "")
+        found = {case: bench(case) for case in SAMPLES[name]}
+    assert {case: problem for case, problem in found.items() if problem and not problem.startswith(NEARER)} == {}
 
 
 def test_every_sample_is_a_case_of_its_campaign() -> None:

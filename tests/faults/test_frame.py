@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.campaign import HARNESS, MISSED, NEARER, Bench, Campaign, HarnessFault, Outcome, Results, choose, run
+from tests.faults.lab.strike import is_under_way, nearer_delays, strike_in_time
 from tests.faults.report import summarise, table
 
 
@@ -134,3 +135,49 @@ def test_shards_share_the_cases_out_without_overlap() -> None:
     cases = [str(number) for number in range(50)]
     shards = [choose(cases, {}, (k, 3)) for k in (1, 2, 3)]
     assert sorted(case for shard in shards for case in shard) == sorted(cases)
+
+
+class LastsFor:
+    """An operation that is over `lasts_s` after its begin, and an agent that says so of its job."""
+
+    def __init__(self, lasts_s: float, problem: str = "") -> None:
+        self.struck_s: list[float] = []
+        self._lasts_s = lasts_s
+        self._problem = problem
+        self._now_s = 0.0
+
+    def job(self, number: str) -> dict[str, str]:
+        return {"id": number, "state": "done" if self._now_s >= self._lasts_s else "verifying"}
+
+    def attempt(self, delay_s: float) -> str:
+        self._now_s = delay_s
+        self.struck_s.append(delay_s)
+        return self._problem or ("" if is_under_way(self, "7") else MISSED)
+
+
+def test_a_fault_that_strikes_in_time_is_tried_once() -> None:
+    operation = LastsFor(1.0)
+    assert strike_in_time(0.8, operation.attempt) == ""
+    assert operation.struck_s == [0.8]
+
+
+def test_a_fault_after_the_end_of_the_operation_is_tried_at_nearer_moments_and_says_so() -> None:
+    operation = LastsFor(0.3)
+    assert strike_in_time(0.8, operation.attempt) == f"{NEARER}after 0.200 s, not 0.800 s"
+    assert operation.struck_s == [0.8, 0.4, 0.2]
+
+
+def test_a_fault_that_never_strikes_in_time_has_missed_and_is_never_good(tmp_path: Path) -> None:
+    operation = LastsFor(0.0)
+    made = campaign({"late": strike_in_time(0.8, operation.attempt)})
+    assert operation.struck_s == nearer_delays(0.8)
+    assert [outcome.problem for outcome in outcomes(made, tmp_path, ["late"])] == [MISSED]
+    found = summarise(made, Results(tmp_path, "toy"))
+    assert (found.run, found.missed) == (0, 1)
+    assert strike_in_time(0.0, operation.attempt) == MISSED, "also where the first moment was the nearest"
+
+
+def test_what_went_wrong_in_an_attempt_ends_the_attempts() -> None:
+    operation = LastsFor(0.3, problem="the data is gone")
+    assert strike_in_time(0.8, operation.attempt) == "the data is gone"
+    assert operation.struck_s == [0.8]

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from agent.errors import GatewayError
 from deploy.lab.process import wait_until
-from tests.faults.campaign import Bench, Campaign
+from tests.faults.campaign import MISSED, Bench, Campaign, went_wrong
 from tests.faults.lab.alarms import AlarmWatch
 from tests.faults.lab.engine2 import SecondEngine
 from tests.faults.lab.gateway import Gateway, open_gateway
-from tests.faults.lab.kill import settle
+from tests.faults.lab.strike import begin, strike_in_time
 
 ROUNDS = 20
 OPERATIONS = ("install", "upgrade", "rollback", "upgrade", "remove")
@@ -36,27 +34,39 @@ def run_case(gateway: Gateway, second: SecondEngine, case: str) -> str:
     """``long/3`` stands still until the alarm is raised, ``short/3`` for 5 to 20 seconds."""
     kind, number = case.split("/")
     seeded = random.Random(case)
+    operation = OPERATIONS[int(number) % len(OPERATIONS)]
+    delay_s, stands_s = seeded.uniform(0, LATEST_S), seeded.uniform(*STANDS_S)
     with gateway.begun_anew_after_trouble() as round_:
-        operation = OPERATIONS[int(number) % len(OPERATIONS)]
-        gateway.prepare(operation)
-        alarms = AlarmWatch(gateway)
-        before, goal = gateway.version, gateway.goal(operation)
-        job = ""
-        with contextlib.suppress(GatewayError):
-            job = gateway.begin(operation)
-        time.sleep(seeded.uniform(0, LATEST_S))
-        second.freeze()
-        try:
-            if kind == "long":
-                wait_until(lambda: is_said(gateway), "an alarm that the engine is unreachable", SAID_WITHIN_S)
-            else:
-                silent = stand_still(gateway, seeded.uniform(*STANDS_S))
-                round_.problem = silent
-        finally:
-            second.thaw()
-        round_.problem = round_.problem or settle(gateway, operation, before, goal, job)
-        round_.problem = round_.problem or alarms.check(must=["engine/unreachable"] if kind == "long" else ())
+        round_.problem = strike_in_time(
+            delay_s,
+            lambda after_s: freeze_once(gateway, second, operation, after_s, 0.0 if kind == "long" else stands_s),
+        )
     return round_.problem
+
+
+def freeze_once(gateway: Gateway, second: SecondEngine, operation: str, after_s: float, stands_s: float) -> str:
+    """Freeze the engine so long after the operation began, unless that is over by then; 0: until the alarm is raised."""
+    gateway.prepare(operation)
+    alarms = AlarmWatch(gateway)
+    begun = begin(gateway, operation)
+    time.sleep(after_s)
+    if not begun.is_under_way():
+        return begun.settle() or MISSED
+    second.freeze()
+    problem = ""
+    try:
+        if not begun.is_under_way():
+            problem = MISSED
+        elif stands_s:
+            problem = stand_still(gateway, stands_s)
+        else:
+            wait_until(lambda: is_said(gateway), "an alarm that the engine is unreachable", SAID_WITHIN_S)
+    finally:
+        second.thaw()
+    if went_wrong(problem):
+        return problem
+    must = [] if stands_s or problem else ["engine/unreachable"]
+    return begun.settle() or alarms.check(must=must) or problem
 
 
 def is_said(gateway: Gateway) -> bool:

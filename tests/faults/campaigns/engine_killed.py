@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from agent.errors import GatewayError
-from tests.faults.campaign import Bench, Campaign
+from tests.faults.campaign import MISSED, Bench, Campaign
 from tests.faults.lab.engine2 import SecondEngine
 from tests.faults.lab.gateway import Gateway, open_gateway
-from tests.faults.lab.kill import settle
+from tests.faults.lab.strike import Begun, begin, strike_in_time
 
 KILLS = 50
 OPERATIONS = ("install", "upgrade", "rollback", "upgrade", "remove")
@@ -49,25 +48,29 @@ def run_case(gateway: Gateway, case: str) -> str:
     """One kill."""
     second = gateway.second
     assert second is not None
-    number = int(case.split("/")[1])
+    operation = OPERATIONS[int(case.split("/")[1]) % len(OPERATIONS)]
     seeded = random.Random(case)
+    delay_s, away_s = seeded.uniform(0, LATEST_S), seeded.uniform(*AWAY_S)
     with gateway.begun_anew_after_trouble() as round_:
-        operation = OPERATIONS[number % len(OPERATIONS)]
-        gateway.prepare(operation)
-        before, goal = gateway.version, gateway.goal(operation)
-        job = ""
-        with contextlib.suppress(GatewayError):
-            job = gateway.begin(operation)
-        time.sleep(seeded.uniform(0, LATEST_S))
-        second.kill()
-        time.sleep(seeded.uniform(*AWAY_S))
-        if not gateway.agent.answers():
-            round_.problem = "the agent does not answer while the engine is dead"
-            second.start()
-            return round_.problem
-        second.start()
-        round_.problem = settle(gateway, operation, before, goal, job)
+        round_.problem = strike_in_time(
+            delay_s, lambda after_s: kill_once(second, begin(gateway, operation), after_s, away_s)
+        )
     return round_.problem
+
+
+def kill_once(second: SecondEngine, begun: Begun, after_s: float, away_s: float) -> str:
+    """Kill the engine so long after the operation began, unless that is over by then, and start it again."""
+    time.sleep(after_s)
+    if not begun.is_under_way():
+        return begun.settle() or MISSED
+    second.kill()
+    try:
+        struck = begun.is_under_way()
+        time.sleep(away_s)
+        problem = "" if begun.gateway.agent.answers() else "the agent does not answer while the engine is dead"
+    finally:
+        second.start()
+    return problem or begun.settle() or ("" if struck else MISSED)
 
 
 CAMPAIGN = Campaign(
