@@ -132,12 +132,10 @@ class Catalog:
         """What any version of an instance is on this gateway."""
         return self.design(instance, self.release(version.release), self.effective(version), version.folder)
 
-    def before(self, desired: Desired) -> AppSpec | None:
-        """What the version to go back to would be here; None where there is none on trial, or it no longer fits."""
-        if desired.trial is not Trial.VERIFYING or desired.previous is None:
-            return None
+    def known(self, instance: str, version: Version | None) -> AppSpec | None:
+        """As `spec_of`; None where there is no such version, or it no longer fits."""
         with contextlib.suppress(GatewayError, Mistakes):
-            return self.spec_of(desired.name, desired.previous)
+            return self.spec_of(instance, version) if version is not None else None
         return None
 
     def design(self, instance: str, release: Release, effective: Effective, folder: str = "") -> AppSpec:

@@ -37,7 +37,7 @@ from agent.domain.steps import (
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What the engine reports of one instance. `looping` are services whose restarts the supervisor owns.
+    """What the engine reports of one instance, newest containers first. `looping` are services that the supervisor restarts.
 
     `snapshots` are the finished copies of its volumes, each as (key, volume).
     """
@@ -63,40 +63,40 @@ ENDING = (Restart.NO, Restart.ON_FAILURE)
 def plan(desired: Desired, spec: AppSpec | None, observed: Observed, before: AppSpec | None = None) -> tuple[Step, ...]:
     """The steps that are missing, in order. An empty plan means: it is as it shall be.
 
-    `before` is what the version to go back to is here: on trial, a start-first release lets it serve on.
+    `before` is what the version to go back to is here: on trial, a start-first release lets it serve on. Each container
+    is stopped as its own version says. What is removed need have neither: `spec` is None for what nobody knows.
     """
     if desired.wanted in (Wanted.ABSENT, Wanted.PURGED):
-        return _plan_removal(observed, purge=desired.wanted is Wanted.PURGED)
+        return _plan_removal(desired, _versions(desired, spec, before), observed)
     if spec is None:
         return ()
     if observed.copies(desired.restore):
-        return _plan_restoring(desired, spec, observed)
+        return _plan_restoring(desired, spec, observed, before)
     if desired.wanted is Wanted.STOPPED:
-        stops = _stop(_in_stop_order(spec, [c for c in observed.containers if c.serving]), spec)
+        stops = _stop([c for c in observed.containers if c.serving], _versions(desired, spec, before))
         gone = [*_outdated(spec, observed), *_to_run_again(spec, observed)]
         return (*stops, *_remove(gone), *_drop(desired, observed))
     return (*_plan_running(desired, spec, observed, before), *_drop(desired, observed))
 
 
-def _plan_removal(observed: Observed, *, purge: bool) -> tuple[Step, ...]:
-    serving = [c for c in observed.containers if c.serving]
-    steps: list[Step] = [StopContainer(c.id, c.service, DEFAULT_GRACE_S) for c in reversed(serving)]
+def _plan_removal(desired: Desired, versions: Sequence[AppSpec], observed: Observed) -> tuple[Step, ...]:
+    steps = _stop([c for c in observed.containers if c.serving], versions)
     steps += [RemoveContainer(c.id, c.service) for c in observed.containers]
     steps += [RemoveNetwork(n.name) for n in observed.networks]
-    if purge:
+    if desired.wanted is Wanted.PURGED:
         steps += [RemoveVolume(v.name) for v in observed.volumes]
     steps += [DropSnapshots(key) for key in sorted({key for key, _ in observed.snapshots})]
     return tuple(steps)
 
 
-def _plan_restoring(desired: Desired, spec: AppSpec, observed: Observed) -> tuple[Step, ...]:
+def _plan_restoring(desired: Desired, spec: AppSpec, observed: Observed, before: AppSpec | None) -> tuple[Step, ...]:
     """Bring data back, and nothing else: the next plan, made once that is written down, starts what shall run."""
     volumes = observed.copies(desired.restore)
     users = {c.service for c in spec.containers if _mounts(c, volumes)}
     right = {c.id for c in _current(spec, observed).values() if c.service not in users}
     serving = [c for c in observed.containers if c.serving]
     goes_on = right if desired.wanted is Wanted.RUNNING else set()
-    steps: list[Step] = [*_stop(_in_stop_order(spec, [c for c in serving if c.id not in goes_on]), spec)]
+    steps = _stop([c for c in serving if c.id not in goes_on], _versions(desired, spec, before))
     have = {v.name for v in observed.volumes}
     steps += [CreateVolume(v) for v in spec.volumes if v.name in volumes and v.name not in have]
     return (*steps, RestoreVolumes(desired.restore, volumes))
@@ -119,7 +119,7 @@ def _plan_running(desired: Desired, spec: AppSpec, observed: Observed, before: A
     staying = _serving_on(spec, before, outdated) if on_trial else set()
     leaving = [c for c in outdated if c.serving and c.id not in staying]
     steps += [ReserveSnapshots(desired.snapshot, to_save)] if to_save else []
-    steps += _stop(_in_stop_order(spec, [*leaving, *in_use]), spec)
+    steps += _stop([*leaving, *in_use], _versions(desired, spec, before))
     steps += [SnapshotVolumes(desired.snapshot, to_save)] if to_save else []
     stopped = {c.service for c in in_use}
     for container in spec.containers:
@@ -237,15 +237,30 @@ def _to_run_again(spec: AppSpec, observed: Observed) -> list[ContainerState]:
     return [c for service, c in _current(spec, observed).items() if service in ending]
 
 
-def _in_stop_order(spec: AppSpec, containers: Iterable[ContainerState]) -> list[ContainerState]:
-    """Reverse start order; services the release no longer has go first."""
-    rank = {c.service: n for n, c in enumerate(spec.containers)}
-    return sorted(containers, key=lambda c: -rank.get(c.service, len(rank)))
+def _versions(desired: Desired, spec: AppSpec | None, before: AppSpec | None) -> tuple[AppSpec, ...]:
+    """The known versions that containers to be stopped may be of, the likeliest first: on trial it is the old one."""
+    known = (before, spec) if desired.trial is Trial.VERIFYING else (spec, before)
+    return tuple(each for each in known if each is not None)
 
 
-def _stop(containers: Sequence[ContainerState], spec: AppSpec) -> list[Step]:
-    grace = {c.service: c.stop_grace_s for c in spec.containers}
-    return [StopContainer(c.id, c.service, grace.get(c.service, DEFAULT_GRACE_S)) for c in containers]
+def _stop(containers: Iterable[ContainerState], versions: Sequence[AppSpec]) -> list[Step]:
+    """Stop dependents before what they depend on, each with the grace of its own version.
+
+    Services that the first version does not have go first, those that none has before all, newest first.
+    """
+    rank: dict[str, tuple[int, int]] = {}
+    by_service: dict[str, int] = {}
+    by_spec: dict[tuple[str, str], int] = {}
+    for level, version in enumerate(versions):
+        for n, each in enumerate(version.containers):
+            rank.setdefault(each.service, (-level, -n))
+            by_service.setdefault(each.service, each.stop_grace_s)
+            by_spec.setdefault((each.service, each.spec_hash), each.stop_grace_s)
+    ordered = sorted(containers, key=lambda c: rank.get(c.service, (-len(versions), 0)))
+    return [
+        StopContainer(c.id, c.service, by_spec.get((c.service, c.spec), by_service.get(c.service, DEFAULT_GRACE_S)))
+        for c in ordered
+    ]
 
 
 def _remove(containers: Iterable[ContainerState]) -> list[Step]:

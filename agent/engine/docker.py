@@ -90,7 +90,7 @@ class DockerEngine:
     # -- containers ---------------------------------------------------------------------------------------------
 
     async def containers(self, instance: str | None = None) -> list[ContainerState]:
-        """The gateway's containers, of one instance or of all. One that vanishes meanwhile is left out."""
+        """The gateway's containers, of one instance or of all, newest first. One that vanishes meanwhile is left out."""
         labels = self._labels(instance)
         rows = await self._client.call(
             "listing containers", lambda c: c.containers(all=True, filters={"label": labels})

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import secrets
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from deploy.lab.engine import remove_leftovers
+from deploy.lab.engine import docker, remove_leftovers
 from deploy.lab.process import wait_until
 from tests.e2e.gateway import Gateway, gateway
 
@@ -70,6 +71,19 @@ def test_of_three_services_only_the_changed_one_is_touched_also_when_the_upgrade
     assert (back["first"], back["last"]) == (before["first"], before["last"])
     assert back["middle"][0] == after["middle"][0]
     assert gw.ask("app", "show", "trio")["version"] == "2"
+
+
+def test_removal_stops_who_depends_before_what_it_depends_on(gw: Gateway) -> None:
+    ours = ("--filter", f"label=ec.gateway={gw.gateway_id}", "--filter", "label=ec.app=trio", "--filter", "event=die")
+    if not gw.containers("trio"):
+        gw.ask("app", "install", trio(gw, "1", STAY))
+    assert lives(gw).keys() == {"first", "middle", "last"}
+    begin = time.time()
+    gw.ask("app", "remove", "trio")
+    wait_until(lambda: not gw.containers("trio"), "that it is gone", 30)
+    window = ("--since", f"{begin:.6f}", "--until", f"{time.time():.6f}")
+    died = docker("events", *window, *ours, "--format", '{{index .Actor.Attributes "ec.service"}}').split()
+    assert died == ["last", "middle", "first"]
 
 
 def listener(gw: Gateway, version: str, script: str) -> str:

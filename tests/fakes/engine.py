@@ -45,6 +45,7 @@ class FakeEngine:
         self.faults = Faults()
         self.log: list[tuple[str, str]] = []
         self.lines: dict[str, list[str]] = {}
+        self.graces: dict[str, int] = {}
         self.disk: dict[str, dict[str, str]] = {}
         self.on_start: Callable[[ContainerSpec], None] = lambda _: None
         self._images = images
@@ -69,9 +70,9 @@ class FakeEngine:
         return EngineInfo("20.10.0-fake", "1.41", "amd64", 4, 2 * 1024**3, "/var/lib/fake", "overlay2")
 
     async def containers(self, instance: str | None = None) -> list[ContainerState]:
-        """This gateway's containers, of one instance or of all."""
+        """This gateway's containers, of one instance or of all, newest first."""
         await self._call("containers", instance or "")
-        return [b.state for b in self._boxes.values() if instance in (None, b.spec.instance)]
+        return [b.state for b in reversed(self._boxes.values()) if instance in (None, b.spec.instance)]
 
     async def inspect(self, container_id: str) -> ContainerState | None:
         """One container, None when it is gone."""
@@ -127,6 +128,7 @@ class FakeEngine:
     async def stop(self, container_id: str, grace_s: int) -> None:
         """Stop; one that does not run, or is gone, is left alone."""
         await self._call("stop", container_id)
+        self.graces[container_id] = grace_s
         box = self._boxes.get(container_id)
         if box is None or not box.state.serving:
             return

@@ -66,7 +66,7 @@ class Machine:
 
     def observed(self) -> Observed:
         return Observed(
-            tuple(self.containers.values()),
+            tuple(reversed(self.containers.values())),
             tuple(self.networks.values()),
             tuple(self.volumes.values()),
             snapshots=frozenset(self.copies),

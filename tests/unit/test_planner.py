@@ -145,6 +145,54 @@ def test_removal_keeps_volumes_and_purging_does_not() -> None:
     assert machine.volumes == {}
 
 
+def patient(wanted: AppSpec, **grace_s: int) -> AppSpec:
+    """`wanted` with these seconds of grace for its services."""
+    containers = (replace(each, stop_grace_s=grace_s.get(each.service, 10)) for each in wanted.containers)
+    return replace(wanted, containers=tuple(containers))
+
+
+def stops(steps: tuple[kinds.Step, ...]) -> list[tuple[str, int]]:
+    return [(step.service, step.grace_s) for step in steps if isinstance(step, kinds.StopContainer)]
+
+
+@pytest.mark.parametrize("wanted", [Wanted.ABSENT, Wanted.PURGED])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_removal_stops_dependents_first_each_with_its_own_grace_however_the_engine_lists_them(
+    wanted: Wanted, order: tuple[int, ...]
+) -> None:
+    machine, target = Machine(), patient(spec("x:1", "y:1", "z:1"), a=90, c=1)
+    machine.run(desired(), target)
+    listed = machine.observed()
+    listed = replace(listed, containers=tuple(listed.containers[n] for n in order))
+    assert stops(plan(desired(wanted), target, listed)) == [("c", 1), ("b", 10), ("a", 90)]
+
+
+def test_what_nobody_knows_is_stopped_as_it_is_listed_newest_first() -> None:
+    machine = Machine()
+    machine.run(desired(), patient(spec("x:1", "y:1", "z:1"), a=90))
+    assert stops(plan(desired(Wanted.ABSENT), None, machine.observed())) == [("c", 10), ("b", 10), ("a", 10)]
+
+
+def test_removal_in_a_trial_stops_old_and_new_as_their_own_versions_say() -> None:
+    machine, old, new = Machine(), patient(spec("x:1", "y:1"), a=90, b=40), patient(spec("x:2", "y:1"), a=2, b=40)
+    machine.run(desired(), old)
+    machine.add(new.containers[0], RunState.RUNNING)
+    want = desired(Wanted.ABSENT, Trial.VERIFYING)
+    steps = plan(want, new, machine.observed(), old)
+    assert stops(steps)[0] == ("b", 40)
+    assert sorted(stops(steps)[1:]) == [("a", 2), ("a", 90)]
+
+
+@pytest.mark.parametrize("trial", list(Trial))
+def test_an_upgrade_stops_the_old_containers_with_their_own_grace_and_those_without_a_successor_first(
+    trial: Trial,
+) -> None:
+    machine, old = Machine(), patient(spec("x:1", "y:1", "z:1"), a=90, b=45, c=30)
+    machine.run(desired(), old)
+    new = patient(spec("x:2"), a=3)
+    assert stops(plan(desired(trial=trial), new, machine.observed(), old)) == [("c", 30), ("b", 45), ("a", 90)]
+
+
 IMAGES = st.sampled_from(["x:1", "x:2", "x:3"])
 SPECS = st.lists(IMAGES, min_size=1, max_size=3).map(lambda images: spec(*images))
 STATES = st.sampled_from([RunState.CREATED, RunState.RUNNING, RunState.EXITED, RunState.DEAD, RunState.RESTARTING])
@@ -208,6 +256,20 @@ def test_whatever_it_was_plugged_into_a_container_that_serves_is_on_its_own_netw
     machine.run(desired(), target)
     assert {c.networks for c in machine.containers.values()} <= {("net",), ("net", "none")}
     assert machine.run(desired(), target) == []
+
+
+@given(machines(), SPECS, st.permutations("abc"), st.sampled_from([Wanted.ABSENT, Wanted.PURGED, Wanted.STOPPED]))
+def test_whatever_is_left_and_however_it_is_listed_nothing_is_stopped_before_what_depends_on_it(
+    machine: Machine, target: AppSpec, listed: list[str], wanted: Wanted
+) -> None:
+    found = machine.observed()
+    found = replace(found, containers=tuple(sorted(found.containers, key=lambda c: listed.index(c.service))))
+    steps = plan(desired(wanted), target, found)
+    order = [service for service, _ in stops(steps)]
+    assert sorted(order) == sorted(c.service for c in found.containers if c.serving)
+    known = [each.service for each in target.containers]
+    unknown = sorted({*order} - {*known}, key=listed.index)
+    assert order == [*unknown, *(service for service in known[::-1] if service in order)]
 
 
 @given(machines(), SPECS)

@@ -293,15 +293,18 @@ class Reconciler:
         else:
             self._supervisor.adopt(instance, spec, observed.containers)
         observed = replace(observed, looping=self._supervisor.looping(instance))
-        steps = list(plan(desired, spec, observed, self._catalog.before(desired)))
+        own = {each.spec_hash for each in spec.containers}
+        replaced = any(each.spec not in own for each in observed.containers)
+        before = self._catalog.known(instance, desired.previous) if replaced else None
+        steps = list(plan(desired, spec, observed, before))
         wake_s: float | None = None
         restores = any(isinstance(step, RestoreVolumes) for step in steps)
         if desired.trial is not Trial.VERIFYING and desired.wanted is Wanted.RUNNING and not restores:
             mends = (
                 self._comeback.steps(spec, observed.containers, observed.looping) if self._comeback is not None else ()
             )
-            own, wake_s = ([], None) if mends else self._supervisor.steps(spec, observed.containers)
-            steps += (*mends, *own)
+            again, wake_s = ([], None) if mends else self._supervisor.steps(spec, observed.containers)
+            steps += (*mends, *again)
         if steps:
             complete = await self._steps.run(
                 instance, steps, still=lambda: self._ledger.desired.get(instance) == desired, aside=place.aside
@@ -319,7 +322,8 @@ class Reconciler:
         return wake_s
 
     async def _remove(self, desired: Desired, observed: Observed, place: Place) -> float | None:
-        steps = plan(desired, None, observed)
+        spec, before = (self._catalog.known(desired.name, each) for each in (desired.current, desired.previous))
+        steps = plan(desired, spec, observed, before)
         complete = await self._steps.run(
             desired.name,
             steps,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -23,6 +24,12 @@ async def test_a_started_container_is_reported_with_all_its_labels(rig: Rig) -> 
     assert await rig.engine.containers() == [state]
     assert await rig.engine.containers("pump") == [state]
     assert await rig.engine.containers("other") == []
+
+
+async def test_containers_are_listed_newest_first(rig: Rig) -> None:
+    made = [await rig.engine.create(replace(make_spec(rig), name=f"{make_spec(rig).name}-{n}")) for n in range(3)]
+    await rig.engine.start(made[0])
+    assert [state.id for state in await rig.engine.containers("pump")] == made[::-1]
 
 
 async def test_creating_twice_gives_the_same_container(rig: Rig) -> None:
