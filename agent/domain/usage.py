@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+# What of a folder is counted at most, at one time.
+MOST_ENTRIES = 200_000
+MOST_DEPTH = 200
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:

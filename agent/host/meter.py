@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
@@ -26,10 +27,11 @@ _LOWEST = 19
 
 
 class SystemMeter:
-    """This machine's. `root` is "/" outside tests."""
+    """This machine's. `root` is "/" outside tests; `measure_within_s` is for all folders of one `measure`."""
 
-    def __init__(self, root: Path = Path("/")) -> None:
+    def __init__(self, root: Path = Path("/"), measure_within_s: float = _MEASURE_WITHIN_S) -> None:
         self._root = root
+        self._measure_within_s = measure_within_s
         self._groups: dict[str, tuple[int, Groups]] = {}
         self._counting = ThreadPoolExecutor(1, "measure", initializer=_step_back)
 
@@ -43,10 +45,17 @@ class SystemMeter:
             return await asyncio.to_thread(self._read_all, tuple(containers))
 
     async def measure(self, folders: Sequence[str]) -> Mapping[str, Folder]:
-        """What each folder takes on disk; one at a time, and no faster than the machine has time for."""
+        """What each folder takes on disk; one at a time, and no faster than the machine has time for.
+
+        Those that the time was too short for are told as not complete.
+        """
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(_MEASURE_WITHIN_S):
-            return {each: await loop.run_in_executor(self._counting, measure, each) for each in folders}
+        found = dict.fromkeys(folders, Folder(complete=False))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._measure_within_s):
+                for each in folders:
+                    found[each] = await loop.run_in_executor(self._counting, measure, each)
+        return found
 
     async def cap(self, name: str, folders: Sequence[str], limit_bytes: int) -> bool:
         """Have the file system itself hold the folders of `name` to a limit; False where it cannot."""

@@ -9,10 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from agent.domain.usage import Folder
+from agent.domain.usage import MOST_DEPTH, MOST_ENTRIES, Folder
 
-MOST_ENTRIES = 200_000
-MOST_DEPTH = 200
 _BLOCK = 512
 _PAUSE_EVERY = 500
 _PAUSE_S = 0.005

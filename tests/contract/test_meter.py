@@ -69,3 +69,14 @@ async def test_where_the_file_system_keeps_no_quotas_it_says_so_and_free_space_i
     free_bytes = await lab.meter.free_bytes(str(lab.root))
     assert free_bytes is not None
     assert 0 < free_bytes < os.statvfs("/").f_blocks * os.statvfs("/").f_frsize * 1000
+
+
+async def test_folders_that_the_time_was_too_short_for_are_told_as_not_complete(tmp_path: Path) -> None:
+    meter = SystemMeter(measure_within_s=0.0)
+    try:
+        assert await meter.measure([str(tmp_path), str(tmp_path / "b")]) == {
+            str(tmp_path): Folder(complete=False),
+            str(tmp_path / "b"): Folder(complete=False),
+        }
+    finally:
+        meter.close()

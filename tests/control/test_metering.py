@@ -11,12 +11,13 @@ import pytest
 from agent.control.room import Care
 from agent.control.watch.metering import Pace
 from agent.control.watch.usealarms import Lines, UseAlarms
-from agent.domain.usage import Folder
+from agent.domain.usage import DiskUse, Folder
 from tests.control.rig import FAST, Rig, manifest, running
 from tests.fakes.meter import IDLE, MIB
 from tests.fakes.plane import FakeAlarms
 
 DISK = "app:pump/disk_limit"
+UNCOUNTED = "app:pump/disk_uncounted"
 VOLUME = 'volumes: ["data:/data"]'
 LIMITED = manifest(extra=VOLUME).replace("x-ec:\n", "x-ec:\n  disk: 200M\n", 1) + "volumes: {data: {}}\n"
 
@@ -28,10 +29,10 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
         yield rig
 
 
-def fill(rig: Rig, mib: int) -> None:
-    """Its volume now takes so much."""
+def fill(rig: Rig, mib: int, *, complete: bool = True) -> None:
+    """Its volume now takes so much; not `complete`: at least."""
     (volume,) = rig.engine.find("pump", "main")[0].places.volumes
-    rig.meter.folders[volume] = Folder(mib * MIB)
+    rig.meter.folders[volume] = Folder(mib * MIB, complete)
 
 
 async def counted(rig: Rig) -> None:
@@ -97,6 +98,37 @@ async def test_near_its_limit_there_is_an_alarm_and_it_runs_on(rig: Rig) -> None
     assert rig.serving() == ["pump:1"]
     fill(rig, 150)
     await rig.until(lambda: rig.plane.alarms.standing == {}, "its end")
+
+
+async def test_a_disk_that_cannot_be_counted_to_its_end_is_an_alarm_until_it_can(rig: Rig) -> None:
+    fill(rig, 20, complete=False)
+    await rig.until(lambda: UNCOUNTED in rig.plane.alarms.standing, "the alarm")
+    said = rig.plane.alarms.standing[UNCOUNTED].message
+    assert "pump: disk: at least 20 MiB of 200 MiB" in said
+    assert "a folder of more than 200,000 entries" in said
+    assert rig.serving() == ["pump:1"]
+    fill(rig, 20)
+    await rig.until(lambda: rig.plane.alarms.standing == {}, "its end")
+
+
+async def test_what_was_counted_of_it_is_enough_to_stop_it(rig: Rig) -> None:
+    fill(rig, 312, complete=False)
+    await rig.until(lambda: rig.room.views.summary("pump")["phase"] == "held", "the hold")
+    assert rig.room.views.summary("pump")["message"] == "disk: at least 312 MiB of 200 MiB"
+    assert not rig.serving()
+    assert set(rig.plane.alarms.standing) == {DISK, UNCOUNTED, "app:pump/disk_high"}
+
+
+def test_a_count_that_did_not_come_to_its_end_ends_no_alarm() -> None:
+    book = FakeAlarms()
+    alarms = UseAlarms(book, Lines())
+    full = {DISK, "app:pump/disk_high"}
+    assert alarms.see_disk("pump", DiskUse(volume_bytes=312), 200, 0.0)
+    assert set(book.standing) == full
+    assert not alarms.see_disk("pump", DiskUse(volume_bytes=20, complete=False), 200, 60.0)
+    assert set(book.standing) == full | {UNCOUNTED}
+    assert not alarms.see_disk("pump", DiskUse(volume_bytes=20), 200, 120.0)
+    assert book.standing == {}
 
 
 async def test_a_disk_that_loses_room_quickly_is_looked_into_at_once(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from agent.host import tree
+from agent.domain.usage import MOST_DEPTH
 from agent.host.tree import measure
 
 KIB = 1024
@@ -58,7 +58,7 @@ def test_more_than_can_be_counted_is_said(tmp_path: Path) -> None:
 
 def test_a_tree_without_a_bottom_ends_and_leaks_no_file(tmp_path: Path) -> None:
     at = os.open(tmp_path, os.O_DIRECTORY)
-    for _ in range(tree.MOST_DEPTH + 20):
+    for _ in range(MOST_DEPTH + 20):
         # By hand, for the path is longer than a path may be.
         os.mkdir("d", dir_fd=at)
         below = os.open("d", os.O_DIRECTORY, dir_fd=at)

@@ -11,14 +11,18 @@ from agent.domain.alarm import Severity
 from agent.domain.amounts import show_bytes
 from agent.domain.container import ContainerState
 from agent.domain.threshold import Level, Threshold, observe
-from agent.domain.usage import DiskUse, Rates, Usage, percent_of
+from agent.domain.usage import MOST_DEPTH, MOST_ENTRIES, DiskUse, Rates, Usage, percent_of
 
 MACHINE = "gateway"
 DISK_LIMIT = "disk_limit"
+WHY_UNCOUNTED = (
+    f"a folder of more than {MOST_ENTRIES:,} entries or {MOST_DEPTH} levels, or a disk too slow or unreadable"
+)
 _BAND = 10.0
 _SHORT_BAND = 5.0
 _A_MINUTE_S = 60.0
 _FULL = Threshold(100.0, 95.0)
+_UNCOUNTED = Threshold(0.5, 0.4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +84,22 @@ class UseAlarms:
         self._see(at, "throttled", Severity.WARNING, band, rates.throttled_percent, now, said)
 
     def see_disk(self, instance: str, used: DiskUse, limit_bytes: int, now: float) -> bool:
-        """One count of an instance's disk; True when it is past its limit."""
+        """One count of an instance's disk; True when it is past its limit.
+
+        What was not counted to its end is at least so much: it may raise an alarm, and ends none.
+        """
         share = percent_of(used.total_bytes, limit_bytes)
         at, line = f"app:{instance}", self._lines.disk_percent
         said = f"{instance}: {disk_words(used, limit_bytes)}"
-        self._see(at, "disk_high", Severity.WARNING, Threshold(line, line - _BAND), share, now, said)
-        self._see(at, DISK_LIMIT, Severity.MAJOR, _FULL, share, now, f"{said}: stopped; clean up, then start it")
+        high = Threshold(line, line - _BAND)
+        for code, severity, band, words in (
+            ("disk_high", Severity.WARNING, high, said),
+            (DISK_LIMIT, Severity.MAJOR, _FULL, f"{said}: stopped; clean up, then start it"),
+        ):
+            known = share is not None and (used.complete or band.beyond(share))
+            self._see(at, code, severity, band, share if known else None, now, words)
+        unheld = f"{said}; it was not counted to its end, so its limit cannot be relied on ({WHY_UNCOUNTED})"
+        self._see(at, "disk_uncounted", Severity.MAJOR, _UNCOUNTED, float(not used.complete), now, unheld)
         return share is not None and _FULL.beyond(share)
 
     def keep(self, instance: str, running: frozenset[str]) -> None:
@@ -129,4 +143,5 @@ class UseAlarms:
 
 def disk_words(used: DiskUse, limit_bytes: int) -> str:
     """``disk: 312 MiB of 200 MiB``: in the alarm and in the hold."""
-    return f"disk: {show_bytes(used.total_bytes)} of {show_bytes(limit_bytes)}"
+    least = "" if used.complete else "at least "
+    return f"disk: {least}{show_bytes(used.total_bytes)} of {show_bytes(limit_bytes)}"
