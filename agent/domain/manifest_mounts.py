@@ -14,9 +14,23 @@ from agent.domain.manifest_model import Tmpfs, VolumeUse
 
 VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
 ENGINE_SOCKETS = frozenset(
-    {"docker.sock", "containerd.sock", "podman.sock", "crio.sock", "dockershim.sock", "buildkitd.sock"}
+    {
+        "docker.sock",
+        "containerd.sock",
+        "podman.sock",
+        "crio.sock",
+        "dockershim.sock",
+        "cri-dockerd.sock",
+        "buildkitd.sock",
+    }
 )
-SOCKET_FOLDERS = ("/run", "/var/run", "/var/lib/docker", "/var/lib/containerd")
+_ENGINES = ("docker", "containerd", "podman", "crio", "buildkit", "containers")
+# In a user's folder of the run folder lie the engines that run without root.
+ENGINE_FOLDERS = tuple(
+    f"{parent}/{name}"
+    for parent, names in (("/run", (*_ENGINES, "user")), ("/var/run", (*_ENGINES, "user")), ("/var/lib", _ENGINES))
+    for name in names
+)
 KERNEL_FOLDERS = ("/proc", "/sys", "/dev")
 RESERVED_TARGETS = ("/run/ec", *KERNEL_FOLDERS)
 _TMPFS_FLAGS = frozenset({"ro", "rw", "exec", "noexec", "nosuid", "nodev"})
@@ -136,16 +150,14 @@ def may_be_shown(path: str) -> bool:
 
 
 def leads_to_engine(path: str) -> bool:
-    """True when a normalised path is an engine's socket, its folder, or a folder above that."""
+    """True when a normalised path is an engine's socket, or at, above or below a folder where one runs or keeps data."""
     if posixpath.basename(path) in ENGINE_SOCKETS:
         return True
-    slashless = "/" + path.strip("/")
     if not path.startswith("/"):
         return False
-    return slashless == "/" or any(
-        folder == slashless or folder.startswith(slashless + "/") or slashless.startswith(folder + "/docker")
-        for folder in SOCKET_FOLDERS
-    )
+    here = path.strip("/").split("/") if path.strip("/") else []
+    folders = (folder.strip("/").split("/") for folder in ENGINE_FOLDERS)
+    return any(here[: len(folder)] == folder[: len(here)] for folder in folders)
 
 
 def _kind_of(source: str) -> str:

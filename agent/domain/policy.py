@@ -20,7 +20,8 @@ class Policy:
 
     Limits are per service, of disk per instance; 0 as a maximum means: what the machine has. `registries` are hosts, or hosts with a path
     prefix (``registry.example:5000/team``). `subnets` is the range bridges are cut from.
-    `own_folders` are the gateway's configuration and state, which no grant opens to an APP.
+    `own_folders` are the gateway's configuration and state, `engine_sockets` the paths of its engine's socket: no grant
+    opens these to an APP.
     `keep_versions` is how many versions before the wanted one stay to go back to. `grants` holds what a local
     technician allows, per instance, in the words of `GRANTS`; nothing that comes from the cloud can add to it.
     """
@@ -45,6 +46,7 @@ class Policy:
     disk_reserve_bytes: int = 256 * MIB
     pids_reserve_percent: int = 10
     own_folders: tuple[str, ...] = ("/etc/ecgw", "/var/lib/ecgw")
+    engine_sockets: tuple[str, ...] = ("/var/run/docker.sock",)
     grants: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def allows(self, instance: str, grant: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -155,6 +156,7 @@ class Settings:
             tmpfs_bytes=self.policy.tmpfs_bytes,
             max_log_bytes=self.policy.log_bytes,
             own_folders=(str(self.paths.root), str(self.paths.state)),
+            engine_sockets=tuple(dict.fromkeys((self.engine.socket, os.path.realpath(self.engine.socket)))),
             require_digest=self.policy.require_digest,
             mem_reserve_bytes=self.policy.capacity.mem_reserve_bytes,
             mem_overcommit=self.policy.capacity.mem_overcommit,

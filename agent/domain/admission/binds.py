@@ -22,7 +22,7 @@ def check_binds(spec: AppSpec, policy: Policy, real_paths: Mapping[str, str]) ->
     for container in spec.containers:
         for mount in _binds(spec, container):
             for where in _leads_to(mount, real_paths):
-                if leads_to_engine(where):
+                if _is_engines(policy, where):
                     return f"'{mount.source}' leads to the engine's socket ({where})"
                 if not _is_own(spec, where, real_paths) and not _granted(spec, policy, mount, where):
                     return f"'{mount.source}' leads out of the APP's folder ({where})"
@@ -48,6 +48,11 @@ def _is_esdk(spec: AppSpec, mount: Mount) -> bool:
 def _leads_to(mount: Mount, real_paths: Mapping[str, str]) -> list[str]:
     """The path as written and, where it is known, the one that it leads to after every symbolic link."""
     return sorted({posixpath.normpath(mount.source), posixpath.normpath(real_paths.get(mount.source, mount.source))})
+
+
+def _is_engines(policy: Policy, path: str) -> bool:
+    """Also the socket of this gateway's engine, wherever the settings say it is, and every folder above it."""
+    return leads_to_engine(path) or any(is_within(socket, path) for socket in policy.engine_sockets)
 
 
 def _is_own(spec: AppSpec, path: str, real_paths: Mapping[str, str]) -> bool:
@@ -76,7 +81,7 @@ def _engine(case: Case) -> Iterator[Found]:
     for container in case.spec.containers:
         for mount in _binds(case.spec, container):
             for where in _leads_to(mount, case.facts.real_paths):
-                if leads_to_engine(where):
+                if _is_engines(case.policy, where):
                     words = f"'{mount.source}' leads to the engine's socket{_through(mount, where)}"
                     path = case.place_of_mount(container.service, mount.target)
                     yield Found(path, words, "use the eSDK under /run/ec")
@@ -93,7 +98,7 @@ def _outside(case: Case) -> Iterator[Found]:
                 words = f"'{mount.source}' is inside '{other}', which the APP can write, and so could lead it anywhere"
                 yield Found(path, words, "mount a folder beside it, or only the outer one")
             for where in _leads_to(mount, real_paths):
-                own = _is_own(case.spec, where, real_paths) or leads_to_engine(where)
+                own = _is_own(case.spec, where, real_paths) or _is_engines(case.policy, where)
                 if not own and not _granted(case.spec, case.policy, mount, where):
                     words = f"'{mount.source}' is outside the APP's folder{_through(mount, where)}"
                     hint = "name a folder beside the manifest, or a named volume"

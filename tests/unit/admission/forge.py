@@ -52,7 +52,9 @@ def forge(seed: int, twists: tuple[str, ...]) -> Forged:
 GRANTS = (
     "bind_writable", "writable_root", "build", "capability:NET_ADMIN", "capability:NET_RAW", "capability:SYS_ADMIN",
     "capability:ALL", "ulimit:rtprio", "ulimit:nice", "bind:/srv/maps", "bind:/etc", "bind:/run/docker.sock", "bind:/proc",
-    "bind:/var/lib/ecgw", "bind:/", "bind:/dev/mem", "privileged", "network_mode", "admission.privileged", "",
+    "bind:/var/lib/ecgw", "bind:/", "bind:/dev/mem", "bind:/run/containerd", "bind:/run/user/1000", "bind:/var/lib/docker/volumes",
+    "bind:/var/lib/containerd/x", "bind:/srv/engine", "bind:/srv/engine/api", "bind:/var/run/podman",
+    "privileged", "network_mode", "admission.privileged", "",
 )  # fmt: skip
 
 
@@ -136,6 +138,8 @@ PATHS = (
     "../../../../run/docker.sock", "../other", "./../../other", "./x/../..", "~", "~/x", "/proc", "/dev/mem", "/sys/kernel", "/srv/maps",
     "/var/lib/ecgw/state.db", "/etc/ecgw/apps.d/other", "/run/containerd/containerd.sock", "./docker.sock", "./sub/podman.sock", "/boot",
     "${P}", "/etc/ecgw/apps.d/guard/../other", "/root/.ssh", "/var/lib/ecgw/s/guard", "/var/lib/ecgw/files/guard",
+    "/run/containerd", "/run/user/1000", "/var/lib/docker/volumes", "/var/lib/containerd/x", "/srv/engine", "/srv/engine/api",
+    "/var/run/podman",
 )  # fmt: skip
 TARGETS = (
     "/s",

@@ -29,6 +29,10 @@ HOSTLY = {
     "MAC_ADMIN", "MAC_OVERRIDE", "AUDIT_CONTROL", "SYSLOG", "CHECKPOINT_RESTORE", "ALL",
 }  # fmt: skip
 KERNELS = ("/proc", "/sys", "/dev")
+ENGINES = ("docker", "containerd", "podman", "crio", "buildkit", "containers")
+ENGINES_OWN = (
+    *(f"{parent}/{name}" for parent in ("/run", "/var/run", "/var/lib") for name in ENGINES), "/run/user", "/var/run/user",
+)  # fmt: skip
 SOCKETS = ("docker.sock", "containerd.sock", "podman.sock", "crio.sock", "dockershim.sock", "buildkitd.sock")
 LABELS = {"ec.gateway", "ec.app", "ec.service", "ec.release", "ec.spec"}
 TEN_MINUTES_S = 600
@@ -44,6 +48,7 @@ class World:
     esdk_dir: str = "/var/lib/ecgw/s/guard"
     files_dir: str = "/var/lib/ecgw/files/guard"
     own_dirs: tuple[str, ...] = ("/etc/ecgw", "/var/lib/ecgw")
+    engine_socket: str = "/srv/engine/api"
     may_reach_out: bool = False
     may_be_reached: bool = False
     grants: frozenset[str] = frozenset()
@@ -213,8 +218,8 @@ def _bound(path: str, mount: dict[str, Any], world: World) -> Iterator[str]:
     if mount["ReadOnly"] is not True or f"bind:{path}" not in world.grants:
         yield f"bind of {path}"
     # No word of a technician opens these, nor a folder that holds one of them.
-    for never in ("/run", "/var/run", "/var/lib/docker", "/var/lib/containerd", *KERNELS, *world.own_dirs):
-        if _under(never, (path,)) or (_under(path, (never,)) and not never.endswith("run")):
+    for never in (*ENGINES_OWN, world.engine_socket, *KERNELS, *world.own_dirs):
+        if _under(never, (path,)) or _under(path, (never,)):
             yield f"bind of {path}, which is never shown"
 
 

@@ -130,6 +130,7 @@ def make(seed: int, *, as_yaml: bool = False) -> Made | None:
     """The case of number `seed`; None where reading or values refuse it before admission."""
     case = forge(seed, ALL_TWISTS)
     policy = replace(Policy(registries=("registry.example",), grants={"guard": case.grants}), **case.policy)
+    policy = replace(policy, engine_sockets=("/srv/engine/api",))
     try:
         document = (
             read_document(yaml.safe_dump(case.manifest), "app.yaml") if as_yaml else Document("app.yaml", case.manifest)

@@ -102,10 +102,40 @@ def test_a_technician_may_show_an_app_a_folder_of_the_host_read_only_and_no_othe
     assert "admission.bind" in {each.code for each in admitted(writable, policy=allowed)}
 
 
-@pytest.mark.parametrize("folder", ["/proc/1/root", "/etc/ecgw/apps.d", "/etc", "/var/lib", "/run", "/", "/dev/bus"])
+ENGINES = (
+    "/run/docker", "/run/containerd", "/var/run/containerd", "/run/containerd/io.containerd.runtime.v2.task", "/run/podman",
+    "/var/run/podman", "/run/crio", "/run/buildkit", "/run/buildkit/other.sock", "/run/user", "/run/user/1000",
+    "/run/user/1000/bus", "/var/lib/docker", "/var/lib/docker/volumes", "/var/lib/docker/overlay2", "/var/lib/docker/volumes/x/_data",
+    "/var/lib/containerd/io.containerd.content.v1.content", "/var/lib/containers/storage", "/var/run", "/var", "//run//podman",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "folder",
+    ["/proc/1/root", "/etc/ecgw/apps.d", "/etc", "/var/lib", "/run", "/", "/dev/bus", *ENGINES],
+)
 def test_no_grant_opens_the_engines_the_kernels_or_the_gateways_own_folders(folder: str) -> None:
     spec = changed(mounts=(Mount("bind", folder, "/x", read_only=True),))
     assert codes_of(spec, granted(f"bind:{folder}")) & {"admission.bind", "admission.engine_socket"}
+    assert check_binds(spec, granted(f"bind:{folder}"), {}) != ""
+
+
+@pytest.mark.parametrize("folder", ["/run/udev", "/run/users", "/var/lib/dockers", "/srv/engine2"])
+def test_what_only_looks_like_an_engines_folder_can_be_granted(folder: str) -> None:
+    spec = changed(mounts=(Mount("bind", folder, "/x", read_only=True),))
+    policy = replace(granted(f"bind:{folder}"), engine_sockets=("/srv/engine/api",))
+    assert codes_of(spec, policy) == set()
+    assert check_binds(spec, policy, {}) == ""
+
+
+@pytest.mark.parametrize("folder", ["/srv/engine/api", "/srv/engine", "/srv"])
+def test_no_grant_opens_the_socket_that_the_settings_name_nor_a_folder_above_it(folder: str) -> None:
+    policy = replace(granted(f"bind:{folder}", "bind:/srv/maps"), engine_sockets=("/srv/engine/api",))
+    spec = changed(mounts=(Mount("bind", folder, "/x", read_only=True),))
+    assert codes_of(spec, policy) == {"admission.engine_socket"}
+    assert "the engine's socket" in check_binds(spec, policy, {})
+    linked = changed(mounts=(Mount("bind", "/srv/maps", "/x", read_only=True),))
+    assert "the engine's socket" in check_binds(linked, policy, {"/srv/maps": folder})
 
 
 def test_where_binds_lead_is_asked_again_without_the_manifest() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -72,6 +72,13 @@ def test_the_state_folder_given_on_the_command_line_wins(tmp_path: Path) -> None
     assert settings.paths.sockets == tmp_path / "s" / "s"
 
 
+def test_admission_knows_the_engines_socket_by_every_path(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    settings = load(write(tmp_path, {"gateway.yaml": f"engine: {{socket: {tmp_path}/link/api}}"}))
+    assert settings.admission_policy().engine_sockets == (f"{tmp_path}/link/api", f"{tmp_path.resolve()}/real/api")
+
+
 def test_durations_and_sizes_are_read_with_their_units(tmp_path: Path) -> None:
     text = "uplink: {disk: 1.5G, batch_after: 250ms}\nsupervision: {last_delay: 1m30s}\ncloud: {keep_alive: 2m}"
     settings = load(write(tmp_path, {"gateway.yaml": text}))
@@ -96,7 +103,10 @@ def test_no_reserve_needs_no_unit_and_what_has_a_least_size_says_so(tmp_path: Pa
 def test_the_default_policy_is_the_domains_own_but_for_the_registries(tmp_path: Path) -> None:
     policy = load(tmp_path).admission_policy()
     own = (str(tmp_path), "/var/lib/ecgw")
-    assert policy == Policy(registries=("docker.io", "127.0.0.1:5000", "localhost:5000"), own_folders=own)
+    assert policy.engine_sockets[0] == "/var/run/docker.sock"
+    assert replace(policy, engine_sockets=policy.engine_sockets[:1]) == Policy(
+        registries=("docker.io", "127.0.0.1:5000", "localhost:5000"), own_folders=own
+    )
 
 
 def test_a_sites_policy_reaches_admission_in_its_own_units(tmp_path: Path) -> None:
