@@ -26,6 +26,7 @@ from agent.domain.manifest_model import Manifest
 from agent.engine.images import DockerImages
 from agent.engine.observed import ARCHITECTURES
 from agent.errors import GatewayError, Malformed, NotFound
+from agent.files.beside import find_beside
 from agent.files.yaml import read_document
 from agent.registry.client import RegistryClient
 from agent.settings import Settings, load
@@ -148,7 +149,7 @@ def _beside(manifest_path: Path, manifest: Manifest) -> list[tuple[Path, str]]:
     members = []
     for path in found:
         member = FILES + path.relative_to(folder).as_posix()
-        if path.is_symlink() or not path.resolve().is_relative_to(folder.resolve()):
+        if path.is_symlink() or find_beside(folder, str(path.relative_to(folder))) is None:
             raise Malformed("bundle.link", f"{path} is a link", hint="put the file itself into the APP's folder")
         if not path.is_file():
             raise NotFound("bundle.file_missing", f"there is no file {path}, which the manifest names")

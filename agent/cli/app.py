@@ -19,6 +19,7 @@ from agent.cli.session import Session
 from agent.cli.verb import INSTANCE, Verb, arg
 from agent.cli.words import short_id
 from agent.errors import Malformed
+from agent.files.beside import KEEP_INSIDE, find_beside
 
 TOP_NAME = re.compile(r"""^name:[ \t]*(["']?)([a-z0-9-]+)\1[ \t]*(?:#.*)?$""", re.MULTILINE)
 
@@ -88,7 +89,8 @@ def read_deployment(given: Namespace, params: dict[str, Any]) -> None:
 def read_companions(path: Path, text: str) -> dict[str, str]:
     """The small text files beside the manifest whose names it mentions: a schema, a config, a secret, an env file.
 
-    The agent says which it lacks, and forgets those that the manifest does not mean after all.
+    The agent says which it lacks, and forgets those that the manifest does not mean after all. Raises Malformed
+    ``apps.outside`` for one that is a link out of the folder.
     """
     root = path.absolute().parent
     found: dict[str, str] = {}
@@ -96,16 +98,18 @@ def read_companions(path: Path, text: str) -> dict[str, str]:
         here = Path(folder).relative_to(root)
         below[:] = [name for name in sorted(below) if len(here.parts) + 1 < COMPANION_DEPTH and name in text]
         for name in sorted(names):
-            beside = here / name
-            if str(beside) in text and root / beside != path.absolute() and _is_small_text(root / beside):
-                found[str(beside)] = read_text(str(root / beside))
+            beside = str(here / name)
+            if beside in text and root / beside != path.absolute() and (root / beside).is_file():
+                real = find_beside(root, beside)
+                if real is None:
+                    raise Malformed("apps.outside", f"'{root / beside}' leads out of the folder", hint=KEEP_INSIDE)
+                if _is_small_text(real):
+                    found[beside] = read_text(str(real))
     return found
 
 
 def _is_small_text(path: Path) -> bool:
-    if not path.is_file() or path.stat().st_size > COMPANION_BYTES:
-        return False
-    return b"\0" not in path.read_bytes()
+    return path.stat().st_size <= COMPANION_BYTES and b"\0" not in path.read_bytes()
 
 
 def read_configure(given: Namespace, params: dict[str, Any]) -> None:

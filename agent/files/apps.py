@@ -13,6 +13,7 @@ from pydantic import Field
 from agent.domain.document import Document, Mark, Mistakes, Problem
 from agent.domain.manifest_model import Manifest
 from agent.domain.params import INSTANCE_PATTERN
+from agent.files.beside import KEEP_INSIDE, find_beside
 from agent.files.effect import Claim, Effect
 from agent.files.quantities import AnyScalar
 from agent.files.shape import Shape, read_shape
@@ -134,10 +135,10 @@ def _read_beside(folder: Path | None, name: str, document: Document, problems: l
         hint = "put the manifest into a folder of its own as app.yaml, and the file beside it"
         problems.append(Problem(document.source, where, f"{AREA}.no_folder", f"there is no file '{name}' here", hint))
         return None
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        hint = "keep it in the instance's folder, without links out of it"
-        problems.append(Problem(document.source, where, f"{AREA}.outside", f"'{name}' leads out of the folder", hint))
+    path = find_beside(folder, name)
+    if path is None:
+        words = f"'{name}' leads out of the folder"
+        problems.append(Problem(document.source, where, f"{AREA}.outside", words, KEEP_INSIDE))
         return None
     try:
         return read_bytes(path, str(path)).decode()

@@ -116,6 +116,29 @@ def test_install_brings_the_files_that_the_manifest_mentions(ecgw: Run, desk: De
     assert desk.sent("app.install")["files"] == {"config.schema.json": "{}"}
 
 
+@pytest.mark.parametrize("verb", ["install", "upgrade", "plan"])
+@pytest.mark.parametrize("link", ["token.txt", "sub/token.txt"])
+def test_a_link_out_of_the_manifest_s_folder_sends_nothing_of_what_it_leads_to(
+    ecgw: Run, desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str, link: str
+) -> None:
+    (tmp_path / "shadow").write_text("root:x")
+    own = tmp_path / "pump"
+    (own / "sub").mkdir(parents=True)
+    (own / "app.yaml").write_text(MANIFEST + f"secrets: {{token: {{file: {link}}}}}\n")
+    (own / link).symlink_to(tmp_path / "shadow")
+    assert ecgw("app", verb, str(own)) == 2
+    assert f"{link}' leads out of the folder" in capsys.readouterr().err
+    assert desk.seen == []
+
+
+def test_a_link_within_the_manifest_s_folder_is_followed(ecgw: Run, desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "app.yaml").write_text(MANIFEST + "secrets: {token: {file: token.txt}}\n")
+    (tmp_path / "token-2").write_text("t")
+    (tmp_path / "token.txt").symlink_to("token-2")
+    assert ecgw("app", "install", str(tmp_path)) == 0
+    assert desk.sent("app.install")["files"] == {"token.txt": "t"}
+
+
 def test_rules_are_applied_under_the_file_s_name(ecgw: Run, desk: Desk, tmp_path: Path) -> None:
     path = tmp_path / "pressure.yaml"
     path.write_text("rules: {}\n")
