@@ -87,7 +87,7 @@ class Facts:
     """What the gateway has and what others already hold. Empty, 0 and None mean: not known, not checked.
 
     `pids` is how many processes the kernel allows; `disk_free_bytes` is free where the engine keeps images and volumes,
-    `image_bytes` what each image still needs there, `volume_bytes` what a volume holds. `claims` maps every instance,
+    `volume_bytes` what a volume holds. `claims` maps every instance,
     this one's present version included, to what it was promised. `host_ports` maps (port, protocol) to its holder in
     words; `listening` holds port, protocol and address of other programs' sockets; `publishers` maps other instances to
     their publish filters; `images` maps what is here of the pinned images to what it is; `real_paths` maps a bind's
@@ -101,7 +101,6 @@ class Facts:
     mem_bytes: int = 0
     pids: int = 0
     disk_free_bytes: int | None = None
-    image_bytes: Mapping[str, int] = field(default_factory=dict)
     volume_bytes: Mapping[str, int] = field(default_factory=dict)
     claims: Mapping[str, Claim] = field(default_factory=dict)
     host_ports: Mapping[tuple[int, str], str] = field(default_factory=dict)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.domain.imageplan import Layer, Packing
-from agent.errors import NoSpace
+from agent.errors import NoSpace, Refused
 
 UNPACKED_FACTOR: Final = 3
 """How much larger than in the registry a packed layer is taken to be on disk: gzip makes program files 2 to 3 times smaller."""
@@ -57,13 +57,27 @@ def unpacked_bytes(layers: Iterable[Layer]) -> int:
 
 
 def require_room(needs: Sequence[Need], reserve_bytes: int) -> None:
-    """NoSpace ``image.no_space``, with `needed_bytes`, `free_bytes` and `reserve_bytes`, when a disk has not enough."""
+    """NoSpace ``image.no_space``, with `needed_bytes`, `free_bytes` and `reserve_bytes`, when a disk has not enough.
+
+    Refused ``image.too_large``, with `total_bytes` instead, when it never will have: not even with nothing else on it.
+    """
     for device in dict.fromkeys(need.disk.device for need in needs):
         here = [need for need in needs if need.disk.device == device]
         needed = sum(need.size_bytes for need in here)
         free = min(need.disk.free_bytes for need in here)
         if needed and needed + reserve_bytes > free:
             where = " and ".join(dict.fromkeys(need.where for need in here))
+            total = min(need.disk.total_bytes for need in here)
+            if needed + reserve_bytes > total:
+                raise Refused(
+                    "image.too_large",
+                    f"the image needs about {needed // MIB + 1} MiB in {where}; the whole disk has {total // MIB} MiB,"
+                    f" of which {reserve_bytes // MIB} MiB are kept as reserve",
+                    hint="make the image smaller, or have a technician fit a larger disk or lower the reserve",
+                    needed_bytes=needed,
+                    total_bytes=total,
+                    reserve_bytes=reserve_bytes,
+                )
             raise NoSpace(
                 "image.no_space",
                 f"the image needs about {needed // MIB + 1} MiB in {where}; {free // MIB} MiB are free,"

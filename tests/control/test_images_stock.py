@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agent.domain.command import JobState
-from agent.errors import NoSpace, Unreachable
+from agent.errors import NoSpace, Refused, Unreachable
 from tests.control.rig import REGISTRY, Rig, manifest, running
 
 
@@ -44,6 +44,17 @@ async def test_before_a_fetch_gives_up_for_space_what_nobody_needs_goes_and_noth
     assert (await deploy(rig, "2")).state is JobState.DONE
     assert rig.images.log.count(("prune", "")) == 1
     assert here(rig) == {digest(rig, "1"), digest(rig, "2")}
+
+
+async def test_an_image_that_the_disk_could_never_hold_ends_the_job_and_is_not_tried_again(rig: Rig) -> None:
+    await deploy(rig, "1", "app.install")
+    before = len(rig.images.log)
+    rig.images.fail_next("pull", Refused("image.too_large", "needs 9 MiB; the whole disk has 8 MiB"), times=9)
+    job = await deploy(rig, "2")
+    assert job.state is JobState.FAILED
+    assert "the whole disk has 8 MiB" in job.message
+    assert [what for what, _ in rig.images.log[before:] if what in ("pull", "prune")] == []
+    assert rig.serving() == ["pump:1"]
 
 
 async def test_above_the_high_mark_a_deployment_cleans_up_but_what_can_be_gone_back_to_stays(rig: Rig) -> None:

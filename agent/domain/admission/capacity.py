@@ -51,13 +51,12 @@ def _disk(case: Case) -> Iterator[Found]:
     free = case.facts.disk_free_bytes
     if free is None:
         return
-    images = sum(case.facts.image_bytes.get(image, 0) for image in {each.image for each in case.spec.containers})
     logs = sum(log_bytes(each) for each in case.spec.containers)
     copies = sum(case.facts.volume_bytes.get(name, 0) for name in case.spec.update.rollback_volumes)
-    needs = images + logs + copies
+    needs = logs + copies
     if needs > free - case.policy.disk_reserve_bytes:
         words = (
-            f"it needs {needs / MIB:.0f} MiB of disk (images {images / MIB:.0f}, logs {logs / MIB:.0f}, copies of volumes "
+            f"it needs {needs / MIB:.0f} MiB of disk (logs {logs / MIB:.0f}, copies of volumes "
             f"{copies / MIB:.0f}), {free / MIB:.0f} MiB are free and {case.policy.disk_reserve_bytes / MIB:.0f} MiB stay so"
         )
         yield Found(_PLACE, words, "free some space (ecgw image prune), or have a technician lower the reserve")

@@ -22,7 +22,7 @@ from agent.domain.space import MIB, Disk, Watermarks
 from agent.engine.docker import DockerEngine
 from agent.engine.handover import Rooms
 from agent.engine.images import DockerImages, ImageRules
-from agent.errors import GatewayError, NoSpace
+from agent.errors import GatewayError, NoSpace, Refused
 from agent.registry.client import Limits, RegistryClient
 from tests.contract.engine.rig import docker
 from tests.faults.oci import Layer, digest_of, make_layer
@@ -197,6 +197,32 @@ async def test_space_is_looked_for_before_a_byte_is_fetched(
         assert caught.value.fields["free_bytes"] == MIB
         assert caught.value.fields["reserve_bytes"] == MIB // 2
         assert caught.value.fields["needed_bytes"] >= len(base.blob)
+    assert registry.sent_bytes(digest_of(base.blob)) == 0
+
+
+@pytest.mark.parametrize(("spare", "error"), [(-1, Refused), (0, NoSpace)])
+async def test_an_image_that_the_whole_disk_could_not_hold_is_refused_for_good_before_a_byte_is_fetched(
+    registry: FaultRegistry, make: Make, tmp_path: Path, spare: int, error: type[GatewayError]
+) -> None:
+    base = busybox_layer()
+    pinned = put(registry, base)
+    reserve = MIB // 2
+
+    def measure(path: str) -> Disk:
+        # In the state folder the image takes what its layer has, packed.
+        small = path == str(tmp_path)
+        return Disk(1 if small else 2, 0 if small else 2**50, len(base.blob) + reserve + spare if small else 2**50)
+
+    images = make(rooms=Rooms(str(tmp_path), measure), watermarks=Watermarks(reserve_bytes=reserve))
+    with pytest.raises(error) as caught:
+        await images.pull(pinned, no_progress)
+    assert caught.value.retryable is (error is NoSpace)
+    assert caught.value.fields["needed_bytes"] == len(base.blob)
+    if error is Refused:
+        assert (caught.value.code, caught.value.fields["total_bytes"]) == (
+            "image.too_large",
+            len(base.blob) + reserve - 1,
+        )
     assert registry.sent_bytes(digest_of(base.blob)) == 0
 
 

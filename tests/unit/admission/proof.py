@@ -166,7 +166,7 @@ def _twisted(spec: AppSpec, twist: Twist) -> AppSpec:
 def _facts(case: Forged, spec: AppSpec) -> Facts:
     known: dict[str, Any] = {
         "architecture": "amd64", "cpus": 4, "mem_bytes": GIB, "pids": 30_000, "disk_free_bytes": 4 * GIB,
-        "image_bytes": {each.image: 20 * MIB for each in spec.containers}, "volume_bytes": {"ec-guard_data": 40 * MIB},
+        "volume_bytes": {"ec-guard_data": 40 * MIB},
         "images": {each.image: ImageInfo(each.image, (), (), 20 * MIB, "amd64") for each in spec.containers},
         "gateway_ports": KINDS, "port_devices": NODES,
     }  # fmt: skip

@@ -11,7 +11,7 @@ from agent.domain.app import Layer
 from agent.domain.document import Problem
 from agent.domain.instantiate import Site, instantiate
 from agent.domain.policy import MIB, Claim, Facts
-from tests.unit.manifest.kit import POLICY, SMALL, admitted, effective_of, pinned, place_of, release_of, service
+from tests.unit.manifest.kit import POLICY, SMALL, admitted, effective_of, place_of, release_of, service
 
 GIB = 1024 * MIB
 START_FIRST = "x-ec: {update: {strategy: start-first}}\n"
@@ -54,12 +54,11 @@ def test_processes_are_promised_up_to_a_tenth_below_what_the_kernel_has() -> Non
     assert codes(admitted(SMALL, facts=replace(facts, claims=others(14)))) == ["admission.pids_total"]
 
 
-@pytest.mark.parametrize(("free", "refused"), [(300, False), (299, True)])
-def test_images_logs_and_copies_must_fit_beside_the_reserve(free: int, refused: bool) -> None:
+@pytest.mark.parametrize(("free", "refused"), [(270, False), (269, True)])
+def test_logs_and_copies_must_fit_beside_the_reserve(free: int, refused: bool) -> None:
     text = service("volumes: ['data:/data']", top="volumes: {data: }\nx-ec: {update: {rollback: {volumes: [data]}}}\n")
     facts = Facts(
         disk_free_bytes=free * MIB,
-        image_bytes={pinned("registry.example/guard:1.0"): 30 * MIB},
         volume_bytes={"ec-guard_data": 11 * MIB, "ec-other_data": GIB},
     )
     policy = replace(POLICY, disk_reserve_bytes=256 * MIB)
