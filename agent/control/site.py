@@ -75,7 +75,9 @@ class SiteFiles:
             self.site = await asyncio.to_thread(self._reader.read, unsettled)
             if self.site.digest != before:
                 await self._ledger.journal.save_site(self._reader.memory())
-            self._deployer.site_layers = {a.instance: layer_of(a) for a in self.site.apps if a.kind == "values"}
+            self._deployer.site_layers = {
+                (a.instance, a.app): layer_of(a) for a in self.site.apps if a.kind == "values"
+            }
             self.configure_plane()
             await self._apply_apps()
             self._report()
@@ -137,13 +139,19 @@ class SiteFiles:
                 await self._submit("app.remove", {"instance": instance}, instance, "")
 
     def _say_what_lacks(self, app: AppFile) -> None:
-        """Values for an instance that is not there are no mistake, as the cloud may bring it; nor are they silent."""
-        source = OF_APP + app.instance
-        if app.kind == "values" and app.instance not in self._ledger.desired:
-            words = f"apps.d/{app.instance}: there is no APP instance '{app.instance}'; these values wait for it"
-            self._alarms.raise_alarm(source, "no_app", Severity.WARNING, words)
-        else:
-            self._alarms.clear_alarm(source, "no_app")
+        """Values for an instance that is not there, or runs another APP, wait for their own, and say so."""
+        said = {"no_app": "", "other_app": ""}
+        name = app.instance
+        if app.kind == "values" and name not in self._ledger.desired:
+            said["no_app"] = f"apps.d/{name}: there is no APP instance '{name}'; these values wait for it"
+        elif app.kind == "values" and (runs := self._deployer.app_of(name)) not in ("", app.app):
+            words = f"instance '{name}' runs the APP '{runs}', these values are for '{app.app}' and not used"
+            said["other_app"] = f"apps.d/{name}: {words}"
+        for code, text in said.items():
+            if text:
+                self._alarms.raise_alarm(OF_APP + name, code, Severity.WARNING, text)
+            else:
+                self._alarms.clear_alarm(OF_APP + name, code)
 
     def _kept_alive(self, instance: str) -> bool:
         """A file of this instance is there but was never valid since the start: it must not remove what runs."""
@@ -160,6 +168,8 @@ class SiteFiles:
             await self._submit(kind, params, app.instance, seal(app))
         elif exists and exists.current is not None and self._ledger.open_job(app.instance) is None:
             # A deployment under way is not disturbed: the values follow when it has ended.
+            if self._deployer.app_of(app.instance) != app.app:
+                return
             if exists.current.site == layer_of(app):
                 mark = seal(app)  # its installation took them along
                 await self._ledger.decide(lambda: Change(meta=((SEEN + app.instance, mark),)))

@@ -161,6 +161,29 @@ async def test_values_for_an_app_that_is_not_there_say_so_until_it_comes(rig: Ri
     await rig.until(lambda: "file:pump/no_app" in rig.plane.alarms.standing, "the alarm again")
 
 
+async def test_values_for_another_app_are_not_used_and_the_alarm_names_both(rig: Rig) -> None:
+    write(rig, "apps.d/pump.yaml", "app: meter\nvalues: {LIMIT: 3}\n")
+    await rig.room.site.apply()
+    await rig.job(await rig.send("app.install", instance="pump", manifest=manifest()))
+
+    def limit() -> object:
+        return rig.room.views.detail("pump")["values"]["values"]["LIMIT"]["source"]
+
+    await rig.until(lambda: "file:pump/other_app" in rig.plane.alarms.standing, "the alarm")
+    assert list(rig.plane.alarms.standing) == ["file:pump/other_app"]
+    message = rig.plane.alarms.standing["file:pump/other_app"].message
+    assert message == "apps.d/pump: instance 'pump' runs the APP 'pump', these values are for 'meter' and not used"
+    assert limit() != "site"
+    write(rig, "apps.d/pump.yaml", "app: meter\nvalues: {LIMIT: 4}\n")
+    await rig.room.site.apply()
+    assert [job.kind for job in rig.room.ledger.jobs.values()] == ["install"]
+    assert limit() != "site"
+    write(rig, "apps.d/pump.yaml", "app: pump\nvalues: {LIMIT: 4}\n")
+    await rig.room.site.apply()
+    await rig.until(lambda: limit() == "site", "the site's value")
+    assert rig.plane.alarms.standing == {}
+
+
 async def test_a_refused_file_is_tried_again_after_a_restart_when_a_technician_may_have_granted_it(rig: Rig) -> None:
     rig.policy = replace(rig.policy, registries=("elsewhere.example",))
     await rig.restart()

@@ -52,7 +52,8 @@ class Deployer:
         self._facts = facts
         self._bundles = bundles
         self._around = Look()
-        self.site_layers: Mapping[str, Layer] = {}
+        self.site_layers: Mapping[tuple[str, str], Layer] = {}
+        """A site's values that were there first, by instance and the name of the APP that they are for."""
         self._here: dict[str, str] = {}
 
     async def learn(self, params: Deploy) -> None:
@@ -73,11 +74,18 @@ class Deployer:
             else:
                 self._here.pop(image, None)
 
-    def layers(self, job: Job, desired: Desired | None) -> tuple[Layer, Layer]:
+    def app_of(self, instance: str) -> str:
+        """The name of the APP that an instance runs; "" when there is none yet, or its release cannot be read."""
+        desired = self._ledger.desired.get(instance)
+        with contextlib.suppress(GatewayError):
+            return self._catalog.release(desired.current.release).name if desired and desired.current else ""
+        return ""
+
+    def layers(self, job: Job, app: str, desired: Desired | None) -> tuple[Layer, Layer]:
         """The cloud's and the site's layer after this job: its own values go to the layer of where it came from."""
         base = desired.current if desired else None
         if base is None:
-            base = Version("", site=self.site_layers.get(job.instance, Layer()))
+            base = Version("", site=self.site_layers.get((job.instance, app), Layer()))
         values, config, ports = job.params.get("values"), job.params.get("config"), job.params.get("ports")
         if job.params.get("exact"):
             base = replace(base, cloud=replace(base.cloud, values={}) if job.origin is Origin.CLOUD else base.cloud)
@@ -101,7 +109,7 @@ class Deployer:
         pins = pins or job.params.get("pins") or {}
         known = {image: self._here.get(image) or pins.get(image, image) for image in manifest.images}
         release = make_release(manifest, known, files)
-        effective = layered(manifest, *self.layers(job, desired), files)
+        effective = layered(manifest, *self.layers(job, manifest.name, desired), files)
         folder = _folder(job, desired)
         spec = self._catalog.design(job.instance, release, effective, folder)
         # A change of values was not preceded by `learn`; it is held to what is left when it is adopted.
@@ -172,7 +180,7 @@ class Deployer:
 
     async def _adopt(self, job: Job, release: Release, images: Mapping[str, ImageInfo]) -> None:
         desired = self._ledger.get(job.instance)
-        cloud, site = self.layers(job, desired)
+        cloud, site = self.layers(job, release.name, desired)
         effective = layered(release.manifest, cloud, site, release.files)
         folder = _folder(job, desired)
         spec = self._catalog.design(job.instance, release, effective, folder)
