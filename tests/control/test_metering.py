@@ -11,13 +11,16 @@ import pytest
 from agent.control.room import Care
 from agent.control.watch.metering import Pace
 from agent.control.watch.usealarms import Lines, UseAlarms
-from agent.domain.usage import DiskUse, Folder
+from agent.domain.container import ContainerState, RunState
+from agent.domain.usage import DiskUse, Folder, Rates, Usage
 from tests.control.rig import FAST, Rig, manifest, running
 from tests.fakes.meter import IDLE, MIB
 from tests.fakes.plane import FakeAlarms
 
 DISK = "app:pump/disk_limit"
 UNCOUNTED = "app:pump/disk_uncounted"
+MEMORY = "app:pump/main/memory_high"
+THROTTLED = "app:pump/main/throttled"
 VOLUME = 'volumes: ["data:/data"]'
 LIMITED = manifest(extra=VOLUME).replace("x-ec:\n", "x-ec:\n  disk: 200M\n", 1) + "volumes: {data: {}}\n"
 
@@ -153,6 +156,79 @@ async def test_processes_near_their_limit_are_an_alarm_until_they_are_not(rig: R
     assert "app:pump/main/pids_high" in rig.plane.alarms.standing, "within the band"
     rig.meter.usage["main"] = IDLE
     await rig.until(lambda: rig.plane.alarms.standing == {}, "its end")
+
+
+def seen(alarms: UseAlarms, usage: Usage, rates: Rates, now: float) -> None:
+    """One look at pump's service `main`."""
+    main = ContainerState("1", "c", "pump", "main", "r", "s", "i", RunState.RUNNING, pid=7)
+    alarms.see_service(main, usage, rates, now)
+
+
+def test_memory_near_its_limit_for_half_a_minute_is_an_alarm_until_it_is_not() -> None:
+    book = FakeAlarms()
+    alarms = UseAlarms(book, Lines(mem_percent=90.0))
+    high, within, low = (replace(IDLE, mem_bytes=part * MIB, mem_limit_bytes=100 * MIB) for part in (91, 85, 79))
+    seen(alarms, high, Rates(), 0.0)
+    seen(alarms, high, Rates(), 29.0)
+    assert book.standing == {}, "a peak is no alarm"
+    seen(alarms, within, Rates(), 29.5)
+    seen(alarms, high, Rates(), 30.0)
+    seen(alarms, high, Rates(), 59.0)
+    assert book.standing == {}, "the time begins anew"
+    seen(alarms, high, Rates(), 60.0)
+    assert set(book.standing) == {MEMORY}
+    assert book.standing[MEMORY].message == "pump: service main uses 91 MiB of 100 MiB memory"
+    seen(alarms, within, Rates(), 200.0)
+    seen(alarms, low, Rates(), 300.0)
+    seen(alarms, low, Rates(), 329.0)
+    assert set(book.standing) == {MEMORY}, "within the band, and a dip, end nothing"
+    seen(alarms, low, Rates(), 330.0)
+    assert book.standing == {}
+    assert book.raised == [MEMORY]
+
+
+def test_a_service_without_a_memory_limit_is_never_near_it() -> None:
+    book = FakeAlarms()
+    alarms = UseAlarms(book, Lines(mem_percent=90.0))
+    for now in (0.0, 60.0, 120.0):
+        seen(alarms, replace(IDLE, mem_bytes=10**12, mem_limit_bytes=0), Rates(), now)
+    assert book.standing == {}
+
+
+def test_a_service_held_back_for_a_minute_is_an_alarm_until_it_is_let_go() -> None:
+    book = FakeAlarms()
+    alarms = UseAlarms(book, Lines(throttled_percent=50.0))
+    seen(alarms, IDLE, Rates(100.0, 51.0), 0.0)
+    seen(alarms, IDLE, Rates(100.0, 51.0), 59.0)
+    assert book.standing == {}, "a busy moment is no alarm"
+    seen(alarms, IDLE, Rates(100.0, 51.0), 60.0)
+    assert set(book.standing) == {THROTTLED}
+    assert book.standing[THROTTLED].message == "pump: service main wants more processor than its limit lets it have"
+    seen(alarms, IDLE, Rates(100.0, 26.0), 120.0)
+    seen(alarms, IDLE, Rates(), 180.0)
+    seen(alarms, IDLE, Rates(100.0, 24.0), 240.0)
+    seen(alarms, IDLE, Rates(100.0, 24.0), 299.0)
+    assert set(book.standing) == {THROTTLED}, "within the band, not known, and a pause, end nothing"
+    seen(alarms, IDLE, Rates(100.0, 24.0), 300.0)
+    assert book.standing == {}
+    assert book.raised == [THROTTLED]
+
+
+def test_the_machines_memory_raises_after_half_a_minute_and_clears_so() -> None:
+    book = FakeAlarms()
+    alarms = UseAlarms(book, Lines({"mem_used_percent": 90.0}))
+    for now, used, standing in (
+        (0.0, 91, set()),
+        (29.0, 91, set()),
+        (30.0, 91, {"gateway/memory"}),
+        (60.0, 86, {"gateway/memory"}),
+        (90.0, 84, {"gateway/memory"}),
+        (119.0, 84, {"gateway/memory"}),
+        (120.0, 84, set()),
+    ):
+        alarms.see_machine({"mem_used_bytes": used, "mem_bytes": 100}, now)
+        assert set(book.standing) == standing, now
+    assert book.raised == ["gateway/memory"]
 
 
 async def test_what_a_stopped_service_used_is_no_alarm_any_more(rig: Rig) -> None:
