@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agent.domain.command import Command, JobState, Origin
+from agent.domain.command import Command, JobState, Origin, Reply
 from agent.domain.params import PARAMS
 from tests.control.rig import Rig, manifest, running
 
@@ -103,6 +103,48 @@ async def test_a_manifest_that_reaches_for_the_host_is_refused_by_policy(rig: Ri
     assert str(reply.data["code"]).startswith(code)
     assert ":11:" in reply.msg or ":12:" in reply.msg, "the position is named"
     assert untouched(rig)
+
+
+def everything(rig: Rig) -> tuple[object, ...]:
+    """What is desired, the jobs, and what was ever done at the engine but for looking."""
+    changing = ("create", "start", "stop", "remove", "update", "create_network", "create_volume")
+    done = [entry for entry in rig.engine.log if entry[0] in changing]
+    return dict(rig.room.ledger.desired), dict(rig.room.ledger.jobs), done
+
+
+def codes(reply: Reply) -> set[str]:
+    """Those of the problems that a refusal names."""
+    return {str(problem["code"]) for problem in reply.data["problems"]}
+
+
+BAD_VALUES = [
+    ({"LIMIT": 16.5}, "values.wrong", "LIMIT is the number 16.5; it must be from 0 to 16"),
+    ({"LIMIT": -1}, "values.wrong", "LIMIT is the number -1; it must be from 0 to 16"),
+    ({"LIMIT": "7"}, "values.wrong", "LIMIT is the text '7'; it must be a number"),
+    ({"LIMIT": True}, "values.wrong", "LIMIT is true; it must be a number"),
+    ({"LIMITS": 7}, "values.unknown", "unknown parameter 'LIMITS'"),
+]
+
+
+@pytest.mark.parametrize(("values", "code", "words"), BAD_VALUES)
+async def test_an_install_with_a_value_that_does_not_fit_is_refused_and_changes_nothing(
+    rig: Rig, values: dict[str, Any], code: str, words: str
+) -> None:
+    reply = await rig.send("app.install", instance="pump", manifest=manifest(), values=values)
+    assert (reply.code, codes(reply), words in reply.msg) == (400, {code}, True), reply
+    assert untouched(rig)
+
+
+@pytest.mark.parametrize(("values", "code", "words"), BAD_VALUES)
+async def test_a_configure_with_a_value_that_does_not_fit_is_refused_and_changes_nothing(
+    rig: Rig, values: dict[str, Any], code: str, words: str
+) -> None:
+    await rig.job(await rig.send("app.install", instance="pump", manifest=manifest(), values={"LIMIT": 5}))
+    before = everything(rig)
+    reply = await rig.send("app.configure", instance="pump", values=values)
+    assert (reply.code, codes(reply), words in reply.msg) == (400, {code}, True), reply
+    assert everything(rig) == before
+    assert rig.room.views.detail("pump")["values"]["values"]["LIMIT"] == {"value": 5, "source": "cloud"}
 
 
 async def test_a_late_command_is_refused_and_the_brokers_count_wins_over_the_clock(rig: Rig) -> None:
