@@ -13,7 +13,7 @@ from agent.control.apps.decisions import AppDecisions
 from agent.control.apps.deploy import Deployer
 from agent.control.apps.facts import FactBook
 from agent.control.apps.views import AppViews
-from agent.control.bundles.fetch import BundleFetch
+from agent.control.bundles.fetch import FetchOrders, FetchWork
 from agent.control.bundles.work import BundleWork
 from agent.control.catalog import AppDoors, Catalog, FileShelf, Premises
 from agent.control.converge.comeback import Comeback
@@ -152,11 +152,12 @@ class ControlRoom:
         self.stock = stock = ImageStock(ledger, catalog, outside.images)
         self.deployer = Deployer(ledger, catalog, stock, vault, facts, outside.bundles)
         images = ImageWork(ledger, stock, outside.images, maker, vault)
-        deploys = {"install": self.deployer.deploy, "upgrade": self.deployer.deploy}
         apps = AppDecisions(ledger, catalog, self.deployer, maker)
         self.bundles = bundles = BundleWork(ledger, apps, self.deployer, outside.bundles, self.engine.architecture)
-        fetches = BundleFetch(ledger, maker, vault, stock, outside.bundles, bundles)
-        kinds = {**deploys, "configure": self.deployer.configure, **images.kinds, **fetches.kinds}
+        fetches = FetchOrders(ledger, maker, stock, apps)
+        fetching = FetchWork(ledger, vault, outside.bundles, bundles, self.deployer)
+        deploys = dict.fromkeys(("install", "upgrade"), fetching.deploy)
+        kinds = {**deploys, "configure": self.deployer.configure, **images.kinds}
         orders = JobOrders(ledger)
         self.runner = JobRunner(ledger, kinds, timetable, vault, apps.enter)
         self.deadlines = Deadlines(ledger, timetable, orders)

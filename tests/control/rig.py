@@ -75,6 +75,9 @@ class Rig:
         self.prober = FakeProber()
         self.host = FakeHost()
         self.meter = FakeMeter()
+        self.downloads: list[str] = []
+        self.held: dict[str, asyncio.Event] = {}
+        """Downloads that begin, by the file's name, and end only when their event is set."""
         self.policy = Policy(registries=(REGISTRY,))
         self._ids = itertools.count()
         (root / "etc").mkdir(parents=True, exist_ok=True)
@@ -82,6 +85,9 @@ class Rig:
     async def _download(self, url: str, digest: str, progress: object) -> Path:
         """What the world outside gives for a URL: files in a folder."""
         found = self.root / "world" / url.rpartition("/")[2]
+        self.downloads.append(url)
+        if found.name in self.held:
+            await self.held[found.name].wait()
         if not found.exists():
             raise Unreachable("image.registry_unreachable", f"{url} does not answer")
         return found

@@ -70,8 +70,7 @@ class AppDecisions:
             raise Conflict("app.exists", f"there is an APP instance '{params.instance}'", hint=hint, owner=owner.value)
         self._check(command, params, job, None)
         self._maker.keep_logins(job, params.credentials)
-        desired = Desired(params.instance, command.origin, Wanted.RUNNING, job=job.id)
-        return Change(desired=(desired,), jobs=(self._maker.held(job) or job,)), accepted(command, job)
+        return self.begin(command, job)
 
     def upgrade(self, command: Command, params: Deployment) -> tuple[Change, Reply]:
         """Another release of an instance; one that is being removed stays after all."""
@@ -82,7 +81,7 @@ class AppDecisions:
             return again
         self._check(command, params, job, desired)
         self._maker.keep_logins(job, params.credentials)
-        return self._begin(command, job)
+        return self.begin(command, job)
 
     def configure(self, command: Command, params: Configure) -> tuple[Change, Reply]:
         """New values; the release stays. Anyone may set their own layer."""
@@ -92,13 +91,29 @@ class AppDecisions:
         given = {**params.model_dump(exclude=NO_TIME), "files": stored.files}
         job = self._maker.make(command, "configure", params, given)
         self._deployer.draft(job, read(stored.text, params.instance), desired)
-        return self._begin(command, job)
+        return self.begin(command, job)
 
     def order(self, command: Command, params: Order) -> tuple[Change, Reply]:
         """Start, stop, restart, roll back or remove: needs no images."""
         kind = command.type.removeprefix("app.")
         given = {**params.model_dump(exclude=NO_TIME), "who": command.who or command.origin.value}
-        return self._begin(command, self._maker.make(command, kind, params, given))
+        return self.begin(command, self._maker.make(command, kind, params, given))
+
+    def begin(self, command: Command, job: Job) -> tuple[Change, Reply]:
+        """The job's effect now, or when its time has come; what is impossible is refused at once either way."""
+        if job.kind == "install":
+            desired = Desired(job.instance, job.origin, Wanted.RUNNING, job=job.id)
+            job = self._maker.held(job) or job
+            return Change(desired=(desired,), jobs=(job,)), accepted(command, job)
+        change, said = self._effects[job.kind](job)
+        held = self._maker.held(job)
+        if held is not None:
+            if len(self._ledger.open_jobs(job.instance)) >= MOST_WAITING:
+                raise Conflict("job.too_many", f"too many jobs of {job.instance} wait", hint="cancel some")
+            return Change(jobs=(held, *self._outdated(job))), accepted(command, held)
+        if not change.jobs:
+            return change, Reply(command.id, 200, said)
+        return change, accepted(command, job)
 
     def enter(self, job: Job) -> Change | None:
         """The time of a job that waited has come: what it changes now. None while it is not its instance's turn."""
@@ -160,18 +175,6 @@ class AppDecisions:
         return self._taken(replace(self._own(job), wanted=wanted), replace(job, state=JobState.INSTALLING)), ""
 
     # ---- inside ------------------------------------------------------------------------------------------------
-
-    def _begin(self, command: Command, job: Job) -> tuple[Change, Reply]:
-        """The job's effect now, or when its time has come; what is impossible is refused at once either way."""
-        change, said = self._effects[job.kind](job)
-        held = self._maker.held(job)
-        if held is not None:
-            if len(self._ledger.open_jobs(job.instance)) >= MOST_WAITING:
-                raise Conflict("job.too_many", f"too many jobs of {job.instance} wait", hint="cancel some")
-            return Change(jobs=(held, *self._outdated(job))), accepted(command, held)
-        if not change.jobs:
-            return change, Reply(command.id, 200, said)
-        return change, accepted(command, job)
 
     def _taken(self, desired: Desired, job: Job) -> Change:
         """`job` is the one in hand for the instance now."""

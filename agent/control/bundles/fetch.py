@@ -1,4 +1,4 @@
-"""A bundle by reference, ``{url, sha256}``: fetched in a job of its own, then deployed as any bundle.
+"""A bundle by reference, ``{url, sha256}``: an ordinary installation or upgrade whose job brings the bundle first.
 
 The query of a URL may be a signature that opens it: it is a one-time login, held in memory and never written.
 """
@@ -10,11 +10,14 @@ from dataclasses import replace
 from functools import partial
 from urllib.parse import urlsplit
 
+from agent.control.apps.decisions import AppDecisions
+from agent.control.apps.deploy import Deployer
 from agent.control.bundles.work import BundleWork
+from agent.control.catalog import read
 from agent.control.images.stock import ImageStock
 from agent.control.inbox import Decide
-from agent.control.jobs.maker import NO_TIME, REGISTRIES, JobMaker, accepted
-from agent.control.jobs.runner import Told, Work
+from agent.control.jobs.maker import NO_TIME, REGISTRIES, JobMaker
+from agent.control.jobs.runner import Told
 from agent.control.jobs.vault import Vault
 from agent.control.ledger import Ledger
 from agent.domain.command import Command, Job, JobState, Reply
@@ -23,23 +26,19 @@ from agent.domain.params import Fetch, Import
 from agent.errors import Malformed, Unauthorised
 from agent.ports import Bundles
 
-KIND = "bundle.fetch"
+URL = "url"
+"""A job with this among its parameters has not brought its bundle yet."""
 
 
-class BundleFetch:
-    """`decisions` begin a job, `kinds` is its work: it ends with the deployment's job begun, in one write."""
+class FetchOrders:
+    """`decisions` begin a job of the instance: from then on whatever is ordered for that meets it as any deployment."""
 
-    def __init__(
-        self, ledger: Ledger, maker: JobMaker, vault: Vault, stock: ImageStock, bundles: Bundles, work: BundleWork
-    ) -> None:
+    def __init__(self, ledger: Ledger, maker: JobMaker, stock: ImageStock, apps: AppDecisions) -> None:
         self._ledger = ledger
         self._maker = maker
-        self._vault = vault
         self._stock = stock
-        self._bundles = bundles
-        self._work = work
-        self.decisions: Mapping[str, Decide] = {KIND: self.begin}
-        self.kinds: Mapping[str, Work] = {KIND: self.fetch}
+        self._apps = apps
+        self.decisions: Mapping[str, Decide] = {"bundle.fetch": self.begin}
 
     def begin(self, command: Command, params: Fetch) -> tuple[Change, Reply]:
         """Refused where the policy's registries do not hold the place the file is at."""
@@ -48,42 +47,63 @@ class BundleFetch:
         except ValueError:
             raise Malformed("command.params", "bundle.fetch: params.url is no URL", field="params.url") from None
         self._stock.must_be_allowed(f"{place.netloc}{place.path}")
-        given = {**params.model_dump(exclude=NO_TIME), "for": params.instance, "who": command.who}
-        given["url"] = place._replace(query="", fragment="").geturl()
+        given = params.model_dump(exclude=NO_TIME)
+        given[URL] = place._replace(query="", fragment="").geturl()
         if place.query:
             given[REGISTRIES] = [place.netloc]
-        # It changes no instance yet: others' work on that goes on meanwhile.
-        job = replace(self._maker.make(command, KIND, params, given), instance="")
-        again = self._maker.take_up(command, job, self._ledger.open_jobs(""), {}, place.query)
-        if again is not None:
-            return again
+        kind = "upgrade" if params.instance in self._ledger.desired else "install"
+        job = self._maker.make(command, kind, params, given)
+        for lost in self._ledger.open_jobs(params.instance):
+            # An installation made its instance, so that the same command is an upgrade now.
+            same = (lost,) if URL in lost.params else ()
+            again = self._maker.take_up(command, replace(job, kind=lost.kind), same, {}, place.query)
+            if again is not None:
+                return again
         self._maker.keep_logins(job, {}, place.query)
-        job = self._maker.held(job) or job
-        return Change(jobs=(job,)), accepted(command, job)
+        return self._apps.begin(command, job)
 
-    async def fetch(self, job: Job, told: Told) -> None:
-        """Bring the file here and begin the deployment of what it holds."""
+
+class FetchWork:
+    """The work of installations and upgrades: what comes by a bundle that is not here yet is brought first."""
+
+    def __init__(self, ledger: Ledger, vault: Vault, bundles: Bundles, work: BundleWork, deployer: Deployer) -> None:
+        self._ledger = ledger
+        self._vault = vault
+        self._bundles = bundles
+        self._work = work
+        self._deployer = deployer
+
+    async def deploy(self, job: Job, told: Told) -> None:
+        """Bring the bundle here, check what it holds as a command with it would be, and deploy that."""
+        if URL in job.params:
+            await self._bring(job, told)
+            job = self._ledger.jobs[job.id]
+        if not job.state.final:
+            await self._deployer.deploy(job, told)
+
+    async def _bring(self, job: Job, told: Told) -> None:
+        """With the bundle here, the job's parameters become those of a deployment from it."""
         given = dict(job.params)
         await self._ledger.move_job(job.id, JobState.DOWNLOADING, "asking for the bundle")
-        url, query = str(given.pop("url")), self._vault.query(job.id)
+        url, query = str(given.pop(URL)), self._vault.query(job.id)
         if given.pop(REGISTRIES, ()) and not query:
             raise Unauthorised(
                 "bundle.url_lost", f"the query of {url} went with the agent's restart", hint="send it again"
             )
         url += f"?{query}" if query else ""
         path = await self._bundles.fetch(url, str(given.pop("sha256")), partial(_tell, told))
-        who = str(given.pop("who"))
-        params = Import(path=path, instance=str(given.pop("for")), **given)
+        params = Import(path=path, instance=job.instance, **given)
         await self._work.look(params)
-        command = Command(f"{job.command_id}/deploy", "bundle.import", {}, job.origin, who=who)
+        deploy = self._work.take(params)
 
         def decision() -> Change:
             current = self._ledger.jobs[job.id]
             if current.state.final:
                 return Change()
-            change, reply = self._work.begin(command, params)
-            done = replace(current, state=JobState.DONE, message=reply.msg, progress=100)
-            return replace(change, jobs=(*change.jobs, done))
+            brought = replace(current, params=deploy.model_dump(exclude=NO_TIME))
+            desired = self._ledger.desired.get(job.instance)
+            self._deployer.draft(brought, read(deploy.manifest, job.instance), desired)
+            return Change(jobs=(brought,))
 
         await self._ledger.decide(decision)
 

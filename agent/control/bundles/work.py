@@ -63,10 +63,15 @@ class BundleWork:
 
     def begin(self, command: Command, params: Import) -> tuple[Change, Reply]:
         """Install the APP in the bundle, or upgrade the instance of that name."""
-        deploy = self._deploy(params)
-        self._heads.pop(params.path)
+        deploy = self.take(params)
         decide = self._apps.upgrade if deploy.instance in self._ledger.desired else self._apps.install
         return decide(command, deploy)
+
+    def take(self, params: Import) -> FromBundle:
+        """The deployment of what the bundle holds, once after each `look`."""
+        deploy = self._deploy(params)
+        self._heads.pop(params.path)
+        return deploy
 
     def _deploy(self, params: Import) -> FromBundle:
         head = self._heads.get(params.path)

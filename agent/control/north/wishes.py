@@ -159,8 +159,9 @@ class Wishes:
             kind = "app.install" if desired is None else "app.upgrade"
             if name in self._bundles:
                 by = self._bundles[name]
-                return [*commands, ("bundle.fetch", {"instance": name, "url": by.url, "sha256": by.sha256, **values})]
-            commands.append((kind, {"instance": name, "manifest": self._manifest(name, app.release), **values}))
+                commands.append(("bundle.fetch", {"instance": name, "url": by.url, "sha256": by.sha256, **values}))
+            else:
+                commands.append((kind, {"instance": name, "manifest": self._manifest(name, app.release), **values}))
         elif (
             desired is not None
             and desired.current is not None
