@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
@@ -10,6 +11,7 @@ from typing import Any, Final, TypeVar
 import docker
 import requests
 
+from agent.domain.pace import pause_s
 from agent.engine.client import EngineClient, check, json_lines, stop_reading
 from agent.engine.translate import as_transfer, translate_transfer
 from agent.errors import Busy, TimedOut, Unreachable
@@ -54,13 +56,20 @@ async def transfer(
         hold.cut()
 
 
-async def with_retries(attempt: Callable[[], Awaitable[T]], waits_s: Sequence[float] = RETRY_WAITS_S) -> T:
-    """`attempt` again after each wait, as long as what went wrong may pass: the engine itself retries no 503."""
+async def with_retries(
+    attempt: Callable[[], Awaitable[T]],
+    waits_s: Sequence[float] = RETRY_WAITS_S,
+    chance: Callable[[], float] = random.random,
+) -> T:
+    """`attempt` again after each wait, as long as what went wrong may pass: the engine itself retries no 503.
+
+    `chance` spreads the waits, see `pace.pause_s`.
+    """
     for wait_s in waits_s:
         try:
             return await attempt()
-        except (Unreachable, TimedOut, Busy):
-            await asyncio.sleep(wait_s)
+        except (Unreachable, TimedOut, Busy) as error:
+            await asyncio.sleep(pause_s(wait_s, float(error.fields.get("wait_s") or 0.0), chance()))
     return await attempt()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 import time
 from collections import deque
@@ -27,6 +28,7 @@ from agent.domain.imageplan import (
     read_manifest,
 )
 from agent.domain.imageref import Ref
+from agent.domain.pace import pause_s
 from agent.errors import Busy, Failed, GatewayError, TimedOut, Unreachable
 from agent.ports import Login, Progress
 from agent.registry.blobs import BlobStore
@@ -46,13 +48,17 @@ _LET_GO_S: Final = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How fetches behave. `rate_bytes_s` is shared by all of them; 0: no cap. `at_once`: layers at a time."""
+    """How fetches behave. `rate_bytes_s` is shared by all of them; 0: no cap. `at_once`: layers at a time.
+
+    `chance` spreads the waits, see `pace.pause_s`.
+    """
 
     stall_s: float = 60.0
     rate_bytes_s: float = 0.0
     at_once: int = 3
     reserve_bytes: int = 0
     retry_waits_s: Sequence[float] = RETRY_WAITS_S
+    chance: Callable[[], float] = random.random
 
 
 class RegistryClient:
@@ -65,7 +71,7 @@ class RegistryClient:
         self.records: Kept = Kept(folder / "manifests")
         self._wire = Wire(self._limits.stall_s)
         bucket = Bucket(self._limits.rate_bytes_s)
-        self._fetcher = BlobFetcher(self.store, self._wire, bucket, self._limits.retry_waits_s)
+        self._fetcher = BlobFetcher(self.store, self._wire, bucket, self._limits.retry_waits_s, self._limits.chance)
         self._quick = ThreadPoolExecutor(_QUICK_THREADS, thread_name_prefix="registry")
         self._slow = ThreadPoolExecutor(self._limits.at_once, thread_name_prefix="registry-blob")
         self._blobs: dict[str, asyncio.Lock] = {}
@@ -273,7 +279,8 @@ class RegistryClient:
                         continue  # a mirror need not have everything
                     if wait_s is None or not isinstance(error, Unreachable | TimedOut | Busy):
                         raise
-                    stop.wait(max(wait_s, float(error.fields.get("wait_s") or 0.0)))
+                    asked_s = float(error.fields.get("wait_s") or 0.0)
+                    stop.wait(pause_s(wait_s, asked_s, self._limits.chance()))
         raise AssertionError("the last round returns or raises")
 
 

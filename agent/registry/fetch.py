@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agent.domain.imageplan import Blob
+from agent.domain.pace import pause_s
 from agent.errors import Busy, Failed, NotFound, TimedOut, Unauthorised, Unreachable
 from agent.registry.blobs import BlobStore, Intake
 from agent.registry.hosts import Endpoint
@@ -34,11 +35,19 @@ class Errand:
 class BlobFetcher:
     """Fetches blobs; `retry_waits_s` are the waits between tries that brought nothing."""
 
-    def __init__(self, store: BlobStore, wire: Wire, bucket: Bucket, retry_waits_s: Sequence[float]) -> None:
+    def __init__(
+        self,
+        store: BlobStore,
+        wire: Wire,
+        bucket: Bucket,
+        retry_waits_s: Sequence[float],
+        chance: Callable[[], float] = random.random,
+    ) -> None:
         self._store = store
         self._wire = wire
         self._bucket = bucket
         self._waits_s = tuple(retry_waits_s)
+        self._chance = chance
 
     def fetch(self, errand: Errand, blob: Blob, told: Callable[[int], None]) -> None:
         """Return when the whole blob is in the store. `told` hears its bytes that are here, at each change.
@@ -67,7 +76,7 @@ class BlobFetcher:
                         raise
                     wait_s = self._waits_s[max(0, fruitless - 1)] if self._waits_s else 0.0
                     asked_s = float(error.fields.get("wait_s") or 0.0)
-                    errand.stop.wait(max(asked_s, wait_s * random.uniform(0.5, 1.5)))
+                    errand.stop.wait(pause_s(wait_s, asked_s, self._chance()))
 
     def _try_all(self, errand: Errand, blob: Blob, intake: Intake, told: Callable[[int], None]) -> bool:
         """Each endpoint in turn until one gives something."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.domain.imageplan import Blob
+from agent.domain.imageplan import Blob, Platform
 from agent.domain.imageref import Ref, read_ref
 from agent.errors import Failed, GatewayError, NoSpace, TimedOut, Unauthorised, Unreachable
 from agent.ports import Login
@@ -102,6 +102,31 @@ async def test_an_agent_that_is_killed_leaves_what_it_has_to_the_next(
     await make().fetch(ref(registry), [BLOB], no_progress)
     assert whole(tmp_path)
     assert registry.asked[-1].sent_bytes == BLOB.size_bytes - had
+
+
+@pytest.mark.parametrize("what", ["tag", "manifest", "configuration", "layer"])
+async def test_the_waits_between_tries_are_spread_whatever_is_asked_for(
+    registry: FaultRegistry, make: Make, what: str
+) -> None:
+    drawn: list[float] = []
+
+    def chance() -> float:
+        drawn.append(0.99)
+        return drawn[-1]
+
+    client = make(limits=Limits(stall_s=0.5, retry_waits_s=(0.1, 0.1), chance=chance))
+    digest = await client.resolve(ref(registry))
+    pinned = read_ref(f"{registry.address}/pump@{digest}")
+    registry.plan(Fault.UNAVAILABLE, match="/blobs/" if what in ("configuration", "layer") else "/manifests/", times=2)
+    began_s = time.monotonic()
+    if what == "tag":
+        assert await client.resolve(ref(registry)) == digest
+    elif what == "layer":
+        await client.fetch(pinned, [BLOB], no_progress)
+    else:
+        assert (await client.describe(pinned, Platform("amd64"))).layers
+    assert len(drawn) == 2
+    assert time.monotonic() - began_s >= 2 * 0.1 * 1.4
 
 
 async def test_refusals_for_now_are_tried_again_and_retry_after_is_kept(
