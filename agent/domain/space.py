@@ -82,7 +82,7 @@ def require_room(needs: Sequence[Need], reserve_bytes: int) -> None:
                 "image.no_space",
                 f"the image needs about {needed // MIB + 1} MiB in {where}; {free // MIB} MiB are free,"
                 f" of which {reserve_bytes // MIB} MiB are kept as reserve",
-                hint="free space: `ecgw image prune`, or remove an APP; the fetch is tried again",
+                hint="free space: `ecgw image prune`, or remove an APP; it is tried again",
                 needed_bytes=needed,
                 free_bytes=free,
                 reserve_bytes=reserve_bytes,

@@ -11,15 +11,31 @@ from pathlib import Path
 import docker
 import requests
 
+from agent.domain.space import UNPACKED_FACTOR
 from agent.engine.client import EngineClient, check
 from agent.engine.transfer import Line, transfer
 from agent.errors import Failed, Malformed, NoSpace, Unreachable
 
 _NO_ARCHIVE = re.compile(r"invalid tar header|processing tar file.*unexpected EOF|docker-import-\S+: no such file")
 _LOADED = re.compile(r"^Loaded image(?: ID)?: (\S+)$", re.MULTILINE)
+_GZIP = b"\x1f\x8b"
 _CHUNK_BYTES = 1024**2
 _SAVE_WITHIN_S = 3600.0
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def measure_load(path: Path) -> int:
+    """The bytes that the engine takes to load an archive: it spools it unpacked, then makes layers of it.
+
+    0 when the file cannot be read: loading it says why. Blocks: for threads.
+    """
+    try:
+        with path.open("rb") as archive:
+            packed = archive.read(len(_GZIP)) == _GZIP
+            size_bytes = os.fstat(archive.fileno()).st_size
+    except OSError:
+        return 0
+    return 2 * size_bytes * (UNPACKED_FACTOR if packed else 1)
 
 
 async def load(client: EngineClient, path: Path, stall_s: float) -> list[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import docker
 import requests
@@ -14,13 +15,14 @@ from agent.domain.dockerfile import BuildHow
 from agent.engine.client import EngineClient
 from agent.engine.context import SENT_DOCKERFILE, pack_context
 from agent.engine.transfer import Line, transfer
-from agent.errors import Failed
+from agent.errors import Failed, NoSpace
 from agent.ports import Progress
 
 LABEL_BUILT: Final = "ec.built"
 _BUILD_WITHIN_S: Final = 1800.0
 _BUILD_STALL_S: Final = 900.0
 _BUILD_MEM_BYTES: Final = 1024**3
+_ROOM_EVERY_S: Final = 1.0
 
 
 async def build(client: EngineClient, folder: str, tag: str, progress: Progress, how: BuildHow) -> None:
@@ -69,3 +71,22 @@ async def build(client: EngineClient, folder: str, tag: str, progress: Progress,
         # A Dockerfile that cannot be read fails before its first step: there is no line then.
         hint = f"the build's last line was: {said}" if said else "mend the Dockerfile"
         raise Failed("image.build_failed", error.message, hint=hint, output=written) from error
+
+
+async def within_room(
+    building: Coroutine[Any, Any, None], tag: str, require_room: Callable[[int], Awaitable[None]]
+) -> None:
+    """A build, stopped once it has taken the engine's disk down to its reserve: no engine limits what a step writes."""
+    task = asyncio.create_task(building, name=f"build {tag}")
+    try:
+        while not (await asyncio.wait({task}, timeout=_ROOM_EVERY_S))[0]:
+            try:
+                await require_room(1)
+            except NoSpace as error:
+                said = f"building {tag} was stopped: {error.message}"
+                hint = "free space (`ecgw image prune`), or build it elsewhere and push it"
+                raise Failed("image.build_too_large", said, hint=hint, **error.fields) from error
+        await task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

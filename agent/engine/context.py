@@ -39,6 +39,13 @@ def pack_context(folder: Path, how: BuildHow) -> IO[bytes]:
     Raises Malformed without a Dockerfile, TooLarge above 512 MiB.
     """
     text = with_ids(read_dockerfile(folder, how), how)
+    measure_context(folder, how)
+    sent = docker_build.tar(folder, exclude=_read_ignored(folder), dockerfile=(SENT_DOCKERFILE, text))
+    return cast("IO[bytes]", sent)
+
+
+def measure_context(folder: Path, how: BuildHow) -> int:
+    """The bytes of the files in the context. Blocks: for threads only. TooLarge above 512 MiB."""
     ignored = _read_ignored(folder)
     size_bytes = 0
     for name in docker_build.exclude_paths(str(folder), ignored, dockerfile=how.dockerfile):
@@ -51,7 +58,7 @@ def pack_context(folder: Path, how: BuildHow) -> IO[bytes]:
             f"{folder} holds {size_bytes // 1024**2} MiB, more than {_MAX_CONTEXT_BYTES // 1024**2}",
             hint="leave out what the image does not need by a .dockerignore",
         )
-    return cast("IO[bytes]", docker_build.tar(folder, exclude=ignored, dockerfile=(SENT_DOCKERFILE, text)))
+    return size_bytes
 
 
 def _read_ignored(folder: Path) -> list[str]:

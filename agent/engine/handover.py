@@ -99,6 +99,10 @@ class Handover:
         engine = await self.engine()
         return await self._client.call("measuring the engine's disk", lambda _: self._rooms.measure(engine.root_dir))
 
+    async def require_room(self, size_bytes: int) -> None:
+        """NoSpace ``image.no_space`` when the engine's disk has not so many bytes beside the reserve."""
+        require_room([Need("the engine's folder", await self.disk(), size_bytes)], self._reserve_bytes)
+
     async def _bring(
         self, name: Ref, plan: ImagePlan, engine: Engine, present: int, progress: Progress, login: Login | None
     ) -> None:

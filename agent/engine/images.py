@@ -19,9 +19,9 @@ from agent.domain.dockerfile import BuildHow, bases
 from agent.domain.imageref import Ref, is_id, is_marked, mark_tag, read_ref
 from agent.domain.space import Watermarks
 from agent.engine import archive
-from agent.engine.builds import LABEL_BUILT, build
+from agent.engine.builds import LABEL_BUILT, build, within_room
 from agent.engine.client import EngineClient
-from agent.engine.context import read_dockerfile
+from agent.engine.context import measure_context, read_dockerfile
 from agent.engine.handover import Handover, Rooms
 from agent.engine.observed import labels_of
 from agent.engine.shelf import find_image, forget_records
@@ -155,13 +155,24 @@ class DockerImages:
         return bases(await asyncio.to_thread(read_dockerfile, Path(folder), how), how)
 
     async def build(self, folder: str, tag: str, progress: Progress, how: BuildHow) -> ImageInfo:
-        """An image from `folder` and its Dockerfile, whose bases are in `how`: see `builds.build`."""
+        """An image from `folder` and its Dockerfile, whose bases are in `how`: see `builds.build`.
+
+        NoSpace when there is no room for its context; Failed when it takes up the reserve on the way.
+        """
         read_ref(tag)
-        await build(self._client, folder, tag, progress, how)
+        await asyncio.to_thread(read_dockerfile, Path(folder), how)
+        context_bytes = await asyncio.to_thread(measure_context, Path(folder), how)
+        # The engine spools the context, and a layer may hold it once more.
+        await self._handover.require_room(2 * context_bytes + 1)
+        await within_room(build(self._client, folder, tag, progress, how), tag, self._handover.require_room)
         return await self._require(tag)
 
     async def load(self, path: str) -> list[str]:
-        """Take the images of an archive that `save` or ``docker save`` wrote; their tags, or ids where they have none."""
+        """Take the images of an archive that `save` or ``docker save`` wrote; their tags, or ids where they have none.
+
+        NoSpace before a byte is sent when the engine has no room for them.
+        """
+        await self._handover.require_room(await asyncio.to_thread(archive.measure_load, Path(path)))
         return await archive.load(self._client, Path(path), self._rules.stall_s)
 
     async def save(self, refs: Sequence[str], path: str) -> int:
