@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.campaign import HARNESS, MISSED, NEARER, Bench, Campaign, HarnessFault, Outcome, Results, choose, run
+from tests.faults.campaigns.steps import strike_all
 from tests.faults.lab.strike import is_under_way, nearer_delays, strike_in_time
 from tests.faults.report import summarise, table
 
@@ -181,3 +182,24 @@ def test_what_went_wrong_in_an_attempt_ends_the_attempts() -> None:
     operation = LastsFor(0.3, problem="the data is gone")
     assert strike_in_time(0.8, operation.attempt) == "the data is gone"
     assert operation.struck_s == [0.8]
+
+
+def test_a_step_that_did_not_come_is_tried_again_and_those_after_it_are_struck_all_the_same() -> None:
+    tried: list[str] = []
+
+    def bench(case: str) -> str:
+        tried.append(case)
+        _, _, number, side = case.split("/")
+        unlucky = (number, side) == ("2", "before") and tried.count(case) == 1
+        return MISSED if unlucky or int(number) > 4 else ""
+
+    found = strike_all({"upgrade": 3}, bench)
+    assert (found.wrong, found.missed) == ({}, [])
+    counted = [f"upgrade/step/{number}/{side}" for number in (1, 2, 3, 4) for side in ("before", "after")]
+    assert tried == [*counted[:3], *counted[2:], "upgrade/step/5/before"], "also the one that was not counted"
+
+
+def test_a_counted_step_that_never_comes_has_missed() -> None:
+    found = strike_all({"upgrade": 3, "rollback": 1}, lambda case: MISSED if "/2/" in case or "/4/" in case else "")
+    assert found.wrong == {}
+    assert found.missed == ["upgrade/step/2/before", "upgrade/step/2/after"]

@@ -14,7 +14,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.usefixture
 
 def test_killed_at_any_step_of_install_and_removal(short_dir: Path) -> None:
     with open_gateway(short_dir, warm=True) as gateway:
-        wrong, steps = kill_everywhere(gateway, ("install", "remove"))
-    assert not wrong
-    assert steps.keys() == {"install", "remove"}
-    assert min(steps.values()) >= LEAST_STEPS, steps
+        found = kill_everywhere(gateway, ("install", "remove"))
+    assert not found.wrong
+    assert not found.missed
+    assert found.steps.keys() == {"install", "remove"}
+    assert min(found.steps.values()) >= LEAST_STEPS, found.steps

@@ -14,15 +14,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.usefixture
 
 def test_killed_at_any_step_of_upgrade_and_roll_back(short_dir: Path) -> None:
     with open_gateway(short_dir, warm=True) as gateway:
-        wrong, steps = kill_everywhere(gateway, ("upgrade", "rollback"))
-    assert not wrong
-    assert steps.keys() == {"upgrade", "rollback"}
-    assert min(steps.values()) >= LEAST_STEPS, steps
+        found = kill_everywhere(gateway, ("upgrade", "rollback"))
+    assert not found.wrong
+    assert not found.missed
+    assert found.steps.keys() == {"upgrade", "rollback"}
+    assert min(found.steps.values()) >= LEAST_STEPS, found.steps
 
 
 def test_killed_at_any_step_start_first_one_version_serves_at_every_moment(short_dir: Path) -> None:
     with open_gateway(short_dir, start_first=True, warm=True) as gateway:
-        wrong, steps = kill_everywhere(gateway, ("upgrade", "rollback"))
-    assert not wrong
-    assert steps.keys() == {"upgrade", "rollback"}
-    assert min(steps.values()) >= LEAST_STEPS, steps
+        found = kill_everywhere(gateway, ("upgrade", "rollback"))
+    assert not found.wrong
+    assert not found.missed
+    assert found.steps.keys() == {"upgrade", "rollback"}
+    assert min(found.steps.values()) >= LEAST_STEPS, found.steps
