@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent.domain.admission import admit, admit_images
-from agent.domain.app import Layer
+from agent.domain.app import Desired, Layer, Trial, Wanted
+from agent.domain.command import Origin
 from agent.domain.container import as_json
 from agent.domain.document import Mistakes, Problem
-from agent.domain.instantiate import AppSpec, Place, Site, instantiate
+from agent.domain.forecast import foresee
+from agent.domain.instantiate import Place, Site, instantiate
 from agent.domain.manifest import read_manifest
+from agent.domain.planner import Observed
 from agent.domain.policy import Facts, Policy
 from agent.domain.release import make_release
 from agent.domain.values import LayerFrom, layer_values
@@ -39,6 +42,7 @@ def sketch(
     if spec is None:
         raise Mistakes(problems)
     _refuse((*admit_images(manifest, policy), *admit(manifest, spec, policy, Facts())))
+    desired = Desired(instance, Origin.LOCAL, Wanted.RUNNING, trial=Trial.VERIFYING)
     return {
         "instance": instance,
         "exists": False,
@@ -46,7 +50,7 @@ def sketch(
         "images": {image: image for image in manifest.images},
         "values": effective.as_dict(),
         "grants": as_json(spec.grants),
-        "steps": _steps(spec),
+        "steps": list(foresee(desired, spec, Observed(), None)),
         "warnings": [problem.as_dict() for problem in manifest.warnings],
     }
 
@@ -55,12 +59,3 @@ def _refuse(problems: tuple[Problem, ...]) -> None:
     found = tuple(dict.fromkeys(problems))
     if found:
         raise Refused(found[0].code, str(found[0]), problems=[problem.as_dict() for problem in found])
-
-
-def _steps(spec: AppSpec) -> list[str]:
-    return [
-        *(f"create network {network.name}" for network in spec.networks),
-        *(f"create volume {volume.name}" for volume in spec.volumes),
-        *(f"create container {each.service} from {each.image}" for each in spec.containers),
-        *(f"start container {each.service}" for each in spec.containers),
-    ]

@@ -200,7 +200,7 @@ async def test_a_write_interrupted_by_a_kill_is_not_done_again(rig: Rig) -> None
 async def test_a_plan_shows_what_would_be_done_and_does_nothing(rig: Rig) -> None:
     reply = await rig.send("app.plan", Origin.LOCAL, instance="pump", manifest=manifest())
     assert reply.code == 200
-    assert [step.split()[0] for step in reply.data["steps"]] == ["create", "start"]
+    assert [step.split()[0] for step in reply.data["steps"]] == ["create", "start", "wait"]
     assert untouched(rig)
 
 

@@ -17,7 +17,7 @@ from agent.control.jobs.vault import Vault
 from agent.control.ledger import Ledger
 from agent.domain import transition
 from agent.domain.admission import HUB, admit, admit_images, admit_return, allowed_registry, full_name
-from agent.domain.app import Desired, Layer, Version
+from agent.domain.app import Desired, Layer, Version, Wanted
 from agent.domain.command import Job, JobState, Origin
 from agent.domain.container import ImageInfo
 from agent.domain.dockerfile import BuildHow
@@ -203,17 +203,21 @@ class Deployer:
             # Here and not before: what others hold must be what they hold when this is written.
             facts = self._facts.facts(job.instance, look)
             refuse(admit(release.manifest, spec, self._catalog.premises.policy, facts))
-            changes = current.current is None or self._catalog.spec(current).containers != spec.containers
-            after, moved = transition.adopt(
-                current,
-                open_job,
-                version,
-                needs_trial=changes,
-                keep=self._catalog.premises.policy.keep_versions,
-            )
+            after, moved = self._next(current, open_job, version, spec)
             return Change(desired=(after,), jobs=(moved,), releases=(replace(stored, failed=""),))
 
         await self._ledger.decide(decision)
+
+    def _next(self, current: Desired, job: Job, version: Version, spec: AppSpec) -> tuple[Desired, Job]:
+        """What adopting `version` makes of an instance and its job: on trial where any container changes."""
+        changes = current.current is None or self._catalog.spec(current).containers != spec.containers
+        keep = self._catalog.premises.policy.keep_versions
+        return transition.adopt(current, job, version, needs_trial=changes, keep=keep)
+
+    def foresee(self, job: Job, release: Release, spec: AppSpec, desired: Desired | None) -> Desired:
+        """What the instance would be wanted to be once `job` has adopted what `draft` told; `desired` is it now."""
+        version = Version(release.hash, *self.layers(job, release.name, desired), _folder(job, desired))
+        return self._next(desired or Desired(job.instance, job.origin, Wanted.RUNNING), job, version, spec)[0]
 
 
 def _folder(job: Job, desired: Desired | None) -> str:

@@ -12,11 +12,12 @@ from agent.control.converge.reconciler import Reconciler
 from agent.control.inbox import Read
 from agent.control.ledger import Ledger
 from agent.control.watch.metering import Metering
-from agent.domain.app import Desired, Wanted, phase
+from agent.domain.app import phase
 from agent.domain.command import Job, JobState, Origin
 from agent.domain.container import as_json
+from agent.domain.forecast import foresee
 from agent.domain.params import Deploy, Logs, MaybeInstance, Nothing
-from agent.domain.planner import Observed, plan
+from agent.domain.planner import Observed
 from agent.errors import NotFound
 from agent.ports import Engine
 
@@ -105,14 +106,17 @@ class AppViews:
         return [self.detail(name) for name in sorted(self._ledger.desired)]
 
     async def plan(self, params: Deploy) -> Any:
-        """What an install or upgrade would do, step by step, with tags not yet resolved."""
+        """What an install or upgrade would do, step by step, trial and gate with it, with tags not yet resolved."""
         manifest = read(params.manifest, params.instance)
         desired = self._ledger.desired.get(params.instance)
-        job = Job("", "plan", params.instance, "", JobState.WAITING, params=params.model_dump(), origin=Origin.LOCAL)
+        job = Job(
+            "plan", "plan", params.instance, "", JobState.WAITING, params=params.model_dump(), origin=Origin.LOCAL
+        )
         pins = self._pins(manifest.images)
-        _, effective, spec = self._deployer.draft(job, manifest, desired, pins)
+        release, effective, spec = self._deployer.draft(job, manifest, desired, pins)
         observed = self._reconciler.observed.get(params.instance, Observed())
-        steps = plan(Desired(params.instance, Origin.LOCAL, Wanted.RUNNING), spec, observed)
+        after = self._deployer.foresee(job, release, spec, desired)
+        before = self._catalog.known(params.instance, after.previous)
         return {
             "instance": params.instance,
             "exists": desired is not None,
@@ -120,7 +124,7 @@ class AppViews:
             "images": pins,
             "values": effective.as_dict(),
             "grants": as_json(spec.grants),
-            "steps": [str(step) for step in steps],
+            "steps": list(foresee(after, spec, observed, before)),
             "warnings": [p.as_dict() for p in manifest.warnings],
         }
 
