@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -39,7 +40,7 @@ def watch_size(pieces: Iterator[bytes], name: str, size_bytes: int, room_bytes: 
         piece = next(pieces, b"")
 
 
-class _Count:
+class _Count(ABC):
     def __init__(self, name: str, room_bytes: int) -> None:
         self._name = name
         self._room_bytes = room_bytes
@@ -51,8 +52,9 @@ class _Count:
         self._packed_bytes += len(piece)
         return self._unpack(piece)
 
+    @abstractmethod
     def _unpack(self, piece: bytes) -> bool:
-        raise NotImplementedError
+        """Unpack one more piece into `write`; False when it is not packed this way."""
 
     def write(self, unpacked: bytes) -> int:
         """So much more came out."""

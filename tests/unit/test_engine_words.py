@@ -27,7 +27,7 @@ from agent.ports import EngineEvent
         ("transport is closing: unavailable", 500, "engine.going"),
         ("could not find bridge docker0: route ip+net: no such network interface", 500, "engine.bridge_missing"),
         ("mkdir /var/lib/docker/x: no space left on device", 500, "engine.no_space"),
-        (f"chown /d/overlay2/{64 * 'a'}/work/work: no such file or directory", 500, "engine.store_ill"),
+        (f"chown /d/overlay2/{64 * 'a'}/diff: no such file or directory", 500, "engine.store_ill"),
         (f"mkdir /d/overlay2/{64 * 'a'}/diff: no space left on device", 500, "engine.no_space"),
         (f"mkdir /d/overlay2/{64 * 'a'}/merged/x: read-only file system: unknown", 500, "engine.failed"),
         ("Pool overlaps with other one on this address space", 403, "engine.subnet_taken"),
