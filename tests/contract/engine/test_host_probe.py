@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +21,30 @@ SERVE = ("sh", "-c", "mkdir /tmp/w; echo fine > /tmp/w/healthy; exec httpd -f -p
 
 def networks_of_threads() -> set[Path]:
     """The network namespaces in which this process has threads."""
-    return {(task / "ns/net").readlink() for task in Path("/proc/self/task").iterdir()}
+    return networks_of(Path("/proc/self/task").iterdir())
+
+
+def networks_of(tasks: Iterable[Path]) -> set[Path]:
+    """The network namespaces of those kernel `tasks` that are left: a living thread is always in one, an ended one in none."""
+    found = set()
+    for task in tasks:
+        with contextlib.suppress(FileNotFoundError):
+            found.add((task / "ns/net").readlink())
+    return found
+
+
+def test_a_thread_that_ends_after_it_was_listed_is_in_no_network_and_hides_no_other() -> None:
+    goes = threading.Event()
+    thread = threading.Thread(target=goes.wait)
+    thread.start()
+    listed = [Path(f"/proc/self/task/{id_}") for id_ in (thread.native_id, threading.get_native_id())]
+    assert all(task.exists() for task in listed)
+    goes.set()
+    thread.join()
+    while listed[0].exists():  # the kernel forgets it a moment after Python does
+        time.sleep(0.001)
+    assert networks_of(listed[:1]) == set()
+    assert networks_of(listed) == networks_of(listed[1:]) == {Path("/proc/thread-self/ns/net").readlink()}
 
 
 async def until_well(pid: int) -> ProbeResult:
