@@ -17,7 +17,10 @@ _DOUBLINGS = 16
 
 @dataclass(frozen=True, slots=True)
 class RestartPolicy:
-    """`deaths` within `window_s` make a loop; then delays double from `first_s` to `last_s`; `healthy_s` ends it."""
+    """`deaths`, each within `window_s` of the one before, make a loop; then delays double from `first_s` to `last_s`.
+
+    Being well for `healthy_s` ends it.
+    """
 
     deaths: int = LOOP_DEATHS
     window_s: float = LOOP_WINDOW_S
@@ -87,7 +90,8 @@ def adopt_loop(now: float) -> Episode:
 
 
 def _recent(episode: Episode, policy: RestartPolicy, now: float) -> tuple[float, ...]:
-    return (*(t for t in episode.deaths if now - t < policy.window_s), now)[-policy.deaths :]
+    earlier = episode.deaths if episode.deaths and now - episode.deaths[-1] < policy.window_s else ()
+    return (*earlier, now)[-policy.deaths :]
 
 
 def _back_off(episode: Episode, policy: RestartPolicy, now: float, jitter: float) -> Episode:

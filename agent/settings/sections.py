@@ -221,7 +221,10 @@ def read_zone(name: str) -> tzinfo:
 class Supervision(Shape):
     """When a crashing service counts as looping, and how it is then backed off."""
 
-    deaths: Annotated[int, Field(ge=2, le=100, description="this many ends within `window` make a crash loop")] = 4
+    deaths: Annotated[
+        int,
+        Field(ge=2, le=100, description="this many ends, each within `window` of the one before, make a crash loop"),
+    ] = 4
     window_s: Annotated[PositiveS, Field(alias="window", description="see `deaths`")] = 60.0
     first_delay_s: Annotated[PositiveS, Field(alias="first_delay", description="first wait before a restart")] = 1.0
     last_delay_s: Annotated[

@@ -229,7 +229,7 @@ class Supervisor:
         if episode.oom or container.oom_killed or self.kills.recent(key, self._clock.monotonic()):
             why = f", {killed_for_memory(container.live.mem_bytes)}"
         often = len(episode.deaths) or container.restart_count or "several"
-        within = f" within {self._policy.window_s:g} s" if episode.deaths else ""
+        within = f", each within {self._policy.window_s:g} s of the last" if episode.deaths else ""
         message = f"{key[0]}: service {key[1]} crashed {often} times{within}{why}; it is restarted with growing pauses"
         self._open(key, CRASH_LOOP, message)
 
