@@ -66,9 +66,16 @@ class _Call:
     def cancel(self) -> None:
         self.call = None
 
+    def fire(self) -> None:
+        if self.call is not None:
+            self.call()
+
 
 class HandTimers:
-    """Timers that fire when `advance` carries the clock past them, in order."""
+    """Timers that fire when `advance` carries the clock past them, in order.
+
+    What a call raises keeps no other from its time; `advance` raises the first of it at its end.
+    """
 
     def __init__(self, clock: HandClock) -> None:
         self._clock = clock
@@ -84,12 +91,17 @@ class HandTimers:
     def advance(self, seconds: float) -> None:
         """Let time pass, and fire what becomes due on the way."""
         end_s = self._clock.mono_s + seconds
+        errors: list[Exception] = []
         while self._calls and self._calls[0][0] <= end_s:
             due_s, _, handle = heapq.heappop(self._calls)
             self._pass(max(due_s - self._clock.mono_s, 0.0))
-            if handle.call is not None:
-                handle.call()
+            try:
+                handle.fire()
+            except Exception as error:
+                errors.append(error)
         self._pass(end_s - self._clock.mono_s)
+        if errors:
+            raise errors[0]
 
     def _pass(self, seconds: float) -> None:
         self._clock.mono_s += seconds

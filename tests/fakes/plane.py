@@ -164,9 +164,11 @@ class FakeUplink:
 
 
 class FakeProber:
-    """Says `answer` to every probe."""
+    """Says to every probe of a running container what is `wrong`; None: nothing is."""
 
-    answer: str | None = None
+    wrong: str | None = None
 
     async def ask(self, container: ContainerState, probe: Probe) -> str | None:
-        return self.answer
+        if container.pid <= 0:
+            return f"{probe.service} has no process"
+        return None if self.wrong is None else f"{probe.service}: {self.wrong}"
