@@ -26,6 +26,7 @@ from agent.errors import NoSpace
 from agent.ports import OutRecord, Stored
 from agent.store.damage import Damaged, Mended
 from agent.store.database import Database
+from agent.store.inode import name_open_file
 from agent.store.salvage import MIGRATIONS, check_records, salvage
 from agent.store.wal import WalReading
 
@@ -134,8 +135,7 @@ class SqliteOutbox:
 
     def _begin(self, c: sqlite3.Connection) -> None:
         meta = dict(c.execute("SELECT key, value FROM meta").fetchall())
-        file = self._path.stat()
-        identity = f"{file.st_dev}:{file.st_ino}"
+        identity = name_open_file(self._path)
         if meta.get("identity") != identity or "session" not in meta or self._begin_session:
             meta = {"identity": identity, "session": secrets.token_hex(8)}
             c.executemany("INSERT OR REPLACE INTO meta VALUES(?,?)", meta.items())

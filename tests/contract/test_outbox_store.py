@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from agent.domain.priority import Priority
 from agent.errors import NoSpace
 from agent.ports import OutboxStore, OutRecord
+from agent.store.inode import name_open_file
 from agent.store.outbox import SqliteOutbox
 from tests.fakes.outbox import FakeOutboxStore
 
@@ -193,3 +196,43 @@ async def test_a_restored_copy_begins_a_new_session_and_keeps_what_it_held(tmp_p
     assert [(s.session, s.seq) for s in await second.head(10)] == [(session, 1), (second.session, 1)]
     assert second.session != session
     await second.close()
+
+
+async def test_a_copy_that_gets_the_freed_number_of_the_original_begins_a_new_session(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    first = SqliteOutbox(path, CAP_BYTES)
+    await first.open()
+    await first.append([record(NORMAL)], "live", 1)
+    await first.close()
+    backup, number = path.read_bytes(), path.stat().st_ino
+    path.unlink()
+    for attempt in range(100):  # ext4 gives the number to the next file, tmpfs to none
+        path = tmp_path / f"restored-{attempt}.db"
+        path.write_bytes(backup)
+        if path.stat().st_ino == number:
+            break
+    second = SqliteOutbox(path, CAP_BYTES)
+    await second.open()
+    await second.append([record(NORMAL)], "live", 2)
+    assert [(s.session, s.seq) for s in await second.head(10)] == [(first.session, 1), (second.session, 1)]
+    assert second.session != first.session
+    await second.close()
+
+
+async def test_naming_the_file_leaves_the_locks_on_it_alone(tmp_path: Path) -> None:
+    store = SqliteOutbox(tmp_path / "outbox.db", CAP_BYTES)
+    await store.open()
+    await store.append([record(NORMAL)], "live", 1)
+    program = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('SELECT * FROM records').fetchone()"
+    other = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, str(tmp_path / "outbox.db"), stderr=asyncio.subprocess.PIPE
+    )
+    _, said = await asyncio.wait_for(other.communicate(), 30)
+    assert b"database is locked" in said
+    await store.close()
+
+
+def test_where_no_generation_is_told_device_and_number_name_the_file() -> None:
+    with Path("/proc/uptime").open() as held:
+        name, found = name_open_file(Path("/proc/uptime")), os.fstat(held.fileno())
+    assert name == f"{found.st_dev}:{found.st_ino}:"

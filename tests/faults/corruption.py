@@ -59,7 +59,7 @@ async def leave_behind(folder: Path, *, instances: int = 12, records: int = 120)
     shutil.copytree(work, folder)
     await state.close()
     await outbox.close()
-    # It stays: an outbox knows its file by the number of its inode, and a later copy may get one that is free again.
+    shutil.rmtree(work)
 
 
 def flip(path: Path, rng: random.Random) -> str:
