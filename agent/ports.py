@@ -158,7 +158,7 @@ class BundleHead:
     """What an offline bundle says of itself, read without its images.
 
     `files` are the small texts beside the manifest, by name; `images` maps each image as written to its pinned name;
-    `key` is the hash of its index, by which the same bundle is known again; `folder` is where its files will lie.
+    `key` is the hash of its index, by which the same bundle is known again; its files will lie in `folder`, `beside` is their digest.
     """
 
     path: str
@@ -171,6 +171,7 @@ class BundleHead:
     images: Mapping[str, str]
     size_bytes: int
     folder: str
+    beside: str
 
 
 class Bundles(Protocol):

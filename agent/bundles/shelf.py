@@ -175,6 +175,7 @@ class BundleShelf:
             images=dict(found.index.images),
             size_bytes=found.index.size_bytes,
             folder=str(self._folders.path(key)),
+            beside=found.index.beside,
         )
         return found, head
 

@@ -95,7 +95,7 @@ class Catalog:
                 raise Failed(
                     "release.missing", f"release {hash_[:12]} is not in the gateway's state", hint="deploy it again"
                 )
-            found = make_release(read(stored.text, stored.source), stored.digests, stored.files)
+            found = make_release(read(stored.text, stored.source), stored.digests, stored.files, stored.beside)
             self._releases[hash_] = found
         return found
 
@@ -104,7 +104,8 @@ class Catalog:
         known = self._ledger.releases.get(release.hash)
         if known is not None:
             return known
-        return StoredRelease(release.hash, release.text, source, dict(release.digests), dict(release.files))
+        digests, files = dict(release.digests), dict(release.files)
+        return StoredRelease(release.hash, release.text, source, digests, files, beside=release.beside)
 
     def failure(self, hash_: str) -> str:
         """Why a release is known bad; "" when nothing speaks against it."""

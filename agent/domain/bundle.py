@@ -7,6 +7,7 @@ them. The index lists each member with size and SHA-256, so whatever is missing,
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -95,6 +96,12 @@ class BundleIndex(_Strict):
     def files(self) -> tuple[str, ...]:
         """Names of the files beside the manifest, relative to its folder."""
         return tuple(sorted(name.removeprefix(FILES) for name in self.members if name.startswith(FILES)))
+
+    @property
+    def beside(self) -> str:
+        """One digest, 64 hex digits, of the files beside the manifest; "" where there are none."""
+        lines = [f"{self.members[FILES + name].sha256} {name}\n" for name in self.files]
+        return hashlib.sha256("".join(lines).encode()).hexdigest() if lines else ""
 
     @property
     def files_bytes(self) -> int:

@@ -17,7 +17,7 @@ UNEXPLAINED = "unexplained:"
 
 @dataclass(frozen=True, slots=True)
 class StoredRelease:
-    """A release as it lies on disk: its text and digests make it again; `failed` says why it is known bad."""
+    """A release as it lies on disk: what it was made from makes it again; `failed` says why it is known bad."""
 
     hash: str
     text: str
@@ -25,6 +25,7 @@ class StoredRelease:
     digests: dict[str, str]
     files: dict[str, str] = field(default_factory=dict)
     failed: str = ""
+    beside: str = ""
 
 
 @dataclass(frozen=True, slots=True)

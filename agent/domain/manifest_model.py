@@ -301,6 +301,11 @@ class Manifest:
         return {each.image: each.build for each in self.body.services if each.build is not None}
 
     @property
+    def binds(self) -> bool:
+        """True when a service mounts something of the APP's own folder."""
+        return any(use.kind == "bind" for service in self.body.services for use in service.volumes)
+
+    @property
     def files(self) -> tuple[str, ...]:
         """Files the manifest refers to, relative to its folder: they belong to the release."""
         named = {each.file for each in (*self.body.configs, *self.body.secrets)}

@@ -89,9 +89,13 @@ class Deployment(Deploy, Timed, Credentials):
 
 
 class FromBundle(Deployment):
-    """A deployment from an offline bundle at path `bundle`, whose images are pinned by it. Never on the wire."""
+    """A deployment from an offline bundle at path `bundle`, whose images are pinned by it. Never on the wire.
+
+    `beside` is the digest of what `folder` will hold.
+    """
 
     bundle: str
+    beside: str
     pins: dict[str, str]
 
 

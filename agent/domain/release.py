@@ -1,4 +1,4 @@
-"""A release: a manifest, the digests its images were pinned to and the files it refers to, under one content hash."""
+"""A release: a manifest, the digests its images were pinned to and the files it is made of, under one content hash."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ _NO_EFFECT = frozenset({"version"})
 class Release:
     """`hash` is 64 hex digits over the normalised content; `text` is the manifest as it came, comments and all.
 
-    `digests` maps each image as written to what runs, `files` each referenced file to its text. Reading `text` again
-    and calling `make_release` with the same digests and files gives the same release.
+    `digests` maps each image as written to what runs, `files` each referenced file to its text; `beside` is the digest
+    of the folder that services mount parts of, "" where none does or nobody knows what it holds. Reading `text` again
+    and calling `make_release` with the same digests, files and `beside` gives the same release.
     """
 
     hash: str
@@ -34,9 +35,12 @@ class Release:
     manifest: Manifest
     digests: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    beside: str = ""
 
 
-def make_release(manifest: Manifest, digests: Mapping[str, str], files: Mapping[str, str] | None = None) -> Release:
+def make_release(
+    manifest: Manifest, digests: Mapping[str, str], files: Mapping[str, str] | None = None, beside: str = ""
+) -> Release:
     """The release of `manifest`. Raises Mistakes where a digest or a referenced file is missing or wrong."""
     problems = list(_missing_digests(manifest, digests))
     kept = {name: files[name] for name in manifest.files if name in files} if files else {}
@@ -52,9 +56,12 @@ def make_release(manifest: Manifest, digests: Mapping[str, str], files: Mapping[
         "digests": used,
         "files": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in kept.items()},
     }
+    # Left out where there is none: a release without keeps the hash that it had before this counted.
+    beside = beside if manifest.binds else ""
+    content |= {"beside": beside} if beside else {}
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     digest = hashlib.sha256(canonical.encode()).hexdigest()
-    return Release(digest, manifest.name, manifest.version, manifest.document.text, manifest, used, kept)
+    return Release(digest, manifest.name, manifest.version, manifest.document.text, manifest, used, kept, beside)
 
 
 def _file_problems(manifest: Manifest, files: Mapping[str, str]) -> Iterator[Problem]:

@@ -163,6 +163,7 @@ async def test_a_layer_that_was_changed_ends_the_job_and_leaves_nothing(rig: Rig
     before = traces(rig)
     job = await rig.job(await rig.send("bundle.import", Origin.LOCAL, path=str(path)))
     assert (job.state, "is not what the index says" in job.message) == (JobState.FAILED, True)
+    await rig.until(lambda: traces(rig)["files"] == before["files"], "the end of its folder")
     assert traces(rig) == before
 
 
@@ -180,6 +181,7 @@ async def test_a_file_that_was_swapped_while_its_job_waited_ends_it_and_the_vers
     assert other == path
     job = await rig.job(reply)
     assert (job.state, "is not the bundle any more that was checked" in job.message) == (JobState.FAILED, True)
+    await rig.until(lambda: traces(rig)["files"] == before["files"], "the end of its folder")
     assert traces(rig) == before
     assert len([c for c in rig.engine.find("pump", "main") if c.serving]) == 1
 

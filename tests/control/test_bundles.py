@@ -9,7 +9,8 @@ import pytest
 
 from agent.control.bundles.sticks import Sticks
 from agent.domain.alarm import Severity
-from agent.domain.command import JobState, Origin
+from agent.domain.command import JobState, Origin, Reply
+from agent.domain.container import Health
 from agent.ports import DesiredApp, DesiredBundle, DesiredIndex
 from tests.control.packer import Packer
 from tests.control.rig import REGISTRY, Rig, manifest, running
@@ -53,6 +54,61 @@ async def test_its_files_lie_in_a_folder_of_the_versions_own_and_a_roll_back_fin
     # What no version needs any more goes.
     await rig.job(await rig.send("app.remove", Origin.LOCAL, instance="pump"))
     await rig.until(lambda: not Path(old.folder).exists(), "the end of its folder")
+
+
+BOUND = 'volumes: ["./conf:/conf:ro"]'
+GATE = "within: 20s, stable_for: 1s"
+
+
+async def bring(rig: Rig, packer: Packer, word: str) -> Reply:
+    """Import version 1 with `word` in a folder that its service mounts: all else stays the same."""
+    text = manifest("1", extra=BOUND, health=GATE)
+    path = await packer.pack("1", files={"conf/word": word}, text=text)
+    return await rig.send("bundle.import", Origin.LOCAL, path=str(path))
+
+
+async def test_a_bundle_that_failed_is_refused_and_one_that_differs_in_mounted_files_alone_is_tried(
+    rig: Rig, packer: Packer
+) -> None:
+    assert (await rig.job(await bring(rig, packer, "right"))).state is JobState.DONE
+    reply = await bring(rig, packer, "wrong")
+    await rig.until(lambda: rig.room.ledger.jobs[reply.job].state is JobState.VERIFYING, "the trial")
+    rig.engine.become("pump", "main", Health.UNHEALTHY)
+    assert (await rig.job(reply)).state is JobState.ROLLED_BACK
+    for _ in range(2):
+        again = await bring(rig, packer, "wrong")
+        assert (again.code, again.data["code"]) == (409, "release.known_bad")
+        await rig.restart()
+    job = await rig.job(await bring(rig, packer, "corrected"))
+    assert (job.state, job.message) == (JobState.DONE, "")
+    shown = rig.room.views.detail("pump")["versions"]
+    assert [(v["state"], v["failed"]) for v in shown] == [("current", ""), ("kept", "")]
+    assert shown[0]["release"] != shown[1]["release"]
+    assert (await rig.job(await rig.send("app.rollback", Origin.LOCAL, instance="pump"))).state is JobState.DONE
+    assert rig.room.views.detail("pump")["versions"][0]["release"] == shown[1]["release"]
+
+
+async def test_the_same_bundle_again_is_no_other_version_and_touches_nothing(rig: Rig, packer: Packer) -> None:
+    assert (await rig.job(await bring(rig, packer, "right"))).state is JobState.DONE
+    before, made = rig.room.ledger.get("pump").versions, [c.id for c in rig.engine.find("pump", "main")]
+    assert (await rig.job(await bring(rig, packer, "right"))).state is JobState.DONE
+    job = await rig.job(await rig.send("app.configure", Origin.LOCAL, instance="pump", values={"LIMIT": 6.5}))
+    assert job.state is JobState.DONE
+    assert [c.id for c in rig.engine.find("pump", "main")] == made
+    assert {v.release for v in rig.room.ledger.get("pump").versions} == {v.release for v in before}
+
+
+async def test_what_is_upgraded_without_files_of_its_own_keeps_the_folder_and_counts_what_is_in_it(
+    rig: Rig, packer: Packer
+) -> None:
+    assert (await rig.job(await bring(rig, packer, "right"))).state is JobState.DONE
+    text = manifest("2", extra=BOUND)
+    job = await rig.job(await rig.send("app.upgrade", Origin.LOCAL, instance="pump", manifest=text))
+    assert job.state is JobState.DONE, job.message
+    new, old = rig.room.ledger.get("pump").versions
+    kept = rig.room.ledger.releases
+    assert new.folder == old.folder
+    assert kept[new.release].beside == kept[old.release].beside != ""
 
 
 @pytest.mark.may_block  # the test looks into folders itself

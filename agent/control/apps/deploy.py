@@ -105,11 +105,10 @@ class Deployer:
         """
         policy = self._catalog.premises.policy
         refuse(admit_images(manifest, policy, self._here))
-        files = dict(job.params.get("files") or {})
         pins = pins or job.params.get("pins") or {}
         known = {image: self._here.get(image) or pins.get(image, image) for image in manifest.images}
-        release = make_release(manifest, known, files)
-        effective = layered(manifest, *self.layers(job, manifest.name, desired), files)
+        release = self._release(job, manifest, known)
+        effective = layered(manifest, *self.layers(job, manifest.name, desired), release.files)
         folder = _folder(job, desired)
         spec = self._catalog.design(job.instance, release, effective, folder)
         # A change of values was not preceded by `learn`; it is held to what is left when it is adopted.
@@ -143,11 +142,10 @@ class Deployer:
         bundle = str(job.params.get("bundle") or "")
         if bundle:
             await self._bundles.take(bundle, str(job.params["folder"]), PullProgress(told, 0, 1, bundle))
-        files = dict(job.params.get("files") or {})
         logins = {ref: self._vault.login(job.id, ref) for ref in manifest.images if ref not in manifest.builds}
         digests = {ref: pins.get(ref) or await self._stock.pin(ref, login) for ref, login in logins.items()}
         if not manifest.builds:
-            self._refuse_known_bad(job, make_release(manifest, digests, files))
+            self._refuse_known_bad(job, self._release(job, manifest, digests))
         for number, ref in enumerate(manifest.images):
             progress = PullProgress(told, number, len(manifest.images), ref)
             build = manifest.builds.get(ref)
@@ -159,7 +157,16 @@ class Deployer:
                 continue
             pinned = digests[ref]
             found[pinned] = await self._stock.bring(job, pinned, progress, logins[ref])
-        return make_release(manifest, digests, files), found
+        return self._release(job, manifest, digests), found
+
+    def _release(self, job: Job, manifest: Manifest, digests: Mapping[str, str]) -> Release:
+        """What a job's manifest and files make, and those of the folder that they will lie in (see `_folder`)."""
+        beside = str(job.params.get("beside") or "")
+        desired = self._ledger.desired.get(job.instance)
+        if not job.params.get("folder") and desired is not None and desired.current is not None:
+            stored = self._ledger.releases.get(desired.current.release)
+            beside = stored.beside if stored else ""
+        return make_release(manifest, digests, dict(job.params.get("files") or {}), beside)
 
     def _refuse_known_bad(self, job: Job, release: Release) -> None:
         """What failed its health gate here is not tried again by itself; other values for what runs are."""

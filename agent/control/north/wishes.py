@@ -136,7 +136,7 @@ class Wishes:
         """
         stored = self._ledger.releases.get(release)
         text = self._manifests.get(name, "")
-        if stored is not None and not stored.files:
+        if stored is not None and not (stored.files or stored.beside):
             return stored.text
         fixed = {r.hash for r in self._ledger.releases.values() if r.text == text and all("@" in i for i in r.digests)}
         return "" if release and fixed and release not in fixed else text

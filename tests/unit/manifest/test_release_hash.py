@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -12,10 +14,11 @@ from hypothesis import strategies as st
 from agent.domain.app import Layer
 from agent.domain.document import Mistakes
 from agent.domain.instantiate import Site, instantiate
+from agent.domain.journal import StoredRelease
 from agent.domain.manifest import read_manifest
 from agent.domain.release import make_release
 from agent.files.yaml import read_document
-from tests.unit.manifest.kit import SMALL, effective_of, manifest_of, pinned, place_of, release_of
+from tests.unit.manifest.kit import IMAGE, SMALL, effective_of, manifest_of, pinned, place_of, release_of, service
 
 DATA: dict[str, Any] = {
     "name": "pump-guard",
@@ -91,6 +94,24 @@ def test_digests_count() -> None:
     one, two = (make_release(manifest, {image: f"registry.example/guard@sha256:{each * 64}"}) for each in "ab")
     assert one.hash != two.hash
     assert one.digests == {image: "registry.example/guard@sha256:" + "a" * 64}
+
+
+def test_the_files_beside_it_count_where_a_service_mounts_them_and_only_there() -> None:
+    for text, counts in ((service("volumes: ['./conf:/conf:ro']"), True), (SMALL, False)):
+        manifest = manifest_of(text)
+        digests = {image: pinned(image) for image in manifest.images}
+        none, one, two = (make_release(manifest, digests, None, beside) for beside in ("", "1" * 64, "2" * 64))
+        assert none.hash == release_of(text).hash
+        assert len({none.hash, one.hash, two.hash}) == (3 if counts else 1)
+        assert one.beside == ("1" * 64 if counts else "")
+
+
+def test_what_was_stored_before_the_files_beside_it_counted_is_still_the_same_release() -> None:
+    text = service("volumes: ['./conf:/conf:ro']")
+    row = {"hash": release_of(text).hash, "text": text, "source": "app.yaml", "digests": {IMAGE: pinned(IMAGE)}}
+    stored = msgspec.json.decode(json.dumps(row), type=StoredRelease)
+    again = make_release(manifest_of(stored.text), stored.digests, stored.files, stored.beside)
+    assert again.hash == stored.hash == "113633076d0014348bc4fa339d602115964686e04f67ecbfd2a156d45b5102c6"
 
 
 def test_an_anchor_is_what_it_stands_for() -> None:
