@@ -31,6 +31,9 @@ from agent.ports import Clock
 
 BORN = "born"
 
+SET_BACK_MS = 60_000
+"""A clock set back by more was wrong before: then the new time is worth more than the order."""
+
 Listener = Callable[[Change], None]
 Decision = Callable[[], Change]
 
@@ -149,9 +152,10 @@ class Ledger:
         return change
 
     def _dated(self, job: Job, now_ms: int) -> Job:
-        """`updated_ms` tells the states of a job apart, so two within one millisecond get two times."""
+        """`updated_ms` tells the states of a job apart: it rises, unless the clock was set back by more than a little."""
         before = self.jobs.get(job.id)
-        return replace(job, updated_ms=now_ms + 1 if before and before.updated_ms == now_ms else now_ms)
+        ahead_ms = before.updated_ms - now_ms if before else -1
+        return replace(job, updated_ms=now_ms + ahead_ms + 1 if 0 <= ahead_ms < SET_BACK_MS else now_ms)
 
     async def mark_told(self, job: Job) -> None:
         """The job's state as it is in `job` is in the outbox."""
