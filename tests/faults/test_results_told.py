@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from agent.data.outbox import Outbox
 from agent.domain.priority import Priority
 from agent.ports import OutRecord
 from agent.store.outbox import SqliteOutbox
+from cloud_stub.reads import Reads
+from cloud_stub.store import Received, Store
 from tests.control.rig import Rig, manifest, running
 from tests.fakes.link import FakeBroker, FakeLink
 from tests.faults import loopfs
@@ -114,3 +117,28 @@ async def test_results_that_a_full_outbox_refused_are_told_once_and_in_order_als
             last = await deploy(rig, "4")
             await rig.until(lambda: not rig.room.ledger.untold, "the last result")
             assert results(await told(store)) == [*refused, *last]
+
+
+async def test_a_result_told_twice_over_a_kill_is_one_result_to_the_cloud(tmp_path: Path) -> None:
+    """The agent dies after the outbox's commit and before the mark's: both files as that kill leaves them."""
+    async with outbox_file(tmp_path, 1_000_000) as store, running(tmp_path / "gw") as rig:
+        async with telling(rig, store):
+            ended = await deploy(rig, "1", "2")
+            await rig.until(lambda: not rig.room.ledger.untold, "the results")
+        await rig.kill()
+        with contextlib.closing(sqlite3.connect(rig.root / "state.db", isolation_level=None)) as state:
+            assert state.execute("UPDATE jobs SET told=0").rowcount == len(ended)
+        await rig.start()
+        assert list(rig.room.ledger.untold) == [id_ for id_, _ in ended]
+        async with telling(rig, store):
+            await rig.until(lambda: not rig.room.ledger.untold, "the results")
+        told_twice = results(await told(store))
+        sent = [EcDialect("gw").encode(each) for each in await store.head(1000) if each.kind == "job"]
+    assert told_twice == [*ended, *ended]
+    cloud = Store(tmp_path / "cloud.db")
+    cloud.keep([Received(each.topic, each.payload, each.retain) for each in sent], 1)
+    feed = Reads(cloud.path).feed("gw", 0, 1000)
+    cloud.close()
+    heard = [(each["body"]["job"], each["body"]["state"], each["body"]["ts"]) for each in feed]
+    assert results([(job, state) for job, state, _ in heard]) == ended
+    assert len({(job, ts) for job, _, ts in heard}) == len(heard) == len({each.payload for each in sent})
