@@ -14,34 +14,14 @@ import pytest
 from deploy.lab import Registry, leftovers
 from deploy.lab.engine import docker
 from deploy.lab.process import wait_until
+from tests.e2e.bundled import RUN, make_app, traces
 from tests.e2e.gateway import Gateway, gateway
-
-RUN = "cat /conf/word; while :; do sleep 1; done"
-TEXT = """\
-name: pump
-x-ec:
-  version: "{version}"
-  update: {{health: {{within: 20s, stable_for: 1s}}}}
-services:
-  main:
-    image: {image}
-    command: ["sh", "-c", {script}]
-    volumes: ["./conf:/conf:ro"]
-"""
 
 
 @pytest.fixture
 def gw(short_dir: Path, gateway_id: str) -> Iterator[Gateway]:
     with gateway(short_dir, gateway_id) as running:
         yield running
-
-
-def make_app(folder: Path, version: str, image: str, script: str = RUN) -> Path:
-    """An APP in a folder of its own, with a file beside its manifest."""
-    (folder / "conf").mkdir(parents=True)
-    (folder / "conf" / "word").write_text(f"word of {version}\n")
-    (folder / "app.yaml").write_text(TEXT.format(version=version, image=image, script=json.dumps(script)))
-    return folder
 
 
 @pytest.fixture
@@ -155,9 +135,3 @@ def test_a_bad_bundle_is_refused_with_a_reason_and_leaves_nothing(gw: Gateway, t
             assert done.code == 2, done
     assert traces(gw) == before
     assert not leftovers(gw.gateway_id)
-
-
-def traces(gw: Gateway) -> list[str]:
-    """Files of bundles and images in the state folder."""
-    files = [path for name in ("bundles", "blobs") for path in (gw.state / name).rglob("*") if path.is_file()]
-    return sorted(map(str, files))
