@@ -166,6 +166,39 @@ async def test_a_watched_folder_takes_each_bundle_once_also_after_a_restart(rig:
 
 
 @pytest.mark.may_block  # the test writes the file itself
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_bundle_whose_copy_was_spoilt_is_taken_again_when_a_right_copy_comes(
+    rig: Rig, packer: Packer, restarted: bool
+) -> None:
+    path = await packer.pack("1")
+    whole = path.read_bytes()
+    assert b"layer of 1" in whole
+    path.write_bytes(whole.replace(b"layer of 1", b"LAYER of 1"))
+    room, shelf = rig.room, rig.bundles
+    looking = Sticks([path.parent], room.inbox, room.ledger, shelf, rig.plane.alarms, take_over=False)
+    for _ in range(3):
+        await looking.look()
+    [job] = rig.room.ledger.jobs.values()
+    assert (await rig.ended(job.id)).state is JobState.FAILED
+    for _ in range(3):
+        await looking.look()
+    assert len(rig.room.ledger.jobs) == 1
+    if restarted:
+        await rig.restart()
+        room, shelf = rig.room, rig.bundles
+        path.unlink()
+        looking = Sticks([path.parent], room.inbox, room.ledger, shelf, rig.plane.alarms, take_over=False)
+    path.write_bytes(whole)
+    for _ in range(3):
+        await looking.look()
+    [again] = [j for j in rig.room.ledger.jobs.values() if j.id != job.id]
+    assert (await rig.ended(again.id)).state is JobState.DONE
+    for _ in range(3):
+        await looking.look()
+    assert len(rig.room.ledger.jobs) == 2
+
+
+@pytest.mark.may_block  # the test writes the file itself
 async def test_a_bundle_that_is_still_being_copied_is_left_alone_and_a_broken_one_is_an_alarm(
     rig: Rig, packer: Packer
 ) -> None:

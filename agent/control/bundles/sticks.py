@@ -1,7 +1,8 @@
 """Takes bundles from watched folders: each once, by the same command that a person at the box would give.
 
 A bundle that stands still for one look is imported. What it says of itself (its index's hash) is remembered, so that it
-is not taken twice, also after a reboot or when the stick comes back. A refusal is an alarm until the file goes.
+is not taken twice, also after a reboot or when the stick comes back; one whose bytes turned out not to be what its
+index says may come again, since only the copy was bad. A refusal is an alarm until the file goes.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from agent.control.converge.supervisor import Alarms
 from agent.control.inbox import Inbox
 from agent.control.ledger import Ledger
 from agent.domain.alarm import Severity
-from agent.domain.command import Command, Origin
+from agent.domain.command import Command, JobState, Origin
 from agent.domain.journal import Change
-from agent.errors import BY_STATUS, GatewayError
+from agent.errors import BY_STATUS, GatewayError, Malformed
 from agent.files.sticks import Stamp
 from agent.ports import Bundles
 
@@ -28,7 +29,7 @@ EVERY_S = 2.0
 AGAIN_LOOKS = 15
 """After so many looks what could not be taken yet (no room, no answer) is tried again."""
 TAKEN = "bundle:"
-"""Begins the mark of a bundle that was taken, by its key."""
+"""Begins the mark of a bundle that was taken, by its key; what is marked is the job that it became."""
 SOURCE = "bundle:"
 REFUSED = "refused"
 
@@ -91,7 +92,7 @@ class Sticks:
         except GatewayError as error:
             self._refused(path, str(error), later=error.retryable)
             return
-        if TAKEN + key in self._ledger.meta:
+        if self._is_taken(key):
             self._clear(path)
             log.info("bundle_known path=%r key=%s", str(path), key)
             return
@@ -99,12 +100,18 @@ class Sticks:
         command = Command(f"stick-{uuid.uuid4().hex}", "bundle.import", params, Origin.LOCAL, who=f"stick {path}")
         reply = await self._inbox.submit(command)
         if reply.ok:
-            now = str(reply.ts_ms)
-            await self._ledger.decide(lambda: Change(meta=((TAKEN + key, now),)))
+            await self._ledger.decide(lambda: Change(meta=((TAKEN + key, reply.job),)))
             self._clear(path)
             log.info("bundle_taken path=%r key=%s job=%s", str(path), key, reply.job)
         else:
             self._refused(path, reply.msg, later=BY_STATUS.get(reply.code, GatewayError).retryable)
+
+    def _is_taken(self, key: str) -> bool:
+        """True unless it is new, or its job failed because the copy of it was cut short or spoilt."""
+        mark = TAKEN + key
+        job = self._ledger.jobs.get(self._ledger.meta.get(mark, ""))
+        spoilt = job is not None and job.state is JobState.FAILED and job.error_status == Malformed.status
+        return mark in self._ledger.meta and not spoilt
 
     def _refused(self, path: Path, why: str, *, later: bool) -> None:
         if later:
