@@ -15,20 +15,24 @@ from agent.bundles.shelf import BundleShelf
 from agent.control.catalog import Premises
 from agent.control.room import Care, ControlRoom, Outside
 from agent.control.watch.metering import Pace
+from agent.data.plane import make_plane
 from agent.domain.command import Command, Job, Origin, Reply
 from agent.domain.policy import Policy
 from agent.domain.restart import RestartPolicy
 from agent.errors import Unreachable
 from agent.host.clock import SystemClock
+from agent.logs import Recent
 from agent.ports import Clock
 from agent.registry.blobs import BlobStore
 from agent.registry.kept import Kept
 from agent.store.shelf import DiskShelf
 from agent.store.state import StateStore
+from tests.control.alarmwatch import AlarmWatch
 from tests.fakes.engine import FakeEngine
 from tests.fakes.images import FakeImages
 from tests.fakes.meter import FakeMeter
-from tests.fakes.plane import FakeDoors, FakeHost, FakeLog, FakePlane, FakeProber
+from tests.fakes.outbox import FakeAlarmStore, FakeOutboxStore
+from tests.fakes.plane import FakeDoors, FakeHost, FakeProber
 from tests.fakes.snapshots import FakeSnapshots
 
 REGISTRY = "127.0.0.1:5000"
@@ -70,7 +74,9 @@ class Rig:
         blobs = root / "blobs"
         self.bundles = BundleShelf(root / "bundles", BlobStore(blobs), Kept(blobs / "manifests"), self._download)
         self.snapshots = FakeSnapshots(self.engine.disk)
-        self.plane = FakePlane()
+        self.outbox_store = FakeOutboxStore()
+        self.alarm_store = FakeAlarmStore()
+        self.alarms = AlarmWatch()
         self.doors = FakeDoors(root / "s")
         self.prober = FakeProber()
         self.host = FakeHost()
@@ -96,6 +102,9 @@ class Rig:
         """Build the room and follow the engine."""
         self.store = StateStore(self.root / "state.db")
         await self.store.open()
+        self.plane = make_plane(self.outbox_store, self.alarm_store, self.clock)
+        self.alarms.follow(self.plane.alarms)
+        await self.plane.start()
         outside = Outside(
             self.store,
             self.engine,
@@ -107,7 +116,7 @@ class Rig:
             self.host,
             self.clock,
             self.prober,
-            FakeLog(),
+            Recent(),
             dict,
             self.meter,
         )
@@ -121,6 +130,7 @@ class Rig:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         await self.room.stop()
+        await self.plane.close()
         await self.store.close()
 
     async def restart(self) -> None:

@@ -39,7 +39,7 @@ async def test_starts_that_fail_are_no_crash_loop(tmp_path: Path) -> None:
         rig.engine.fail_next("start", FULL, times=3)
         rig.engine.vanish("pump", "main")
         await rig.until(lambda: not rig.engine.faults.planned("start") and bool(rig.serving()), "the end", within_s=20)
-        assert rig.plane.alarms.raised == ["engine/no_space"]
+        assert rig.alarms.raised == ["engine/no_space"]
         await rig.until(lambda: rig.plane.alarms.active() == [], "the alarm is over")
         assert rig.room.supervisor.looping("pump") == frozenset()
 
@@ -52,7 +52,7 @@ async def test_troubles_that_take_turns_raise_one_alarm_each(rig: Rig) -> None:
     rig.engine.vanish("pump", "main")
     await rig.until(lambda: rig.serving() == ["pump:1"], "it is back", within_s=15)
     await rig.until(lambda: rig.plane.alarms.active() == [], "the alarms are over")
-    assert rig.plane.alarms.raised == ["engine/no_space", "engine/store_ill"]
+    assert rig.alarms.raised == ["engine/no_space", "engine/store_ill"]
 
 
 async def test_a_trouble_that_lasts_over_the_return_to_the_old_version_and_data_is_one_episode(rig: Rig) -> None:
@@ -70,7 +70,7 @@ async def test_a_trouble_that_lasts_over_the_return_to_the_old_version_and_data_
     assert rig.serving() == ["pump:1"]
     assert rig.engine.faults.planned("start") == 0
     await rig.until(lambda: rig.plane.alarms.active() == [], "the alarm is over")
-    assert rig.plane.alarms.raised == ["engine/bridge_missing"]
+    assert rig.alarms.raised == ["engine/bridge_missing"]
 
 
 async def test_the_first_that_gets_through_calls_the_others(rig: Rig) -> None:

@@ -136,9 +136,9 @@ async def test_a_roll_back_by_hand_is_refused_while_another_app_has_its_port(rig
 async def test_a_firewall_that_was_reloaded_is_put_right_at_the_next_look_or_it_is_said(rig: Rig) -> None:
     rig.engine.faults.fail_next("assure_isolation", Failed("engine.host_rule", "no iptables"), times=50)
     await rig.room.engine.ask()
-    assert rig.plane.alarms.standing["engine/host_rule"].message.startswith("no iptables")
+    assert rig.alarms.standing["engine/host_rule"].message.startswith("no iptables")
     rig.room.engine.look("pump")
-    assert "engine/host_rule" in rig.plane.alarms.standing
+    assert "engine/host_rule" in rig.alarms.standing
     rig.engine.faults.clear()
     await rig.room.engine.ask()
-    assert "engine/host_rule" not in rig.plane.alarms.standing
+    assert "engine/host_rule" not in rig.alarms.standing

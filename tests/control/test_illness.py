@@ -45,21 +45,21 @@ def started(rig: Rig) -> str:
 
 async def test_an_unhealthy_service_is_restarted_under_one_alarm(rig: Rig) -> None:
     await fall_ill(rig)
-    assert rig.plane.alarms.raised == [UNHEALTHY]
+    assert rig.alarms.raised == [UNHEALTHY]
     assert rig.engine.find("pump", "main")[0].live.restart is Restart.UNLESS_STOPPED, (
         "a crash stays the engine's affair"
     )
     for _ in range(2):
         await fall_ill(rig)
-    assert rig.plane.alarms.raised == [UNHEALTHY]
+    assert rig.alarms.raised == [UNHEALTHY]
 
 
 async def test_the_episode_ends_when_it_has_been_healthy_for_a_while_and_not_when_it_only_runs(rig: Rig) -> None:
     await fall_ill(rig)
     await asyncio.sleep(0.6)
-    assert UNHEALTHY in rig.plane.alarms.standing, "its probe has not said anything yet"
+    assert UNHEALTHY in rig.alarms.standing, "its probe has not said anything yet"
     rig.engine.become("pump", "main", Health.HEALTHY)
-    await rig.until(lambda: rig.plane.alarms.standing == {}, "the alarm's end")
+    await rig.until(lambda: rig.alarms.standing == {}, "the alarm's end")
 
 
 async def test_illness_counts_with_crashes_and_its_loop_is_the_same_episode(rig: Rig) -> None:
@@ -69,7 +69,7 @@ async def test_illness_counts_with_crashes_and_its_loop_is_the_same_episode(rig:
         rig.engine.crash("pump", "main")
     await rig.until(lambda: rig.room.views.summary("pump")["phase"] == "crash_loop", "the take-over")
     await rig.until(lambda: bool(rig.serving()), "the agent's own restart")
-    assert rig.plane.alarms.raised == [UNHEALTHY]
+    assert rig.alarms.raised == [UNHEALTHY]
 
 
 async def test_a_version_on_trial_is_judged_by_its_gate_and_not_restarted(rig: Rig) -> None:
@@ -78,13 +78,13 @@ async def test_a_version_on_trial_is_judged_by_its_gate_and_not_restarted(rig: R
     await rig.until(lambda: rig.serving() == ["pump:2"], "the trial")
     rig.engine.become("pump", "main", Health.UNHEALTHY)
     assert (await rig.job(reply)).state == "rolled_back"
-    assert UNHEALTHY not in rig.plane.alarms.raised
+    assert UNHEALTHY not in rig.alarms.raised
 
 
 async def test_a_stopped_service_is_not_restarted_and_its_alarm_is_cleared(rig: Rig) -> None:
     await fall_ill(rig)
     await rig.job(await rig.send("app.stop", instance="pump"))
-    assert rig.plane.alarms.standing == {}
+    assert rig.alarms.standing == {}
     assert not rig.serving()
 
 
@@ -101,9 +101,9 @@ async def test_an_alarm_of_an_earlier_agent_is_not_raised_twice_and_ends_with_it
     await fall_ill(rig)
     await rig.restart()
     await rig.until(lambda: "pump" in rig.room.reconciler.observed, "its adoption")
-    assert rig.plane.alarms.raised == [UNHEALTHY]
+    assert rig.alarms.raised == [UNHEALTHY]
     rig.engine.become("pump", "main", Health.HEALTHY)
-    await rig.until(lambda: rig.plane.alarms.standing == {}, "the alarm's end")
+    await rig.until(lambda: rig.alarms.standing == {}, "the alarm's end")
 
 
 async def test_a_promised_heartbeat_that_stays_away_restarts_the_service(rig: Rig) -> None:
@@ -112,22 +112,22 @@ async def test_a_promised_heartbeat_that_stays_away_restarts_the_service(rig: Ri
     rig.room.reconciler.touch("pump")
     await rig.until(lambda: bool(rig.serving()) and started(rig) != before, "its restart")
     assert rig.doors.overdue == {}, "what it had promised is void"
-    assert "7 s late" in rig.plane.alarms.standing[UNHEALTHY].message
+    assert "7 s late" in rig.alarms.standing[UNHEALTHY].message
 
 
 async def test_a_kill_for_memory_is_told_apart_even_when_the_service_ends_with_0(rig: Rig) -> None:
     rig.engine.crash("pump", "main", exit_code=0, oom=True)
-    await rig.until(lambda: MEMORY in rig.plane.alarms.standing, "the alarm")
-    assert "killed for memory (limit 64 MiB)" in rig.plane.alarms.standing[MEMORY].message
+    await rig.until(lambda: MEMORY in rig.alarms.standing, "the alarm")
+    assert "killed for memory (limit 64 MiB)" in rig.alarms.standing[MEMORY].message
     assert rig.room.views.detail("pump")["services"][0]["ended"] == "killed for memory (limit 64 MiB)"
     await get_well(rig)
-    await rig.until(lambda: rig.plane.alarms.standing == {}, "the alarm's end")
+    await rig.until(lambda: rig.alarms.standing == {}, "the alarm's end")
 
 
 async def test_a_child_killed_for_memory_is_told_while_the_service_runs_on(rig: Rig) -> None:
     before = started(rig)
     rig.engine.kill_child_for_memory("pump", "main")
-    await rig.until(lambda: MEMORY in rig.plane.alarms.standing, "the alarm")
+    await rig.until(lambda: MEMORY in rig.alarms.standing, "the alarm")
     assert rig.room.views.detail("pump")["services"][0]["ended"] == "killed for memory (limit 64 MiB)"
     assert started(rig) == before
 
@@ -136,6 +136,6 @@ async def test_a_loop_of_kills_for_memory_says_so_in_its_one_standing_alarm(rig:
     for _ in range(4):
         await rig.until(lambda: bool(rig.serving()), "its restart")
         rig.engine.crash("pump", "main", exit_code=137, oom=True)
-    await rig.until(lambda: CRASH_LOOP in rig.plane.alarms.standing, "the alarm")
-    await rig.until(lambda: list(rig.plane.alarms.standing) == [CRASH_LOOP], "the end of the other one")
-    assert "killed for memory (limit 64 MiB)" in rig.plane.alarms.standing[CRASH_LOOP].message
+    await rig.until(lambda: CRASH_LOOP in rig.alarms.standing, "the alarm")
+    await rig.until(lambda: list(rig.alarms.standing) == [CRASH_LOOP], "the end of the other one")
+    assert "killed for memory (limit 64 MiB)" in rig.alarms.standing[CRASH_LOOP].message

@@ -11,11 +11,14 @@ import pytest
 from agent.control.room import Care
 from agent.control.watch.metering import Pace
 from agent.control.watch.usealarms import Lines, UseAlarms
+from agent.data.plane import make_plane
 from agent.domain.container import ContainerState, RunState
 from agent.domain.usage import DiskUse, Folder, Rates, Usage
+from agent.host.clock import SystemClock
+from tests.control.alarmwatch import AlarmWatch
 from tests.control.rig import FAST, Rig, manifest, running
 from tests.fakes.meter import IDLE, MIB
-from tests.fakes.plane import FakeAlarms
+from tests.fakes.outbox import FakeAlarmStore, FakeOutboxStore
 
 DISK = "app:pump/disk_limit"
 UNCOUNTED = "app:pump/disk_uncounted"
@@ -30,6 +33,15 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     async with running(tmp_path) as rig:
         await rig.job(await rig.send("app.install", instance="pump", manifest=LIMITED))
         yield rig
+
+
+@pytest.fixture
+async def watch() -> AsyncIterator[AlarmWatch]:
+    plane = make_plane(FakeOutboxStore(), FakeAlarmStore(), SystemClock(0))
+    watched = AlarmWatch()
+    watched.follow(plane.alarms)
+    yield watched
+    await plane.close()
 
 
 def fill(rig: Rig, mib: int, *, complete: bool = True) -> None:
@@ -61,7 +73,7 @@ async def test_past_its_disk_limit_it_is_stopped_held_and_told(rig: Rig) -> None
     await rig.until(lambda: not rig.serving(), "its stop")
     await rig.until(lambda: rig.room.views.summary("pump")["phase"] == "held", "the hold")
     assert rig.room.views.summary("pump")["message"] == "disk: 312 MiB of 200 MiB"
-    assert "312 MiB of 200 MiB" in rig.plane.alarms.standing[DISK].message
+    assert "312 MiB of 200 MiB" in rig.alarms.standing[DISK].message
 
 
 async def test_after_cleaning_up_a_start_by_hand_works_and_ends_the_alarm(rig: Rig) -> None:
@@ -70,7 +82,7 @@ async def test_after_cleaning_up_a_start_by_hand_works_and_ends_the_alarm(rig: R
     await rig.until(lambda: rig.room.views.summary("pump")["phase"] == "held", "the hold")
     fill(rig, 20)
     await rig.job(await rig.send("app.start", instance="pump"))
-    await rig.until(lambda: rig.plane.alarms.standing == {}, "the alarms' end")
+    await rig.until(lambda: rig.alarms.standing == {}, "the alarms' end")
     assert rig.serving() == ["pump:1"]
 
 
@@ -82,7 +94,7 @@ async def test_a_start_without_cleaning_up_is_stopped_again(rig: Rig) -> None:
     await rig.until(lambda: len([op for op, _ in rig.engine.log if op == "start"]) > starts, "its start")
     await rig.until(lambda: rig.room.views.summary("pump")["phase"] == "held", "the hold again")
     assert not rig.serving()
-    assert rig.plane.alarms.raised.count(DISK) == 1
+    assert rig.alarms.raised.count(DISK) == 1
 
 
 async def test_a_hold_for_disk_stays_when_the_agent_restarts(rig: Rig) -> None:
@@ -92,26 +104,26 @@ async def test_a_hold_for_disk_stays_when_the_agent_restarts(rig: Rig) -> None:
     await counted(rig)
     assert rig.room.views.summary("pump")["message"] == "disk: 312 MiB of 200 MiB"
     assert not rig.serving()
-    assert rig.plane.alarms.raised.count(DISK) == 1
+    assert rig.alarms.raised.count(DISK) == 1
 
 
 async def test_near_its_limit_there_is_an_alarm_and_it_runs_on(rig: Rig) -> None:
     fill(rig, 185)
-    await rig.until(lambda: "app:pump/disk_high" in rig.plane.alarms.standing, "the alarm")
+    await rig.until(lambda: "app:pump/disk_high" in rig.alarms.standing, "the alarm")
     assert rig.serving() == ["pump:1"]
     fill(rig, 150)
-    await rig.until(lambda: rig.plane.alarms.standing == {}, "its end")
+    await rig.until(lambda: rig.alarms.standing == {}, "its end")
 
 
 async def test_a_disk_that_cannot_be_counted_to_its_end_is_an_alarm_until_it_can(rig: Rig) -> None:
     fill(rig, 20, complete=False)
-    await rig.until(lambda: UNCOUNTED in rig.plane.alarms.standing, "the alarm")
-    said = rig.plane.alarms.standing[UNCOUNTED].message
+    await rig.until(lambda: UNCOUNTED in rig.alarms.standing, "the alarm")
+    said = rig.alarms.standing[UNCOUNTED].message
     assert "pump: disk: at least 20 MiB of 200 MiB" in said
     assert "a folder of more than 200,000 entries" in said
     assert rig.serving() == ["pump:1"]
     fill(rig, 20)
-    await rig.until(lambda: rig.plane.alarms.standing == {}, "its end")
+    await rig.until(lambda: rig.alarms.standing == {}, "its end")
 
 
 async def test_what_was_counted_of_it_is_enough_to_stop_it(rig: Rig) -> None:
@@ -119,19 +131,18 @@ async def test_what_was_counted_of_it_is_enough_to_stop_it(rig: Rig) -> None:
     await rig.until(lambda: rig.room.views.summary("pump")["phase"] == "held", "the hold")
     assert rig.room.views.summary("pump")["message"] == "disk: at least 312 MiB of 200 MiB"
     assert not rig.serving()
-    assert set(rig.plane.alarms.standing) == {DISK, UNCOUNTED, "app:pump/disk_high"}
+    assert set(rig.alarms.standing) == {DISK, UNCOUNTED, "app:pump/disk_high"}
 
 
-def test_a_count_that_did_not_come_to_its_end_ends_no_alarm() -> None:
-    book = FakeAlarms()
-    alarms = UseAlarms(book, Lines())
+async def test_a_count_that_did_not_come_to_its_end_ends_no_alarm(watch: AlarmWatch) -> None:
+    alarms = UseAlarms(watch.book, Lines())
     full = {DISK, "app:pump/disk_high"}
     assert alarms.see_disk("pump", DiskUse(volume_bytes=312), 200, 0.0)
-    assert set(book.standing) == full
+    assert set(watch.standing) == full
     assert not alarms.see_disk("pump", DiskUse(volume_bytes=20, complete=False), 200, 60.0)
-    assert set(book.standing) == full | {UNCOUNTED}
+    assert set(watch.standing) == full | {UNCOUNTED}
     assert not alarms.see_disk("pump", DiskUse(volume_bytes=20), 200, 120.0)
-    assert book.standing == {}
+    assert watch.standing == {}
 
 
 async def test_a_disk_that_loses_room_quickly_is_looked_into_at_once(tmp_path: Path) -> None:
@@ -150,12 +161,12 @@ async def counted_once(rig: Rig) -> None:
 
 async def test_processes_near_their_limit_are_an_alarm_until_they_are_not(rig: Rig) -> None:
     rig.meter.usage["main"] = replace(IDLE, pids=60)
-    await rig.until(lambda: "app:pump/main/pids_high" in rig.plane.alarms.standing, "the alarm")
+    await rig.until(lambda: "app:pump/main/pids_high" in rig.alarms.standing, "the alarm")
     rig.meter.usage["main"] = replace(IDLE, pids=55)
     await rig.until(lambda: rig.room.views.detail("pump")["use"]["services"]["main"]["pids"] == 55, "another look")
-    assert "app:pump/main/pids_high" in rig.plane.alarms.standing, "within the band"
+    assert "app:pump/main/pids_high" in rig.alarms.standing, "within the band"
     rig.meter.usage["main"] = IDLE
-    await rig.until(lambda: rig.plane.alarms.standing == {}, "its end")
+    await rig.until(lambda: rig.alarms.standing == {}, "its end")
 
 
 def seen(alarms: UseAlarms, usage: Usage, rates: Rates, now: float) -> None:
@@ -164,59 +175,55 @@ def seen(alarms: UseAlarms, usage: Usage, rates: Rates, now: float) -> None:
     alarms.see_service(main, usage, rates, now)
 
 
-def test_memory_near_its_limit_for_half_a_minute_is_an_alarm_until_it_is_not() -> None:
-    book = FakeAlarms()
-    alarms = UseAlarms(book, Lines(mem_percent=90.0))
+async def test_memory_near_its_limit_for_half_a_minute_is_an_alarm_until_it_is_not(watch: AlarmWatch) -> None:
+    alarms = UseAlarms(watch.book, Lines(mem_percent=90.0))
     high, within, low = (replace(IDLE, mem_bytes=part * MIB, mem_limit_bytes=100 * MIB) for part in (91, 85, 79))
     seen(alarms, high, Rates(), 0.0)
     seen(alarms, high, Rates(), 29.0)
-    assert book.standing == {}, "a peak is no alarm"
+    assert watch.standing == {}, "a peak is no alarm"
     seen(alarms, within, Rates(), 29.5)
     seen(alarms, high, Rates(), 30.0)
     seen(alarms, high, Rates(), 59.0)
-    assert book.standing == {}, "the time begins anew"
+    assert watch.standing == {}, "the time begins anew"
     seen(alarms, high, Rates(), 60.0)
-    assert set(book.standing) == {MEMORY}
-    assert book.standing[MEMORY].message == "pump: service main uses 91 MiB of 100 MiB memory"
+    assert set(watch.standing) == {MEMORY}
+    assert watch.standing[MEMORY].message == "pump: service main uses 91 MiB of 100 MiB memory"
     seen(alarms, within, Rates(), 200.0)
     seen(alarms, low, Rates(), 300.0)
     seen(alarms, low, Rates(), 329.0)
-    assert set(book.standing) == {MEMORY}, "within the band, and a dip, end nothing"
+    assert set(watch.standing) == {MEMORY}, "within the band, and a dip, end nothing"
     seen(alarms, low, Rates(), 330.0)
-    assert book.standing == {}
-    assert book.raised == [MEMORY]
+    assert watch.standing == {}
+    assert watch.raised == [MEMORY]
 
 
-def test_a_service_without_a_memory_limit_is_never_near_it() -> None:
-    book = FakeAlarms()
-    alarms = UseAlarms(book, Lines(mem_percent=90.0))
+async def test_a_service_without_a_memory_limit_is_never_near_it(watch: AlarmWatch) -> None:
+    alarms = UseAlarms(watch.book, Lines(mem_percent=90.0))
     for now in (0.0, 60.0, 120.0):
         seen(alarms, replace(IDLE, mem_bytes=10**12, mem_limit_bytes=0), Rates(), now)
-    assert book.standing == {}
+    assert watch.standing == {}
 
 
-def test_a_service_held_back_for_a_minute_is_an_alarm_until_it_is_let_go() -> None:
-    book = FakeAlarms()
-    alarms = UseAlarms(book, Lines(throttled_percent=50.0))
+async def test_a_service_held_back_for_a_minute_is_an_alarm_until_it_is_let_go(watch: AlarmWatch) -> None:
+    alarms = UseAlarms(watch.book, Lines(throttled_percent=50.0))
     seen(alarms, IDLE, Rates(100.0, 51.0), 0.0)
     seen(alarms, IDLE, Rates(100.0, 51.0), 59.0)
-    assert book.standing == {}, "a busy moment is no alarm"
+    assert watch.standing == {}, "a busy moment is no alarm"
     seen(alarms, IDLE, Rates(100.0, 51.0), 60.0)
-    assert set(book.standing) == {THROTTLED}
-    assert book.standing[THROTTLED].message == "pump: service main wants more processor than its limit lets it have"
+    assert set(watch.standing) == {THROTTLED}
+    assert watch.standing[THROTTLED].message == "pump: service main wants more processor than its limit lets it have"
     seen(alarms, IDLE, Rates(100.0, 26.0), 120.0)
     seen(alarms, IDLE, Rates(), 180.0)
     seen(alarms, IDLE, Rates(100.0, 24.0), 240.0)
     seen(alarms, IDLE, Rates(100.0, 24.0), 299.0)
-    assert set(book.standing) == {THROTTLED}, "within the band, not known, and a pause, end nothing"
+    assert set(watch.standing) == {THROTTLED}, "within the band, not known, and a pause, end nothing"
     seen(alarms, IDLE, Rates(100.0, 24.0), 300.0)
-    assert book.standing == {}
-    assert book.raised == [THROTTLED]
+    assert watch.standing == {}
+    assert watch.raised == [THROTTLED]
 
 
-def test_the_machines_memory_raises_after_half_a_minute_and_clears_so() -> None:
-    book = FakeAlarms()
-    alarms = UseAlarms(book, Lines({"mem_used_percent": 90.0}))
+async def test_the_machines_memory_raises_after_half_a_minute_and_clears_so(watch: AlarmWatch) -> None:
+    alarms = UseAlarms(watch.book, Lines({"mem_used_percent": 90.0}))
     for now, used, standing in (
         (0.0, 91, set()),
         (29.0, 91, set()),
@@ -227,23 +234,23 @@ def test_the_machines_memory_raises_after_half_a_minute_and_clears_so() -> None:
         (120.0, 84, set()),
     ):
         alarms.see_machine({"mem_used_bytes": used, "mem_bytes": 100}, now)
-        assert set(book.standing) == standing, now
-    assert book.raised == ["gateway/memory"]
+        assert set(watch.standing) == standing, now
+    assert watch.raised == ["gateway/memory"]
 
 
 async def test_what_a_stopped_service_used_is_no_alarm_any_more(rig: Rig) -> None:
     rig.meter.usage["main"] = replace(IDLE, pids=60)
-    await rig.until(lambda: "app:pump/main/pids_high" in rig.plane.alarms.standing, "the alarm")
+    await rig.until(lambda: "app:pump/main/pids_high" in rig.alarms.standing, "the alarm")
     await rig.job(await rig.send("app.stop", instance="pump"))
-    await rig.until(lambda: rig.plane.alarms.standing == {}, "its end")
-    assert rig.plane.alarms.raised == ["app:pump/main/pids_high"]
+    await rig.until(lambda: rig.alarms.standing == {}, "its end")
+    assert rig.alarms.raised == ["app:pump/main/pids_high"]
 
 
 async def test_a_kill_for_memory_that_no_event_told_is_found_by_the_counter(rig: Rig) -> None:
     await rig.until(lambda: "main" in rig.room.metering.use("pump").get("services", {}), "the first look")
     rig.meter.usage["main"] = replace(IDLE, oom_kills=1)
-    await rig.until(lambda: bool(rig.plane.alarms.standing), "the alarm")
-    assert set(rig.plane.alarms.standing) == {"app:pump/main/killed_for_memory"}
+    await rig.until(lambda: bool(rig.alarms.standing), "the alarm")
+    assert set(rig.alarms.standing) == {"app:pump/main/killed_for_memory"}
 
 
 async def test_kills_from_before_the_agent_came_are_not_news(rig: Rig) -> None:
@@ -251,39 +258,39 @@ async def test_kills_from_before_the_agent_came_are_not_news(rig: Rig) -> None:
     rig.meter.usage["main"] = replace(IDLE, oom_kills=3)
     await rig.start()
     await rig.until(lambda: "main" in rig.room.metering.use("pump").get("services", {}), "the first look")
-    assert rig.plane.alarms.raised == []
+    assert rig.alarms.raised == []
 
 
-def test_the_machines_own_lines_raise_and_clear() -> None:
-    book = FakeAlarms()
-    alarms = UseAlarms(book, Lines({"disk_free_percent": 10.0, "temperature_c": 85.0, "cpu_percent": 95.0}))
+async def test_the_machines_own_lines_raise_and_clear(watch: AlarmWatch) -> None:
+    alarms = UseAlarms(watch.book, Lines({"disk_free_percent": 10.0, "temperature_c": 85.0, "cpu_percent": 95.0}))
     full = {"disk_free_bytes": 9, "disk_bytes": 100, "temperature_c": 90.0, "cpu_percent": 100.0}
     alarms.see_machine(full, 0.0)
-    assert set(book.standing) == {"gateway/disk", "gateway/temperature"}, "a busy moment is no alarm"
+    assert set(watch.standing) == {"gateway/disk", "gateway/temperature"}, "a busy moment is no alarm"
     alarms.see_machine(full | {"disk_free_bytes": 14, "temperature_c": None}, 60.0)
-    assert set(book.standing) == {"gateway/disk", "gateway/temperature", "gateway/cpu"}
+    assert set(watch.standing) == {"gateway/disk", "gateway/temperature", "gateway/cpu"}
     alarms.see_machine({"disk_free_bytes": 16, "disk_bytes": 100, "temperature_c": 70.0, "cpu_percent": 90.0}, 61.0)
-    assert set(book.standing) == {"gateway/cpu"}
+    assert set(watch.standing) == {"gateway/cpu"}
     alarms.see_machine({"cpu_percent": 10.0}, 62.0)
     alarms.see_machine({"cpu_percent": 10.0}, 122.0)
-    assert book.standing == {}
+    assert watch.standing == {}
 
 
-def test_what_an_earlier_agent_raised_stands_until_it_is_over() -> None:
-    book = FakeAlarms()
-    UseAlarms(book, Lines({"disk_free_percent": 10.0})).see_machine({"disk_free_bytes": 9, "disk_bytes": 100}, 0.0)
-    after = UseAlarms(book, Lines({"disk_free_percent": 10.0}))
+async def test_what_an_earlier_agent_raised_stands_until_it_is_over(watch: AlarmWatch) -> None:
+    UseAlarms(watch.book, Lines({"disk_free_percent": 10.0})).see_machine(
+        {"disk_free_bytes": 9, "disk_bytes": 100}, 0.0
+    )
+    after = UseAlarms(watch.book, Lines({"disk_free_percent": 10.0}))
     after.see_machine({"disk_free_bytes": 12, "disk_bytes": 100}, 0.0)
-    assert book.raised == ["gateway/disk"]
+    assert watch.raised == ["gateway/disk"]
     after.see_machine({"disk_free_bytes": 20, "disk_bytes": 100}, 1.0)
-    assert book.standing == {}
+    assert watch.standing == {}
 
 
 async def test_an_instance_that_is_gone_is_forgotten(rig: Rig) -> None:
     await counted(rig)
     await rig.job(await rig.send("app.remove", instance="pump"))
     await rig.until(lambda: rig.room.metering.use("pump") == {}, "its end")
-    assert rig.plane.alarms.standing == {}
+    assert rig.alarms.standing == {}
 
 
 async def test_where_the_file_system_can_it_holds_the_volumes_itself(rig: Rig) -> None:

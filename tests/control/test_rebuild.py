@@ -69,13 +69,13 @@ async def test_without_any_file_of_the_state_what_runs_is_left_alone_also_by_the
 
     await begin_again(rig, lose_all)
     await rig.restart()
-    await rig.until(lambda: "app:pump/unexplained" in rig.plane.alarms.standing, "the alarm")
+    await rig.until(lambda: "app:pump/unexplained" in rig.alarms.standing, "the alarm")
     await asyncio.sleep(0.2)
     assert ids(rig) == before
     assert not rig.room.ledger.desired
     await rig.job(await rig.send("app.install", instance="pump", manifest=manifest("1")))
     assert ids(rig) == before, "the same release finds its containers running"
-    assert "app:pump/unexplained" not in rig.plane.alarms.standing
+    assert "app:pump/unexplained" not in rig.alarms.standing
     await rig.restart()
     await rig.until(lambda: not rig.room.ledger.meta["unexplained:pump"], "the end of the mark")
 
@@ -109,7 +109,7 @@ async def test_one_whose_values_are_lost_is_not_restarted_with_others(rig: Rig) 
         (rig.root / "instances/pump.json").unlink()
 
     await begin_again(rig, lose_the_instance)
-    await rig.until(lambda: "app:pump/unexplained" in rig.plane.alarms.standing, "the alarm")
+    await rig.until(lambda: "app:pump/unexplained" in rig.alarms.standing, "the alarm")
     await asyncio.sleep(0.2)
     assert (ids(rig), list(rig.room.ledger.desired)) == (before, [])
 

@@ -34,7 +34,7 @@ def write(rig: Rig, name: str, text: str) -> Path:
 
 
 def rules(rig: Rig) -> list[str]:
-    return [f"{rule.name}: {rule.when}" for rule in rig.plane.configured[-1][2]]
+    return [f"{rule['name']}: {rule['when']}" for rule in rig.plane.rules.status()]
 
 
 async def test_a_changed_rule_holds_and_a_broken_one_keeps_the_last_and_raises_one_alarm(rig: Rig) -> None:
@@ -46,12 +46,12 @@ async def test_a_changed_rule_holds_and_a_broken_one_keeps_the_last_and_raises_o
     write(rig, "rules.d/a.yaml", RULES.replace("when:", "wehn:").replace("LIMIT", "1"))
     await rig.room.site.apply()
     assert rules(rig) == ["guard: p.value > 5.5"]
-    alarm = rig.plane.alarms.standing["files/invalid"]
+    alarm = rig.alarms.standing["files/invalid"]
     assert "a.yaml:4:5: " in alarm.message
     assert "did you mean 'when'?" in alarm.message
     write(rig, "rules.d/a.yaml", RULES.replace("LIMIT", "4"))
     await rig.room.site.apply()
-    assert rig.plane.alarms.standing == {}
+    assert rig.alarms.standing == {}
 
 
 async def test_the_last_valid_rules_outlive_a_restart_with_a_broken_file(rig: Rig) -> None:
@@ -143,22 +143,22 @@ async def test_a_file_for_an_instance_of_the_cloud_is_refused_with_an_alarm_that
     await rig.job(await rig.send("app.install", instance="pump", manifest=manifest()))
     write(rig, "apps.d/pump.yaml", manifest("2"))
     await rig.room.site.apply()
-    assert "owned by cloud" in rig.plane.alarms.standing["file:pump/refused"].message
+    assert "owned by cloud" in rig.alarms.standing["file:pump/refused"].message
     assert rig.serving() == ["pump:1"]
     write(rig, "apps.d/other.yaml", "app: pump\n")
     (rig.root / "etc/apps.d/pump.yaml").unlink()
     await rig.room.site.apply()
-    assert list(rig.plane.alarms.standing) == ["file:other/no_app"], "it is gone with the file"
+    assert list(rig.alarms.standing) == ["file:other/no_app"], "it is gone with the file"
 
 
 async def test_values_for_an_app_that_is_not_there_say_so_until_it_comes(rig: Rig) -> None:
     write(rig, "apps.d/pump.yaml", "app: pump\nvalues: {LIMIT: 3}\n")
     await rig.room.site.apply()
-    assert "no APP instance 'pump'" in rig.plane.alarms.standing["file:pump/no_app"].message
+    assert "no APP instance 'pump'" in rig.alarms.standing["file:pump/no_app"].message
     await rig.job(await rig.send("app.install", instance="pump", manifest=manifest()))
-    await rig.until(lambda: rig.plane.alarms.standing == {}, "the alarm's end")
+    await rig.until(lambda: rig.alarms.standing == {}, "the alarm's end")
     await rig.job(await rig.send("app.remove", instance="pump"))
-    await rig.until(lambda: "file:pump/no_app" in rig.plane.alarms.standing, "the alarm again")
+    await rig.until(lambda: "file:pump/no_app" in rig.alarms.standing, "the alarm again")
 
 
 async def test_values_for_another_app_are_not_used_and_the_alarm_names_both(rig: Rig) -> None:
@@ -169,9 +169,9 @@ async def test_values_for_another_app_are_not_used_and_the_alarm_names_both(rig:
     def limit() -> object:
         return rig.room.views.detail("pump")["values"]["values"]["LIMIT"]["source"]
 
-    await rig.until(lambda: "file:pump/other_app" in rig.plane.alarms.standing, "the alarm")
-    assert list(rig.plane.alarms.standing) == ["file:pump/other_app"]
-    message = rig.plane.alarms.standing["file:pump/other_app"].message
+    await rig.until(lambda: "file:pump/other_app" in rig.alarms.standing, "the alarm")
+    assert list(rig.alarms.standing) == ["file:pump/other_app"]
+    message = rig.alarms.standing["file:pump/other_app"].message
     assert message == "apps.d/pump: instance 'pump' runs the APP 'pump', these values are for 'meter' and not used"
     assert limit() != "site"
     write(rig, "apps.d/pump.yaml", "app: meter\nvalues: {LIMIT: 4}\n")
@@ -181,7 +181,7 @@ async def test_values_for_another_app_are_not_used_and_the_alarm_names_both(rig:
     write(rig, "apps.d/pump.yaml", "app: pump\nvalues: {LIMIT: 4}\n")
     await rig.room.site.apply()
     await rig.until(lambda: limit() == "site", "the site's value")
-    assert rig.plane.alarms.standing == {}
+    assert rig.alarms.standing == {}
 
 
 async def test_a_refused_file_is_tried_again_after_a_restart_when_a_technician_may_have_granted_it(rig: Rig) -> None:
@@ -189,12 +189,12 @@ async def test_a_refused_file_is_tried_again_after_a_restart_when_a_technician_m
     await rig.restart()
     write(rig, "apps.d/pump.yaml", manifest())
     await rig.room.site.apply()
-    assert "file:pump/refused" in rig.plane.alarms.standing
+    assert "file:pump/refused" in rig.alarms.standing
     rig.policy = replace(rig.policy, registries=(REGISTRY,))
     await rig.restart()
     await rig.room.site.apply()
     await rig.until(lambda: rig.serving() == ["pump:1"], "the APP")
-    assert rig.plane.alarms.standing == {}
+    assert rig.alarms.standing == {}
 
 
 async def test_a_refused_file_is_tried_again_when_the_app_in_its_way_is_gone(rig: Rig) -> None:
@@ -202,10 +202,10 @@ async def test_a_refused_file_is_tried_again_when_the_app_in_its_way_is_gone(rig
     write(rig, "apps.d/pump.yaml", manifest("2"))
     await rig.room.site.apply()
     await rig.room.site.apply()
-    assert rig.plane.alarms.standing["file:pump/refused"].count == 1
+    assert rig.alarms.standing["file:pump/refused"].count == 1
     await rig.job(await rig.send("app.remove", instance="pump"))
     await rig.until(lambda: rig.serving() == ["pump:2"], "the file's APP")
-    await rig.until(lambda: rig.plane.alarms.standing == {}, "the alarm's end")
+    await rig.until(lambda: rig.alarms.standing == {}, "the alarm's end")
 
 
 async def test_a_refused_file_that_is_put_back_ends_its_alarm(rig: Rig) -> None:
@@ -214,7 +214,7 @@ async def test_a_refused_file_that_is_put_back_ends_its_alarm(rig: Rig) -> None:
     await rig.until(lambda: rig.serving() == ["pump:1"], "the APP")
     write(rig, "apps.d/pump.yaml", manifest().replace(REGISTRY, "elsewhere.example"))
     await rig.room.site.apply()
-    assert "file:pump/refused" in rig.plane.alarms.standing
+    assert "file:pump/refused" in rig.alarms.standing
     write(rig, "apps.d/pump.yaml", manifest())
     await rig.room.site.apply()
-    assert rig.plane.alarms.standing == {}
+    assert rig.alarms.standing == {}

@@ -39,42 +39,41 @@ async def loop(rig: Rig) -> None:
 async def test_a_crash_is_the_engines_affair_and_no_alarm(rig: Rig) -> None:
     rig.engine.crash("pump", "main")
     await rig.until(lambda: bool(rig.serving()), "its restart")
-    assert rig.plane.alarms.raised == []
+    assert rig.alarms.raised == []
 
 
 async def test_a_crash_loop_is_taken_over_backed_off_and_raises_one_alarm(rig: Rig) -> None:
     await loop(rig)
     await rig.until(lambda: bool(rig.serving()), "the agent's own restart")
-    assert rig.plane.alarms.raised == [ALARM]
+    assert rig.alarms.raised == [ALARM]
     assert rig.room.views.summary("pump")["phase"] == "crash_loop"
     for _ in range(3):
         rig.engine.crash("pump", "main")
         await rig.until(lambda: bool(rig.serving()), "another restart")
-    assert rig.plane.alarms.raised == [ALARM]
+    assert rig.alarms.raised == [ALARM]
 
 
 async def test_after_a_healthy_time_the_engine_owns_restarts_again_and_the_alarm_is_cleared(rig: Rig) -> None:
     await loop(rig)
     await rig.until(lambda: policy(rig) is Restart.UNLESS_STOPPED, "the policy's return")
-    await rig.until(lambda: rig.plane.alarms.standing == {}, "the alarm's end")
+    await rig.until(lambda: rig.alarms.standing == {}, "the alarm's end")
     assert rig.room.views.summary("pump")["phase"] == "running"
 
 
 async def test_a_loop_goes_on_under_a_new_agent(rig: Rig) -> None:
     await loop(rig)
     await rig.kill()
-    rig.plane.alarms.standing.clear()
     await rig.start()
     await rig.until(lambda: bool(rig.serving()), "its restart by the new agent")
     await rig.until(lambda: policy(rig) is Restart.UNLESS_STOPPED, "the healthy time")
-    await rig.until(lambda: rig.plane.alarms.standing == {}, "the alarm's end")
-    assert rig.plane.alarms.raised == [ALARM, ALARM], "one for each agent that found it"
+    await rig.until(lambda: rig.alarms.standing == {}, "the alarm's end")
+    assert rig.alarms.raised == [ALARM], "one episode, whichever agent sees it"
 
 
 async def test_a_loop_ends_with_a_stop_and_its_alarm_with_it(rig: Rig) -> None:
     await loop(rig)
     await rig.job(await rig.send("app.stop", instance="pump"))
-    assert rig.plane.alarms.standing == {}
+    assert rig.alarms.standing == {}
     assert not rig.serving()
 
 
@@ -86,7 +85,7 @@ async def test_how_the_version_on_trial_crashed_is_no_loop_of_the_one_that_comes
     assert (await rig.job(reply)).state is JobState.ROLLED_BACK
     assert rig.serving() == ["pump:1"]
     assert rig.room.views.summary("pump")["phase"] == "running"
-    assert rig.plane.alarms.raised == []
+    assert rig.alarms.raised == []
 
 
 async def test_killing_the_agent_restarts_nothing(rig: Rig) -> None:
@@ -102,11 +101,11 @@ async def test_an_engine_that_does_not_answer_is_one_alarm_until_it_does(rig: Ri
     watch = rig.room.engine
     rig.engine.drop()
     task = asyncio.create_task(watch.run(0.02))
-    await rig.until(lambda: "engine/unreachable" in rig.plane.alarms.standing, "the alarm")
+    await rig.until(lambda: "engine/unreachable" in rig.alarms.standing, "the alarm")
     assert not watch.up
     rig.engine.restore()
-    await rig.until(lambda: watch.up and rig.plane.alarms.standing == {}, "its end")
-    assert rig.plane.alarms.raised == ["engine/unreachable"]
+    await rig.until(lambda: watch.up and rig.alarms.standing == {}, "its end")
+    assert rig.alarms.raised == ["engine/unreachable"]
     task.cancel()
 
 
@@ -128,10 +127,10 @@ async def test_a_lost_bridge_is_named_in_one_alarm_and_tried_again(rig: Rig) -> 
     await rig.send("app.stop", instance="pump")
     await rig.until(lambda: not rig.serving(), "its stop")
     reply = await rig.send("app.start", instance="pump")
-    await rig.until(lambda: "engine/bridge_missing" in rig.plane.alarms.standing, "the alarm")
+    await rig.until(lambda: "engine/bridge_missing" in rig.alarms.standing, "the alarm")
     await rig.job(reply)
-    await rig.until(lambda: rig.plane.alarms.standing == {}, "its end")
-    assert rig.plane.alarms.raised == ["engine/bridge_missing"]
+    await rig.until(lambda: rig.alarms.standing == {}, "its end")
+    assert rig.alarms.raised == ["engine/bridge_missing"]
 
 
 async def test_the_engine_going_away_and_coming_back_is_followed(rig: Rig) -> None:

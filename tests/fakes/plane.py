@@ -1,96 +1,17 @@
-"""The data plane, the host and the doors as the control room sees them, in memory."""
+"""The host, the doors and the prober as the control room sees them, in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agent.domain.alarm import Alarm, Severity
 from agent.domain.appview import AppView
 from agent.domain.container import ContainerState
 from agent.domain.manifest_model import Probe
-from agent.domain.rule import RuleConfig
-from agent.errors import NotFound
 from agent.ports import Room
 from tests.fakes.faults import Faults
-
-
-class FakeAlarms:
-    """Alarms by key; `raised` counts every raise of a new episode."""
-
-    def __init__(self) -> None:
-        self.standing: dict[str, Alarm] = {}
-        self.raised: list[str] = []
-
-    def raise_alarm(self, source: str, code: str, severity: Severity, message: str) -> Alarm:
-        alarm = Alarm(source, code, severity, message, raised_ms=1)
-        if alarm.key not in self.standing:
-            self.raised.append(alarm.key)
-        self.standing[alarm.key] = alarm
-        return alarm
-
-    def clear_alarm(self, source: str, code: str) -> None:
-        self.standing.pop(f"{source}/{code}", None)
-
-    def active(self) -> list[Alarm]:
-        return list(self.standing.values())
-
-    def acknowledge(self, key: str) -> Alarm:
-        if key not in self.standing:
-            raise NotFound("alarm.unknown", f"no alarm {key}")
-        return self.standing[key]
-
-
-class FakeDevices:
-    """No field devices."""
-
-    def devices(self, driver: str | None = None) -> Sequence[Any]:
-        return ()
-
-    def status(self, name: str) -> Any:
-        raise NotFound("device.unknown", f"no device {name}")
-
-
-class FakePlane:
-    """Takes configurations and knows no points."""
-
-    def __init__(self) -> None:
-        self.alarms = FakeAlarms()
-        self.devices = FakeDevices()
-        self.configured: list[tuple[Sequence[Any], Sequence[Any], Sequence[RuleConfig]]] = []
-
-    @property
-    def table(self) -> FakePlane:
-        return self
-
-    @property
-    def writes(self) -> FakePlane:
-        return self
-
-    @property
-    def rules(self) -> FakePlane:
-        return self
-
-    @property
-    def outbox(self) -> FakeUplink:
-        return FakeUplink()
-
-    def configure(self, devices: Sequence[Any], overrides: Sequence[Any], rules: Sequence[RuleConfig]) -> None:
-        self.configured.append((devices, overrides, rules))
-
-    def names(self, filter_: str) -> Sequence[str]:
-        return ()
-
-    def describe(self, name: str) -> Any | None:
-        return None
-
-    def status(self) -> Any:
-        return []
-
-    async def write(self, point: str, value: Any, *, mode: str, origin: str, who: str) -> Any:
-        raise NotFound("point.unknown", f"no point {point}")
 
 
 class FakeDoors:
@@ -147,20 +68,6 @@ class FakeHost:
 
     async def usage(self) -> Mapping[str, Any]:
         return dict(self.now)
-
-
-class FakeLog:
-    """An agent that has said nothing yet."""
-
-    def tail(self, count: int) -> list[str]:
-        return []
-
-
-class FakeUplink:
-    """A way up with nothing on it."""
-
-    async def status(self) -> Mapping[str, Any]:
-        return {"connected": False, "records": {}, "bytes": 0, "hours_left": None}
 
 
 class FakeProber:
