@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.cli.app import AS, FORCE, SITE, TAKE_OVER, read_site
+from agent.cli.orders import TIMES, read_times
 from agent.cli.screen import Screen
 from agent.cli.session import Session
 from agent.cli.verb import Verb, arg
@@ -17,12 +18,18 @@ BUNDLE = arg("path", help="a file that `bundle create` wrote", metavar="BUNDLE")
 
 def read_import(given: Namespace, params: dict[str, Any]) -> None:
     """The agent reads the file, so its name must hold wherever the agent stands."""
-    params["path"] = str(Path(given.path).absolute())
+    name_path(given, params)
+    read_fetch(given, params)
+
+
+def read_fetch(given: Namespace, params: dict[str, Any]) -> None:
+    """The site's layer, and when."""
     read_site(given, params)
+    read_times(given, params)
 
 
 def name_path(given: Namespace, params: dict[str, Any]) -> None:
-    """As `read_import`, without a site's layer."""
+    """The file alone."""
     params["path"] = str(Path(given.path).absolute())
 
 
@@ -81,7 +88,7 @@ VERBS = (
     Verb(
         "import",
         "Install or upgrade from a bundle: the same checks, job and health gate as with a registry.",
-        (BUNDLE, AS, *SITE, TAKE_OVER, FORCE),
+        (BUNDLE, AS, *SITE, TAKE_OVER, FORCE, *TIMES),
         "bundle.import",
         prepare=read_import,
         job=True,
@@ -96,9 +103,10 @@ VERBS = (
             *SITE,
             TAKE_OVER,
             FORCE,
+            *TIMES,
         ),
         "bundle.fetch",
-        prepare=read_site,
+        prepare=read_fetch,
         job=True,
     ),
 )

@@ -70,6 +70,16 @@ SENT = [
     (["job", "now", "j"], "job.now", {"job": "j"}),
     (["app", "stop", "a", "--deadline", "2m"], "app.stop", {"instance": "a", "deadline_s": 120.0}),
     (["image", "pull", "r/x:1", "--at", "2026-11-25T02:00Z"], "image.pull", {"image": "r/x:1", "at": 1795572000000}),
+    (
+        ["bundle", "import", "/m/a.bundle", "--at", "2026-11-25T02:00Z", "--deadline", "10m"],
+        "bundle.import",
+        {"path": "/m/a.bundle", "at": 1795572000000, "deadline_s": 600.0},
+    ),
+    (
+        ["bundle", "fetch", "a", "https://r/a.bundle", "0" * 64, "--value", "N=1", "--at", "1795572000000", "--deadline", "90s"],
+        "bundle.fetch",
+        {"instance": "a", "url": "https://r/a.bundle", "sha256": "0" * 64, "values": {"N": 1}, "at": 1795572000000, "deadline_s": 90.0},
+    ),
     (["uplink"], "uplink.status", {}),
     (["status"], "gateway.status", {}),
 ]  # fmt: skip
