@@ -10,6 +10,7 @@ from blockbuster import BlockBuster
 from hypothesis import settings
 
 from deploy.lab import Broker, LabError, Pki, Plant, Registry, engine_socket, ping_engine, remove_leftovers
+from deploy.lab.compose import find_compose
 from deploy.lab.engine import BASE_IMAGES, docker
 
 # A deadline for one example measures the machine, not the code. CI always tries the same examples, so that it fails only for
@@ -26,6 +27,14 @@ _MARKED_BY_FIXTURE = {
     "own_broker": "broker",
     "plant": "netns",
 }
+
+
+def pytest_report_header() -> str:
+    """Which Compose the corpus is compared with."""
+    try:
+        return f"compared with: {find_compose()}"
+    except LabError as error:
+        return f"compared with: nothing, {error}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,7 +6,6 @@ Both are measured from the command to the engine's StartedAt of the last service
 from __future__ import annotations
 
 import json
-import shutil
 import statistics
 import subprocess
 import time
@@ -16,8 +15,9 @@ from typing import Any
 
 import docker
 
+from deploy.lab.compose import find_compose
 from deploy.lab.engine import engine_socket
-from deploy.lab.process import LabError, wait_until
+from deploy.lab.process import wait_until
 from tests.bench.deploying import started_s
 from tests.bench.figures import Figure, figure
 from tests.bench.gateway import BenchGateway
@@ -31,28 +31,19 @@ def measure_composed(pairs: int = PAIRS) -> list[Figure]:
     client = docker.APIClient(f"unix://{engine_socket()}", version="1.41", timeout=60)
     ours: list[float] = []
     theirs: list[float] = []
-    command = find_compose()
+    compose = find_compose()
     with BenchGateway() as gateway:
         for number in range(pairs + 1):
             rounds = [lambda n=number: ours.append(_by_agent(client, gateway, n)),
-                      lambda n=number: theirs.append(_by_compose(client, command, gateway.root, n))]  # fmt: skip
+                      lambda n=number: theirs.append(_by_compose(client, compose.command, gateway.root, n))]  # fmt: skip
             for each in rounds if number % 2 else reversed(rounds):
                 each()
     client.close()
     ratios = [a / b for a, b in zip(ours[1:], theirs[1:], strict=True)]
     return [
-        figure("compose.ratio", statistics.median(ratios), "x", 1.0),
-        figure("compose.agent_ms", statistics.median(ours[1:]), "ms", statistics.median(theirs[1:])),
+        figure("compose.ratio", statistics.median(ratios), "x", 1.0, by=str(compose)),
+        figure("compose.agent_ms", statistics.median(ours[1:]), "ms", statistics.median(theirs[1:]), by=str(compose)),
     ]
-
-
-def find_compose() -> list[str]:
-    """Compose as this machine has it: a plug-in of the engine's client, or a program of its own."""
-    if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0:
-        return ["docker", "compose"]
-    if shutil.which("docker-compose"):
-        return ["docker-compose"]
-    raise LabError("there is no Compose here", "make setup installs it")
 
 
 def manifest() -> dict[str, Any]:

@@ -55,13 +55,18 @@ BUDGETS: dict[str, Budget | None] = {
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measurement. `baseline`: the same thing done without this software, in the same run; None where there is none."""
+    """One measurement.
+
+    `baseline`: the same thing done without this software, in the same run; None where there is none. `by`: the program and
+    its version that the baseline is of, where more than one would do.
+    """
 
     name: str
     value: float
     unit: str
     budget: float | None
     baseline: float | None
+    by: str = ""
 
     def verdict(self) -> str:
         """Met, or missed by how much."""
@@ -75,23 +80,24 @@ class Figure:
         return f"missed by {percent:.0f} %" if percent >= 10 else f"missed by {percent:.2g} %"
 
 
-def figure(name: str, value: float, unit: str, baseline: float | None = None) -> Figure:
+def figure(name: str, value: float, unit: str, baseline: float | None = None, by: str = "") -> Figure:
     """A figure with the budget of its name."""
     budget = BUDGETS[name]
     known = None if baseline is None else _rounded(baseline)
-    return Figure(name, _rounded(value), unit, budget.limit if budget else None, known)
+    return Figure(name, _rounded(value), unit, budget.limit if budget else None, known, by)
 
 
 def write_figures(figures: Sequence[Figure], path: Path) -> None:
     """The list for machines."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([asdict(each) for each in _in_order(figures)], indent=1) + "\n")
+    listed = [{key: value for key, value in asdict(each).items() if value != ""} for each in _in_order(figures)]
+    path.write_text(json.dumps(listed, indent=1) + "\n")
 
 
 def make_table(figures: Sequence[Figure]) -> str:
     """The table for people, in the order of `BUDGETS`."""
     figures = _in_order(figures)
-    rows = [("figure", "value", "unit", "budget", "", "baseline")]
+    rows = [("figure", "value", "unit", "budget", "", "baseline", "")]
     for each in figures:
         budget = BUDGETS[each.name]
         rows.append(
@@ -102,9 +108,10 @@ def make_table(figures: Sequence[Figure]) -> str:
                 budget.describe() if budget else "-",
                 each.verdict(),
                 "-" if each.baseline is None else _shown(each.baseline),
+                each.by,
             )
         )
-    wide = [max(len(row[column]) for row in rows) for column in range(6)]
+    wide = [max(len(row[column]) for row in rows) for column in range(7)]
     right = {1, 3, 5}
     return "\n".join(
         "  ".join(f"{cell:>{w}}" if n in right else f"{cell:<{w}}" for n, (cell, w) in enumerate(zip(row, wide, strict=True)))

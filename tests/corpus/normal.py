@@ -27,7 +27,7 @@ def normal(document: Json, prefix: str, folder: str) -> Normal:
         "hostname": "" if document["Id"].startswith(config["Hostname"]) else config["Hostname"],
         "domainname": config.get("Domainname") or "",
         "tty": (config.get("Tty"), config.get("OpenStdin")),
-        "exposed": set(config.get("ExposedPorts") or ()),
+        "exposed": {each if "/" in each else f"{each}/tcp" for each in config.get("ExposedPorts") or ()},
         "health": _health(config.get("Healthcheck")),
         "stop_signal": config.get("StopSignal") or "SIGTERM",
         "stop_timeout": config.get("StopTimeout") or 10,
@@ -82,15 +82,17 @@ def _ports(bindings: Json) -> set[tuple[str, str, str]]:
     }
 
 
-def _networks(document: Json, prefix: str) -> dict[str, set[str]]:
-    """Names within the APP -> aliases, without those that every engine and Compose adds for its own use."""
-    found: dict[str, set[str]] = {}
+def _networks(document: Json, prefix: str) -> dict[str, Any]:
+    """Names within the APP -> aliases, without those that every engine and Compose adds for its own use, and what was given."""
+    found: dict[str, Any] = {}
     own = {document["Id"][:12], document["Name"].lstrip("/")}
     for name, each in document["NetworkSettings"]["Networks"].items():
         if name == "none":
             continue
         short = name.removesuffix(".out").removeprefix(prefix).lstrip("_") or "default"
-        found[short] = set(each.get("Aliases") or ()) - own
+        addresses = {key: value for key, value in (each.get("IPAMConfig") or {}).items() if value}
+        others = (tuple(each.get("Links") or ()), dict(each.get("DriverOpts") or {}))
+        found[short] = (set(each.get("Aliases") or ()) - own, addresses, *others)
     return found
 
 

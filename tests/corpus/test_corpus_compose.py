@@ -23,8 +23,9 @@ from agent.domain.manifest_model import Manifest
 from agent.engine.docker import DockerEngine
 from agent.engine.hostrules import HostRules
 from agent.store.shelf import DiskShelf
+from deploy.lab.compose import Compose, find_compose
 from tests.corpus.cases import ACCEPTED, GATEWAY, PREFIX, files_of, read, shown
-from tests.corpus.compose import Compose, find_compose, write
+from tests.corpus.compose import create, write
 from tests.corpus.normal import Normal, normal
 from tests.corpus.table import RULES, Said, with_defaults
 
@@ -58,8 +59,6 @@ class Pair:
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, list[Pair]]:
     """Every file's containers, made by both, some files at a time."""
     compose = find_compose()
-    if compose is None:
-        pytest.fail("Compose is missing: `make setup` installs it")
     root = tmp_path_factory.mktemp("corpus")
     client = docker.APIClient(base_url=f"unix://{SOCKET}", version="auto")
     _make_images(client)
@@ -108,21 +107,10 @@ async def _make(name: str, compose: Compose, client: docker.APIClient, engine: D
     (root / "app.esdk").mkdir()
     write(manifest, folder, images, compose, files_of(manifest))
     try:
-        await asyncio.to_thread(compose.create, instance, folder)
+        await asyncio.to_thread(create, compose, instance, folder)
         theirs = _composes(client, instance, str(folder))
         ours, said = await _ours(client, engine, name, instance, root, pins)
         assert ours.keys() == theirs.keys()
-        if compose.major >= 2:
-            # It copies a config that is written into the file into the container, just before the start.
-            for service, made in ours.items():
-                for use in manifest.body.service(service).configs:
-                    if manifest.body.source(use).content is not None:
-                        del made["mounts"][use.target]
-        if compose.major == 1:
-            # It connects all but one at the start, which does not happen here.
-            for service, made in ours.items():
-                known = theirs[service]["networks"]
-                made["networks"] = {n: a for n, a in made["networks"].items() if n in known}
         return [Pair(service, made, theirs[service], said[service]) for service, made in ours.items()]
     finally:
         await _clean(client, engine, instance)
@@ -131,6 +119,16 @@ async def _make(name: str, compose: Compose, client: docker.APIClient, engine: D
 def image_for(image: str) -> str:
     """Half of the files' images are stood for by one that says everything."""
     return RICH if sum(image.encode()) % 2 else PLAIN
+
+
+def test_a_file_with_several_networks_is_compared_on_all_of_them(pairs: Mapping[str, list[Pair]]) -> None:
+    several = {
+        f"{name}/{pair.service}": pair.theirs["networks"].keys()
+        for name, listed in pairs.items()
+        for pair in listed
+        if len(pair.theirs["networks"]) > 1
+    }
+    assert several == {"mariadb-adminer/adminer": {"db", "default"}, "two-tier-networks/proxy": {"back", "front"}}
 
 
 def test_the_table_here_is_the_published_one() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -22,6 +23,13 @@ def test_the_corpus_is_large_enough_and_of_both_kinds() -> None:
     assert len(CASES) >= 50
     assert len(ACCEPTED) >= 25
     assert len(CASES) - len(ACCEPTED) >= 20
+
+
+def test_the_page_about_the_manifest_states_how_many_files_there_are_of_each_kind() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "manifest.md").read_text(encoding="utf-8")
+    accepted, refused = len(ACCEPTED), len(CASES) - len(ACCEPTED)
+    assert f"holds {len(CASES)} files: {accepted} are accepted, {refused} are refused" in page
+    assert f"{accepted} files of {accepted} equal" in page
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -58,6 +58,13 @@ def test_the_list_for_machines_has_each_figures_name_value_unit_budget_and_basel
     ]
 
 
+def test_where_several_programs_could_be_the_baseline_table_and_list_name_it(tmp_path: Path) -> None:
+    measured = [figure("compose.ratio", 0.5, "x", 1.0, by="Compose 1.29.2")]
+    write_figures(measured, tmp_path / "bench.json")
+    assert make_table(measured).splitlines()[1].split()[-3:] == ["1", "Compose", "1.29.2"]
+    assert json.loads((tmp_path / "bench.json").read_text())[0]["by"] == "Compose 1.29.2"
+
+
 def test_the_table_says_what_was_missed_and_by_how_much() -> None:
     lines = make_table([figure("rule.latency_p50_ms", 0.45, "ms", 0.25)]).splitlines()
     assert lines[1].split() == ["rule.latency_p50_ms", "0.45", "ms", "<=", "0.3", "missed", "by", "50", "%", "0.25"]
