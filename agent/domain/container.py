@@ -269,6 +269,7 @@ class ContainerState:
 class ImageInfo:
     """An image on the gateway. `id` is its config digest, `digests` the registry's ``repo@sha256:...``.
 
+    `names` are those that people pulled it by, which are no tags of the engine's.
     `working_dir`, `volumes` and `has_healthcheck` are what its containers get where nobody says otherwise.
     """
 
@@ -281,6 +282,7 @@ class ImageInfo:
     working_dir: str = ""
     volumes: tuple[str, ...] = ()
     has_healthcheck: bool = False
+    names: tuple[str, ...] = ()
 
 
 def as_json(value: Any) -> dict[str, Any]:

@@ -30,6 +30,11 @@ class Ref:
         """``repo@sha256:...``, as the engine lists it."""
         return f"{self.repository}@{self.digest}"
 
+    @property
+    def tagged(self) -> str:
+        """``repo:tag``, as the engine lists it."""
+        return f"{self.repository}:{self.tag}"
+
 
 def is_id(ref: str) -> bool:
     """True for an image's id, ``sha256:`` and 64 digits."""

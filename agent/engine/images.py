@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -95,6 +96,8 @@ class DockerImages:
         if name.digest:
             return name.pinned
         local = await self.find(ref)
+        if local is not None and self._pulled_as(ref, local):
+            local = None  # it was only pulled by that name, which may stand for another by now
         if local is not None and not name.registry and not _digests_in(local, name.repository):
             return local.id
         try:
@@ -131,6 +134,13 @@ class DockerImages:
         await self._client.call(f"tagging {name.pinned}", lambda c: c.tag(found.id, name.repository, tag))
         return await self._require(name.pinned)
 
+    async def remember(self, name: str, pinned: str) -> None:
+        """People pulled the image `pinned` as `name`, and may call it so; what runs is never found by that."""
+        asked, digest = read_ref(name), pinned.partition("@")[2]
+        if asked.tag and digest:
+            records = self._source.records
+            await self._client.call(f"remembering {name}", lambda _: records.keep_name(asked.tagged, digest))
+
     async def push(self, ref: str, progress: Progress, login: Login | None = None) -> str:
         """Send the local image `ref` to its registry; the digest it has there. `login` as in `pin`."""
         name = read_ref(ref)
@@ -143,8 +153,8 @@ class DockerImages:
         async def attempt() -> None:
             await transfer(self._client, f"pushing {ref}", request, layers.take, stall_s=self._rules.stall_s)
 
-        await self._require(ref)
-        await with_retries(attempt, self._rules.retry_waits_s)
+        async with self._lent(ref, await self._require(ref)):
+            await with_retries(attempt, self._rules.retry_waits_s)
         layers.tell()
         if not layers.digest:
             raise Failed("image.no_digest", f"pushing {ref}: the registry told no digest", hint="push again")
@@ -177,10 +187,10 @@ class DockerImages:
 
     async def save(self, refs: Sequence[str], path: str) -> int:
         """Write images into one archive; its bytes. The file appears when it is whole."""
-        images = [(ref, await self._require(ref)) for ref in refs]
-        # A pinned name is this gateway's; the engine, and whoever loads the archive, know the tag.
-        names = [ref if ref in image.tags else next(iter(image.tags), image.id) for ref, image in images]
-        return await archive.save(self._client, names, Path(path), self._rules.stall_s)
+        async with contextlib.AsyncExitStack() as lent:
+            # A pinned name is this gateway's; the engine, and whoever loads the archive, know the tag.
+            names = [await lent.enter_async_context(self._lent(ref, await self._require(ref))) for ref in refs]
+            return await archive.save(self._client, names, Path(path), self._rules.stall_s)
 
     async def list(self) -> builtins.list[ImageInfo]:
         """All images of the engine."""
@@ -189,14 +199,24 @@ class DockerImages:
         return [image for image in found if image is not None]
 
     async def remove(self, ref: str) -> None:
-        """Take a tag away, and the image with its last one; by digest or id, with all its tags. Conflict when used."""
+        """Take a tag away, and the image with its last one; by digest or id, with all its tags. Conflict when used.
+
+        The last name that people pulled it by takes the tags with it that it got here.
+        """
         image = await self._require(ref)
-        names = [ref] if ref in image.tags else [*image.tags] or [image.id]
+        pulled = self._pulled_as(ref, image)
+        if pulled and len(image.names) > 1:
+            await self._forget_name(pulled)
+            return
+        ours = [tag for tag in image.tags if not pulled or is_marked(tag, self._mark)]
+        names = [ref] if ref in image.tags else ours or [image.id]
         users = await self._in_use()
         if image.id in users and set(image.tags) <= set(names):
             raise Conflict("image.in_use", f"a container uses {ref}", hint="remove the APP first")
         for name in names:
             await self._client.call(f"removing image {name}", partial(_remove, name=name), within_s=120, slow=True)
+        if pulled:
+            await self._forget_name(pulled)
 
     async def prune(self, keep: Sequence[str]) -> int:
         """Remove what this gateway pulled or built and neither `keep` (tags, digests, ids) nor a container needs.
@@ -224,6 +244,29 @@ class DockerImages:
         return freed_bytes
 
     # -- inside -------------------------------------------------------------------------------------------------
+
+    def _pulled_as(self, ref: str, image: ImageInfo) -> str:
+        """`ref` in full, where it is the name that people pulled the image by and no tag of the engine's; else ""."""
+        name = "" if "@" in ref or is_id(ref) else read_ref(ref).tagged
+        return name if name in image.names and name not in image.tags else ""
+
+    async def _forget_name(self, name: str) -> None:
+        records = self._source.records
+        await self._client.call(f"forgetting the name {name}", lambda _: records.forget_names([name]))
+
+    @contextlib.asynccontextmanager
+    async def _lent(self, ref: str, image: ImageInfo) -> AsyncIterator[str]:
+        """The name that the engine knows the image by, `ref` itself where it can be: what people pulled as is its tag meanwhile."""
+        tag = self._pulled_as(ref, image)
+        if not tag:
+            yield ref if ref in image.tags else next(iter(image.tags), image.id)
+            return
+        repository, _, short = tag.rpartition(":")
+        await self._client.call(f"tagging {image.id}", lambda c: c.tag(image.id, repository, short))
+        try:
+            yield tag
+        finally:
+            await self._client.call(f"removing the tag {tag}", partial(_remove, name=tag))
 
     async def _require(self, ref: str) -> ImageInfo:
         found = await self.find(ref)
@@ -257,9 +300,9 @@ class DockerImages:
 
     async def _forget_records(self) -> None:
         """Manifests of images that are gone."""
-        ids = {image.id for image in await self.list()}
+        images = await self.list()
         records = self._source.records
-        await self._client.call("looking through the manifests", lambda _: forget_records(records, ids))
+        await self._client.call("looking through the manifests", lambda _: forget_records(records, images))
 
     async def _is_our_leftover(self, image: ImageInfo) -> bool:
         if image.tags:

@@ -10,7 +10,7 @@ import docker
 from docker import errors as docker_errors
 
 from agent.domain.container import ImageInfo
-from agent.domain.imageref import is_marked
+from agent.domain.imageref import is_id, is_marked, read_ref
 from agent.engine.observed import read_image
 from agent.engine.source import Records
 
@@ -18,10 +18,15 @@ from agent.engine.source import Records
 def engine_names(records: Records, ref: str) -> tuple[str, ...]:
     """What the engine may know `ref` by, the likeliest first.
 
-    An image that was loaded has no registry digest in the engine: the kept manifest says what its id must be.
+    An image that was loaded has no registry digest in the engine: the kept manifest says what its id must be. What was
+    pulled by a name has no such tag in the engine either: the name leads to the digest that it was pulled as.
     """
     _, _, digest = ref.partition("@")
-    return (*records.image_ids(digest), ref) if digest else (ref,)
+    if digest or is_id(ref):
+        return (*records.image_ids(digest), ref)
+    name = read_ref(ref)
+    pulled = records.names().get(name.tagged, "")
+    return (ref, *records.image_ids(pulled), f"{name.repository}@{pulled}") if pulled else (ref,)
 
 
 def find_image(client: docker.APIClient, records: Records, ref: str, mark: str) -> ImageInfo | None:
@@ -34,17 +39,20 @@ def find_image(client: docker.APIClient, records: Records, ref: str, mark: str) 
         image = read_image(document)
         asked = (ref,) if "@" in ref else ()
         digests = dict.fromkeys((*image.digests, *asked, *_pinned_names(records, image, mark)))
-        return replace(image, digests=tuple(digests))
+        names = [name for name, pulled in records.names().items() if f"{name.rpartition(':')[0]}@{pulled}" in digests]
+        return replace(image, digests=tuple(digests), names=tuple(names))
     return None
 
 
-def forget_records(records: Records, image_ids: Collection[str]) -> None:
-    """Let go of the manifests and configurations that lead to no image any more."""
+def forget_records(records: Records, images: Collection[ImageInfo]) -> None:
+    """Let go of the manifests and configurations that lead to none of the `images`, and of names nothing has any more."""
+    image_ids = {image.id for image in images}
+    records.forget_names({*records.names()} - {name for image in images for name in image.names})
     needed: set[str] = set()
     digests = records.digests()
     for digest in digests:
         leads_to = records.image_ids(digest)
-        if not set(image_ids).isdisjoint(leads_to):
+        if not image_ids.isdisjoint(leads_to):
             needed |= {digest, *leads_to}
     records.forget(set(digests) - needed)
 

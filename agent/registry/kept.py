@@ -7,7 +7,9 @@ cannot: it is hashed again at each use. Everything here blocks: for threads only
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import threading
 from collections.abc import Collection
 from pathlib import Path
 
@@ -21,14 +23,19 @@ class Kept:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._names = folder / "names.json"
+        self._naming = threading.Lock()
 
     def keep(self, body: bytes) -> str:
         """Put a document on disk; its digest. NoSpace, Failed."""
         digest = digest_of(body)
         path = self.path(digest)
+        if self.read(digest) is None:
+            self._write(path, body)
+        return digest
+
+    def _write(self, path: Path, body: bytes) -> None:
         part = path.with_name(path.name + ".part")
-        if self.read(digest) is not None:
-            return digest
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with part.open("wb") as file:
@@ -43,7 +50,6 @@ class Kept:
             raise NoSpace(
                 "image.no_space", f"a manifest cannot be written: {error.strerror}", hint="free space"
             ) from error
-        return digest
 
     def read(self, digest: str) -> bytes | None:
         """The document of a digest; None when it is not here, or what is here is another."""
@@ -92,6 +98,28 @@ class Kept:
         """Remove documents."""
         for digest in digests:
             self.path(digest).unlink(missing_ok=True)
+
+    def names(self) -> dict[str, str]:
+        """The digest of what people pulled, by the name they pulled it by; what cannot be read leads nowhere."""
+        try:
+            found = json.loads(self._names.read_bytes())
+        except (OSError, ValueError):
+            return {}
+        pairs = found.items() if isinstance(found, dict) else ()
+        return {name: digest for name, digest in pairs if isinstance(digest, str) and DIGEST.fullmatch(digest)}
+
+    def keep_name(self, name: str, digest: str) -> None:
+        """From now on `name` leads to `digest`. NoSpace."""
+        with self._naming:
+            self._write(self._names, json.dumps(self.names() | {name: digest}, indent=1).encode())
+
+    def forget_names(self, names: Collection[str]) -> None:
+        """Let names go. NoSpace."""
+        with self._naming:
+            known = self.names()
+            left = {name: digest for name, digest in known.items() if name not in names}
+            if left != known:
+                self._write(self._names, json.dumps(left, indent=1).encode())
 
     def path(self, digest: str) -> Path:
         """Where it is, or would be."""

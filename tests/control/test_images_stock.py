@@ -77,6 +77,22 @@ async def test_left_overs_of_fetches_stay_as_long_as_a_job_could_go_on_with_them
     assert rig.images.tidied == [False, True]
 
 
+async def test_what_was_pulled_by_a_name_is_listed_and_removed_by_it(rig: Rig) -> None:
+    name = f"{REGISTRY}/other:1"
+    assert (await rig.job(await rig.send("image.pull", image=name))).state is JobState.DONE
+    rig.images.publish(name, "moved")
+    (row,) = (await rig.send("image.list")).data
+    assert name in row["tags"]
+    assert (await rig.send("image.remove", image=name)).code == 200
+    assert not here(rig)
+
+
+async def test_what_a_prune_frees_counts_what_fetches_left(rig: Rig) -> None:
+    rig.images.left_bytes = 4096
+    assert (await rig.send("image.prune")).data == {"freed_bytes": 4096}
+    assert (await rig.send("image.prune")).data == {"freed_bytes": 0}
+
+
 async def test_a_prune_takes_the_gateways_knowledge_of_what_is_gone_too(rig: Rig) -> None:
     await rig.job(await rig.send("image.pull", image=f"{REGISTRY}/other:1"))
     rig.images.tidied.clear()

@@ -27,7 +27,8 @@ class FakeImages:
     """`agent.ports.Images` in memory.
 
     `publish(ref)` puts a tag on the registry (again with another `content`: the tag moves); `add(ref)` puts an image
-    on the gateway without a registry. `in_use` holds image ids that containers use. `lock(registry, login)`: that
+    on the gateway without a registry. `left_bytes`: what unfinished fetches left.
+    `in_use` holds image ids that containers use. `lock(registry, login)`: that
     registry answers nobody else from now on. `brings` maps a pinned name to what its image says of itself.
     """
 
@@ -37,10 +38,12 @@ class FakeImages:
         self.in_use: set[str] = set()
         self.disk_is_full = False
         self.tidied: list[bool] = []
+        self.left_bytes = 0
         self.brings: dict[str, dict[str, Any]] = {}
         self._locks: dict[str, Login] = {}
         self._registry: dict[str, str] = {}
         self._shelf: set[str] = set()
+        self._names: dict[str, str] = {}
         self._local: dict[str, ImageInfo] = {}
         self._archives: dict[str, list[ImageInfo]] = {}
         for ref in refs:
@@ -116,6 +119,12 @@ class FakeImages:
         self._local[image.id] = image
         return image
 
+    async def remember(self, name: str, pinned: str) -> None:
+        """People call it so from now on."""
+        await self._call("remember", name)
+        if "@" in pinned and "@" not in name:
+            self._names[name] = pinned
+
     async def push(self, ref: str, progress: Progress, login: Login | None = None) -> str:
         """The registry has the local image `ref` now; its digest is returned."""
         await self._call("push", ref)
@@ -160,7 +169,7 @@ class FakeImages:
     async def list(self) -> list[ImageInfo]:
         """All local images."""
         await self._call("list", "")
-        return list(self._local.values())
+        return [image for id_ in self._local if (image := self._find(id_)) is not None]
 
     async def remove(self, ref: str) -> None:
         """Remove a local image."""
@@ -168,6 +177,9 @@ class FakeImages:
         image = self.require(ref)
         if image.id in self.in_use:
             raise Conflict("image.in_use", f"a container uses {ref}")
+        self._names.pop(ref, None)
+        if ref in image.names and len(image.names) > 1:
+            return
         del self._local[image.id]
 
     async def prune(self, keep: Sequence[str]) -> int:
@@ -182,7 +194,8 @@ class FakeImages:
     async def tidy(self, keep: Sequence[str], *, idle: bool) -> int:
         """As `prune`, if `disk_is_full`."""
         self.tidied.append(idle)
-        return await self.prune(keep) if self.disk_is_full else 0
+        left_bytes, self.left_bytes = (self.left_bytes, 0) if idle else (0, self.left_bytes)
+        return left_bytes + (await self.prune(keep) if self.disk_is_full else 0)
 
     # -- inside -------------------------------------------------------------------------------------------------
 
@@ -197,9 +210,11 @@ class FakeImages:
         self.log.append((op, subject))
 
     def _find(self, ref: str) -> ImageInfo | None:
-        for image in self._local.values():
-            if ref == image.id or ref in image.tags or ref in image.digests:
-                return image
+        for name in (ref, self._names.get(ref, ref)):
+            for image in self._local.values():
+                if name == image.id or name in image.tags or name in image.digests:
+                    names = tuple(known for known, pinned in self._names.items() if pinned in image.digests)
+                    return replace(image, names=names)
         return None
 
     @staticmethod

@@ -31,7 +31,7 @@ class ImageStock:
         self._catalog = catalog
         self._images = images
         self._held: dict[str, set[str]] = {}
-        self._cleaning: asyncio.Task[None] | None = None
+        self._cleaning: asyncio.Task[int] | None = None
         ledger.listen(self._on_change)
 
     def needed(self) -> set[str]:
@@ -95,20 +95,19 @@ class ImageStock:
 
     async def prune(self) -> int:
         """Remove at once what nothing needs, and what the gateway knew of it. The bytes as `ports.Images.prune` counts them."""
-        freed_bytes = await self._images.prune(sorted(self.needed()))
-        await self.tidy()
-        return freed_bytes
+        return await self._images.prune(sorted(self.needed())) + await self.tidy()
 
-    async def tidy(self) -> None:
-        """Clean up as the watermarks say; what unfinished fetches left goes when no job could go on with it."""
+    async def tidy(self) -> int:
+        """Clean up as the watermarks say; what unfinished fetches left goes when no job could go on with it. As `prune`."""
         idle = not any(job.state in FETCHING for job in self._ledger.jobs.values())
         try:
             freed_bytes = await self._images.tidy(sorted(self.needed()), idle=idle)
         except GatewayError as error:
             log.warning("images_not_tidied code=%s reason=%s", error.code, error)
-            return
+            return 0
         if freed_bytes:
             log.info("images_tidied freed_bytes=%d", freed_bytes)
+        return freed_bytes
 
     async def stop(self) -> None:
         """End a clean-up that is under way."""

@@ -64,6 +64,7 @@ class ImageWork:
         await self._ledger.move_job(job.id, JobState.DOWNLOADING, "asking for the image")
         pinned = await self._images.pin(image, login)
         await self._stock.bring(job, pinned, _percent(told), login)
+        await self._images.remember(image, pinned)
         await self._done(job, pinned)
 
     async def push(self, job: Job, told: Told) -> None:
@@ -113,7 +114,7 @@ class ImageWork:
         return [
             {
                 "id": i.id,
-                "tags": i.tags,
+                "tags": (*i.names, *i.tags),
                 "digests": i.digests,
                 "size_bytes": i.size_bytes,
                 "architecture": i.architecture,

@@ -57,8 +57,9 @@ class RealShelf:
         self.source = RegistryClient(folder, limits=Limits(stall_s=1.0, retry_waits_s=(0.05, 0.05)))
         self.used_percent = 50
         rooms = Rooms("/", self._measure)
-        rules = ImageRules(mark=self.mark, stall_s=1.0, retry_waits_s=(0.05, 0.05), rooms=rooms)
-        self.images: Images = DockerImages(str(socket), self.source, rules)
+        self.socket, self.folder = socket, folder
+        self.rules = ImageRules(mark=self.mark, stall_s=1.0, retry_waits_s=(0.05, 0.05), rooms=rooms)
+        self.images: Images = DockerImages(str(socket), self.source, self.rules)
 
     async def publish(self, tag: str, content: str) -> str:
         return await asyncio.to_thread(self._publish, tag, content)

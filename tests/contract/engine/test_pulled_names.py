@@ -1,0 +1,93 @@
+"""Names that people pulled images by: kept beside the engine, good for people's commands, and for nothing that runs."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.engine.images import DockerImages
+from agent.registry.client import RegistryClient
+from deploy.lab import Registry
+from tests.contract.engine.image_shelves import FakeShelf, RealShelf, Shelf, no_progress
+from tests.contract.engine.rig import docker
+
+
+@pytest.fixture(params=["fake", pytest.param("real", marks=[pytest.mark.engine, pytest.mark.registry])])
+async def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Shelf]:
+    if request.param == "fake":
+        yield FakeShelf()
+        return
+    made = RealShelf(request.getfixturevalue("engine_socket"), request.getfixturevalue("registry"), tmp_path / "blobs")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def real(engine_socket: Path, registry: Registry, tmp_path: Path) -> Iterator[RealShelf]:
+    made = RealShelf(engine_socket, registry, tmp_path / "blobs")
+    yield made
+    made.close()
+
+
+async def test_what_was_pulled_by_a_name_is_saved_pushed_and_removed_by_it_and_runs_by_none(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    old, name = await shelf.publish("1.0", "old"), f"{shelf.repository}:1.0"
+    pinned = await shelf.images.pin(name)
+    image = await shelf.images.pull(pinned, no_progress)
+    await shelf.images.remember(name, pinned)
+    await shelf.images.remember(f"{shelf.repository}:stable", pinned)
+    found = await shelf.images.find(name)
+    assert found == replace(image, names=found.names if found else ())
+    assert set(found.names) == {name, f"{shelf.repository}:stable"}
+    assert await shelf.images.save([name], str(tmp_path / "a.tar")) > 0
+    assert await shelf.images.push(name, no_progress)
+    after = await shelf.images.find(name)
+    assert after is not None
+    assert (after.id, after.tags) == (image.id, image.tags)
+    await shelf.publish("1.0", "new")
+    assert await shelf.images.pin(name) not in {image.id, f"{shelf.repository}@{old}"}
+    await shelf.images.remove(name)
+    assert await shelf.images.find(name) is None
+    left = await shelf.images.find(f"{shelf.repository}:stable")
+    assert left is not None
+    assert left.id == image.id
+    await shelf.images.remove(f"{shelf.repository}:stable")
+    assert await shelf.images.find(pinned) is None
+
+
+async def test_a_name_that_was_pulled_keeps_no_image_from_a_prune_and_outlives_a_restart(real: RealShelf) -> None:
+    await real.publish("1.0", secrets.token_hex(8))
+    name = f"{real.repository}:1.0"
+    pinned = await real.images.pin(name)
+    image = await real.images.pull(pinned, no_progress)
+    await real.images.remember(name, pinned)
+    docker("tag", image.id, f"{real.repository}:mine")
+    again = DockerImages(str(real.socket), RegistryClient(real.folder), real.rules)
+    await again.remove(name)
+    kept = await again.find(f"{real.repository}:mine")
+    again.close()
+    assert kept is not None
+    assert (kept.tags, kept.names) == ((f"{real.repository}:mine",), ())
+    await real.images.remove(f"{real.repository}:mine")
+    await real.images.pull(pinned, no_progress)
+    await real.images.remember(name, pinned)
+    assert await real.images.prune([]) > 0
+    assert await real.images.tidy([], idle=True) == 0
+    assert await asyncio.to_thread(real.source.records.names) == {}
+
+
+async def test_an_archive_of_what_was_pulled_by_a_name_holds_that_name(real: RealShelf, tmp_path: Path) -> None:
+    await real.publish("1.0", secrets.token_hex(8))
+    name = f"{real.repository}:1.0"
+    pinned = await real.images.pin(name)
+    await real.images.pull(pinned, no_progress)
+    await real.images.remember(name, pinned)
+    await real.images.save([name], str(tmp_path / "a.tar"))
+    await real.images.remove(name)
+    assert await real.images.load(str(tmp_path / "a.tar")) == [name]
