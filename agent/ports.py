@@ -129,8 +129,7 @@ class Images(Protocol):
     async def pin(self, ref: str, login: Login | None = None) -> str:
         """`ref` as ``repo@sha256:...`` by asking its registry, or the image id of a local image.
 
-        `login` is for that registry, in place of what the gateway itself has for it. Unauthorised: it is not enough.
-        """
+        `login` is for that registry, in place of the gateway's own. Unauthorised: it is not enough."""
         ...
 
     async def pull(self, pinned: str, progress: Progress, login: Login | None = None) -> ImageInfo: ...
