@@ -9,8 +9,20 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agent.bundles.writer import describe, write_bundle
+from agent.control.bundles.sticks import Sticks
 from agent.domain.bundle import BLOBS, FILES, MANIFEST, BundleIndex
 from tests.control.rig import REGISTRY, Rig, manifest
+
+
+def installed(rig: Rig) -> bool:
+    """Whether what a bundle held is here and nothing of it is under way."""
+    desired = rig.room.ledger.desired.get("pump")
+    return desired is not None and desired.current is not None and not desired.job
+
+
+def sticks_of(rig: Rig, folder: Path) -> Sticks:
+    """A watch over `folder` that looks when it is told to."""
+    return Sticks([folder], rig.room.inbox, rig.room.ledger, rig.bundles, rig.plane.alarms, take_over=False)
 
 
 class Packer:

@@ -16,7 +16,7 @@ from agent.control.catalog import Premises
 from agent.control.room import Care, ControlRoom, Outside
 from agent.control.watch.metering import Pace
 from agent.data.plane import make_plane
-from agent.domain.command import Command, Job, Origin, Reply
+from agent.domain.command import Command, Job, JobState, Origin, Reply
 from agent.domain.policy import Policy
 from agent.domain.restart import RestartPolicy
 from agent.errors import Unreachable
@@ -39,6 +39,8 @@ REGISTRY = "127.0.0.1:5000"
 PACE = Pace(tick_s=0.05, look_s=0.1, measure_s=0.2, measure_most_s=0.4, tell_s=0.2)
 FAST = RestartPolicy(deaths=4, window_s=60, healthy_s=0.4, first_s=0.1, last_s=0.2)
 CARE = Care(FAST, pace=PACE)
+SLOW = "within: 20s, stable_for: 15s"
+"""A health gate that watches for longer than a test."""
 
 
 def manifest(
@@ -153,6 +155,28 @@ class Rig:
         ledger = self.room.ledger
         await self.until(lambda: ledger.jobs[job_id].state.final, f"the end of {job_id}")
         return ledger.jobs[job_id]
+
+    def job_now(self, job_id: str) -> Job:
+        """A job as it is."""
+        return self.room.ledger.jobs[job_id]
+
+    async def tries_again(self, job_id: str) -> None:
+        """Wait until a job has failed to reach the world outside, and will try again."""
+        await self.until(lambda: "trying again" in self.job_now(job_id).message, "its first try")
+
+    async def loses_login(self, job_id: str) -> None:
+        """Restart the agent once a job has tried, and wait until it asks for what it had been given for once."""
+        await self.tries_again(job_id)
+        await self.restart()
+        await self.until(lambda: self.job_now(job_id).state is JobState.CREDENTIALS_NEEDED, "its waiting")
+
+    def written(self) -> bytes:
+        """All bytes on the gateway's disk."""
+        return b"".join(path.read_bytes() for path in sorted(self.root.rglob("*")) if path.is_file())
+
+    def versions(self, instance: str = "pump") -> list[tuple[str, str]]:
+        """The versions of an instance, each with its state."""
+        return [(v["version"], v["state"]) for v in self.room.views.detail(instance)["versions"]]
 
     async def until(self, holds: Callable[[], bool], what: str, within_s: float = 10) -> None:
         """Wait for something to come true."""

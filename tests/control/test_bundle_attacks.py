@@ -8,7 +8,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,22 +22,11 @@ from agent.errors import GatewayError, Malformed, TimedOut
 from agent.ports import BundleHead
 from agent.registry.blobs import BlobStore
 from agent.registry.kept import Kept
-from tests.control.packer import Packer
-from tests.control.rig import REGISTRY, Rig, manifest, running
+from tests.control.packer import Packer, installed, sticks_of
+from tests.control.rig import REGISTRY, Rig, manifest
 from tests.faults import loopfs
 
 pytestmark = pytest.mark.may_block  # the tests write and look into files themselves
-
-
-@pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    async with running(tmp_path / "gateway") as rig:
-        yield rig
-
-
-@pytest.fixture
-def packer(rig: Rig, tmp_path: Path) -> Packer:
-    return Packer(rig, tmp_path / "stick")
 
 
 def traces(rig: Rig) -> dict[str, Any]:
@@ -49,15 +38,6 @@ def traces(rig: Rig) -> dict[str, Any]:
         "desired": {name: replace(each, job="") for name, each in rig.room.ledger.desired.items()},
         "open": [job for job in rig.room.ledger.jobs.values() if not job.state.final],
     }
-
-
-def installed(rig: Rig) -> bool:
-    desired = rig.room.ledger.desired.get("pump")
-    return desired is not None and desired.current is not None and not desired.job
-
-
-def sticks_of(rig: Rig, folder: Path) -> Sticks:
-    return Sticks([folder], rig.room.inbox, rig.room.ledger, rig.bundles, rig.plane.alarms, take_over=False)
 
 
 Make = Callable[[Packer], Awaitable[Path]]

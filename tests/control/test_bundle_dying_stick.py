@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from agent.domain.command import JobState, Origin
 from tests.control.packer import Packer
-from tests.control.rig import Rig, running
+from tests.control.rig import Rig
 from tests.faults import loopfs
 
 pytestmark = pytest.mark.may_block  # the test mounts and spoils the stick itself
 MIB = 1024 * 1024
-
-
-@pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    async with running(tmp_path / "gateway") as rig:
-        yield rig
 
 
 async def test_a_stick_that_dies_is_said_to_be_unreadable_and_others_go_on(rig: Rig, tmp_path: Path) -> None:

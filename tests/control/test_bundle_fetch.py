@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,26 +10,19 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from agent.domain.command import Job, JobState, Origin
+from agent.domain.command import JobState, Origin
 from agent.domain.schedule import UpdateTimes, parse_window
 from agent.ports import DesiredApp, DesiredBundle, DesiredIndex
 from tests.control.packer import Packer
-from tests.control.rig import CARE, REGISTRY, Rig, manifest, running
+from tests.control.rig import CARE, REGISTRY, SLOW, Rig, manifest, running
 from tests.fakes.hand_clock import ShiftedClock
 
 NOON_MS = 1_795_492_800_000
 """Tue 2026-11-24 12:00 in Shanghai."""
 NIGHT = UpdateTimes((parse_window("02:00-04:00"),), ZoneInfo("Asia/Shanghai"))
-SLOW = "within: 20s, stable_for: 15s"
 HASH = "0" * 64
 
 pytestmark = pytest.mark.may_block  # the tests put files where the fake download finds them
-
-
-@pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    async with running(tmp_path / "gateway") as rig:
-        yield rig
 
 
 def url_of(version: str) -> str:
@@ -79,10 +71,6 @@ def serving(rig: Rig) -> list[str]:
     return [version if spec in wanted else "?" for spec in served]
 
 
-def job_of(rig: Rig, id_: str) -> Job:
-    return rig.room.ledger.jobs[id_]
-
-
 async def test_an_upgrade_that_came_after_the_fetch_stays_when_the_fetch_arrives(rig: Rig) -> None:
     await install(rig)
     await offer(rig, "2")
@@ -91,7 +79,7 @@ async def test_an_upgrade_that_came_after_the_fetch_stays_when_the_fetch_arrives
     assert upgrade.state is JobState.DONE, upgrade
     await arrive(rig, "2")
     assert serving(rig) == ["3"]
-    superseded = job_of(rig, fetching)
+    superseded = rig.job_now(fetching)
     assert (superseded.state, superseded.message) == (JobState.SUPERSEDED, f"replaced by job {upgrade.id}")
 
 
@@ -111,7 +99,7 @@ async def test_what_is_removed_after_the_fetch_stays_away_when_the_fetch_arrives
     await rig.until(lambda: "pump" not in rig.room.ledger.desired, "its removal")
     await arrive(rig, "2")
     assert (rig.room.ledger.desired, serving(rig)) == ({}, [])
-    assert job_of(rig, fetching).state is JobState.SUPERSEDED
+    assert rig.job_now(fetching).state is JobState.SUPERSEDED
 
 
 async def test_of_two_fetches_the_later_command_wins_and_not_the_slower_download(rig: Rig) -> None:
@@ -120,7 +108,7 @@ async def test_of_two_fetches_the_later_command_wins_and_not_the_slower_download
     slow, quick = await fetch(rig, "1"), await fetch(rig, "2")
     await arrive(rig, "2", "1")
     assert serving(rig) == ["2"]
-    assert [job_of(rig, id_).state for id_ in (slow, quick)] == [JobState.SUPERSEDED, JobState.DONE]
+    assert [rig.job_now(id_).state for id_ in (slow, quick)] == [JobState.SUPERSEDED, JobState.DONE]
 
 
 async def test_a_fetch_outlasts_stop_and_start_and_a_kill_of_the_agent(rig: Rig) -> None:
@@ -131,7 +119,7 @@ async def test_a_fetch_outlasts_stop_and_start_and_a_kill_of_the_agent(rig: Rig)
         assert (await rig.job(await rig.send(order, Origin.LOCAL, instance="pump"))).state is JobState.DONE
     await rig.restart()
     await arrive(rig, "2")
-    assert (job_of(rig, fetching).state, serving(rig)) == (JobState.DONE, ["2"])
+    assert (rig.job_now(fetching).state, serving(rig)) == (JobState.DONE, ["2"])
 
 
 async def test_the_other_sides_app_is_refused_at_once_and_not_after_the_download(rig: Rig) -> None:
@@ -145,7 +133,7 @@ async def test_what_admission_refuses_in_a_fetched_bundle_ends_the_job_and_leave
     await offer(rig, "1", manifest("1", extra="privileged: true"))
     fetching = await fetch(rig, "1")
     await arrive(rig, "1")
-    refused = job_of(rig, fetching)
+    refused = rig.job_now(fetching)
     assert (refused.state, refused.error_status, rig.room.ledger.desired) == (JobState.FAILED, 403, {})
     assert "privileged" in refused.message
 
@@ -176,7 +164,7 @@ async def test_a_fetch_for_the_cloud_downloads_inside_the_update_window_only(tmp
         await passes(15)
         await rig.until(lambda: len(rig.downloads) == 1, "the download in the night")
         await passes(2)
-        await rig.until(lambda: job_of(rig, reply.job).state is JobState.WAITING, "the pause when the window closes")
+        await rig.until(lambda: rig.job_now(reply.job).state is JobState.WAITING, "the pause when the window closes")
         rig.held["pump-1.bundle"].set()
         await asyncio.sleep(0.2)
         assert (len(rig.downloads), serving(rig)) == (1, [])

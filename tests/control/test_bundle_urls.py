@@ -57,10 +57,6 @@ async def rig(tmp_path: Path, place: Place) -> AsyncIterator[Rig]:
     await rig.kill()
 
 
-def job_of(rig: Rig, id_: str) -> Job:
-    return rig.room.ledger.jobs[id_]
-
-
 async def installed(rig: Rig) -> None:
     desired = rig.room.ledger.desired
     await rig.until(lambda: "pump" in desired and not desired["pump"].job, "its installation")
@@ -70,14 +66,10 @@ def fetch(signature: str = SIGNATURE) -> dict[str, Any]:
     return {"instance": "pump", "url": f"{URL}?{signature}#part", "sha256": SHA256}
 
 
-def written(rig: Rig) -> bytes:
-    return b"".join(path.read_bytes() for path in sorted(rig.root.rglob("*")) if path.is_file())
-
-
 async def everything(rig: Rig, *said: object) -> str:
     """All that is on disk, in memory for people to see, and was answered."""
     shown = [await rig.send(type_, Origin.LOCAL) for type_ in ("job.list", "app.list", "alarm.list")]
-    on_disk = await asyncio.to_thread(written, rig)
+    on_disk = await asyncio.to_thread(rig.written)
     return repr((said, shown, rig.room.ledger.jobs, rig.room.ledger.desired)) + on_disk.decode(errors="replace")
 
 
@@ -102,11 +94,9 @@ async def test_a_job_that_lost_the_signature_waits_for_it_and_goes_on_with_the_s
 ) -> None:
     place.down = True
     reply = await rig.send("bundle.fetch", **fetch())
-    await rig.until(lambda: "trying again" in job_of(rig, reply.job).message, "its first try")
-    await rig.restart()
-    await rig.until(lambda: job_of(rig, reply.job).state is JobState.CREDENTIALS_NEEDED, "its waiting")
-    assert REGISTRY in job_of(rig, reply.job).message
-    assert "send the command again" in job_of(rig, reply.job).message
+    await rig.loses_login(reply.job)
+    assert REGISTRY in rig.job_now(reply.job).message
+    assert "send the command again" in rig.job_now(reply.job).message
     place.down, place.signature = False, f"X-Signature=new-{SHA256}"
     again = await rig.send("bundle.fetch", **fetch(place.signature))
     assert (again.code, again.job) == (202, reply.job)
@@ -125,9 +115,7 @@ async def wish(rig: Rig, revision: int) -> Job:
 async def test_the_desired_state_of_a_later_revision_brings_a_signature_again(rig: Rig, place: Place) -> None:
     place.down = True
     job = await wish(rig, 1)
-    await rig.until(lambda: "trying again" in job_of(rig, job.id).message, "its first try")
-    await rig.restart()
-    await rig.until(lambda: job_of(rig, job.id).state is JobState.CREDENTIALS_NEEDED, "its waiting")
+    await rig.loses_login(job.id)
     place.down = False
     assert (await wish(rig, 2)).id == job.id
     assert (await rig.ended(job.id)).state is JobState.DONE
@@ -138,7 +126,7 @@ async def test_the_desired_state_of_a_later_revision_brings_a_signature_again(ri
 async def test_a_url_without_a_query_needs_nothing_after_a_restart(rig: Rig, place: Place) -> None:
     place.down, place.signature = True, ""
     reply = await rig.send("bundle.fetch", **{**fetch(), "url": URL})
-    await rig.until(lambda: "trying again" in job_of(rig, reply.job).message, "its first try")
+    await rig.tries_again(reply.job)
     await rig.restart()
     place.down = False
     assert (await rig.job(reply)).state is JobState.DONE

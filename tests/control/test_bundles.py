@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -12,19 +11,8 @@ from agent.domain.alarm import Severity
 from agent.domain.command import JobState, Origin, Reply
 from agent.domain.container import Health
 from agent.ports import DesiredApp, DesiredBundle, DesiredIndex
-from tests.control.packer import Packer
-from tests.control.rig import REGISTRY, Rig, manifest, running
-
-
-@pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    async with running(tmp_path / "gateway") as rig:
-        yield rig
-
-
-@pytest.fixture
-def packer(rig: Rig, tmp_path: Path) -> Packer:
-    return Packer(rig, tmp_path / "stick")
+from tests.control.packer import Packer, installed, sticks_of
+from tests.control.rig import REGISTRY, Rig, manifest
 
 
 async def test_a_bundle_installs_and_a_newer_one_upgrades_without_asking_any_registry(rig: Rig, packer: Packer) -> None:
@@ -147,19 +135,13 @@ async def test_a_stick_that_was_pulled_out_is_waited_for(rig: Rig, packer: Packe
 async def test_a_watched_folder_takes_each_bundle_once_also_after_a_restart(rig: Rig, packer: Packer) -> None:
     path = await packer.pack("1")
 
-    def sticks() -> Sticks:
-        room = rig.room
-        shelf = rig.bundles
-        return Sticks([path.parent.parent], room.inbox, room.ledger, shelf, rig.plane.alarms, take_over=False)
-
-    looking = sticks()
+    looking = sticks_of(rig, path.parent.parent)
     for _ in range(3):
         await looking.look()
-    ledger = rig.room.ledger
-    await rig.until(lambda: "pump" in ledger.desired and not ledger.desired["pump"].job, "its installation")
+    await rig.until(lambda: installed(rig), "its installation")
     await rig.restart()
     jobs = len(rig.room.ledger.jobs)
-    looking = sticks()
+    looking = sticks_of(rig, path.parent.parent)
     for _ in range(3):
         await looking.look()
     assert len(rig.room.ledger.jobs) == jobs
@@ -204,7 +186,7 @@ async def test_a_bundle_that_is_still_being_copied_is_left_alone_and_a_broken_on
 ) -> None:
     path = await packer.pack("1")
     whole = path.read_bytes()
-    looking = Sticks([path.parent], rig.room.inbox, rig.room.ledger, rig.bundles, rig.plane.alarms, take_over=False)
+    looking = sticks_of(rig, path.parent)
     for size in (1000, 2000, 3000):
         path.write_bytes(whole[:size])
         await looking.look()

@@ -3,37 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.control.ledger import Journal
-from agent.domain.command import Job, JobState, Origin
+from agent.domain.command import JobState, Origin
 from agent.domain.journal import Change
 from agent.domain.policy import Policy
 from agent.errors import NoSpace, Unreachable
 from agent.ports import Login
-from tests.control.rig import REGISTRY, Rig, manifest, running
-
-
-@pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    async with running(tmp_path) as rig:
-        yield rig
-
-
-def job_of(rig: Rig, id_: str) -> Job:
-    return rig.room.ledger.jobs[id_]
-
+from tests.control.rig import REGISTRY, Rig, manifest
 
 PASSWORD = "s3cret-once-only"
 CREDENTIALS = {REGISTRY: {"username": "anna", "password": PASSWORD}}
-
-
-def everything_written(rig: Rig) -> bytes:
-    return b"".join(path.read_bytes() for path in sorted(rig.root.rglob("*")) if path.is_file())
 
 
 async def test_a_one_time_password_opens_the_registry_and_is_written_nowhere(
@@ -54,7 +38,7 @@ async def test_a_one_time_password_opens_the_registry_and_is_written_nowhere(
     assert malformed.code == 400
     shown = [await rig.send(type_, Origin.LOCAL) for type_ in ("job.list", "app.list")]
     texts = repr((reply, malformed, shown, rig.room.ledger.jobs, rig.room.ledger.desired))
-    assert PASSWORD.encode() not in everything_written(rig)
+    assert PASSWORD.encode() not in rig.written()
     assert PASSWORD not in caplog.text + texts
 
 
@@ -65,10 +49,8 @@ async def test_a_job_that_lost_its_credentials_in_a_restart_waits_for_them_and_g
     rig.images.fail_next("pull", Unreachable("image.registry_unreachable", "no route"))
     params: dict[str, Any] = {"instance": "pump", "manifest": manifest()}
     reply = await rig.send("app.install", credentials=CREDENTIALS, **params)
-    await rig.until(lambda: "trying again" in job_of(rig, reply.job).message, "its first try")
-    await rig.restart()
-    await rig.until(lambda: job_of(rig, reply.job).state is JobState.CREDENTIALS_NEEDED, "its waiting")
-    assert REGISTRY in job_of(rig, reply.job).message
+    await rig.loses_login(reply.job)
+    assert REGISTRY in rig.job_now(reply.job).message
     assert "credentials_needed" in rig.room.views.summary("pump")["message"]
     assert (await rig.send("app.install", **params)).code == 409
     again = await rig.send("app.install", credentials=CREDENTIALS, **params)
@@ -98,7 +80,7 @@ async def test_the_bases_of_a_build_are_opened_by_the_credentials_of_its_command
     await rig.images.remove(base)
     job = await rig.job(await rig.send("image.build", Origin.LOCAL, credentials=CREDENTIALS, **by_hand))
     assert job.state is JobState.DONE
-    assert PASSWORD.encode() not in everything_written(rig)
+    assert PASSWORD.encode() not in rig.written()
 
 
 async def test_a_push_is_opened_once_and_asks_again_after_a_restart(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
@@ -110,13 +92,11 @@ async def test_a_push_is_opened_once_and_asks_again_after_a_restart(rig: Rig, ca
     assert (refused.state, "the registry refuses" in refused.message) == (JobState.FAILED, True)
     rig.images.fail_next("push", Unreachable("image.registry_unreachable", "no route"))
     reply = await rig.send("image.push", Origin.LOCAL, image=image, credentials=CREDENTIALS)
-    await rig.until(lambda: "trying again" in job_of(rig, reply.job).message, "its first try")
-    await rig.restart()
-    await rig.until(lambda: job_of(rig, reply.job).state is JobState.CREDENTIALS_NEEDED, "its waiting")
+    await rig.loses_login(reply.job)
     again = await rig.send("image.push", Origin.LOCAL, image=image, credentials=CREDENTIALS)
     assert (again.code, again.job) == (202, reply.job)
     assert (await rig.job(again)).state is JobState.DONE
-    assert PASSWORD.encode() not in everything_written(rig)
+    assert PASSWORD.encode() not in rig.written()
     assert PASSWORD not in caplog.text
 
 
@@ -141,21 +121,21 @@ async def test_that_credentials_are_needed_is_written_also_when_the_disk_was_ful
     rig.images.lock(REGISTRY, Login("anna", PASSWORD))
     rig.images.fail_next("pull", Unreachable("image.registry_unreachable", "no route"))
     reply = await rig.send("app.install", instance="pump", manifest=manifest(), credentials=CREDENTIALS)
-    await rig.until(lambda: "trying again" in job_of(rig, reply.job).message, "its first try")
+    await rig.tries_again(reply.job)
     gate = rig.images.faults.pause("pin")
     await rig.restart()
     await asyncio.wait_for(gate.reached.wait(), 10)
     refusing = Refusing(rig.room.ledger.journal)
     rig.room.ledger.journal = refusing
     gate.open()
-    await rig.until(lambda: job_of(rig, reply.job).state is JobState.CREDENTIALS_NEEDED, "its waiting")
+    await rig.until(lambda: rig.job_now(reply.job).state is JobState.CREDENTIALS_NEEDED, "its waiting")
     assert refusing.refused == 1
 
 
 async def test_credentials_that_are_needed_no_more_are_not_asked_for(rig: Rig) -> None:
     rig.images.fail_next("pull", Unreachable("image.registry_unreachable", "no route"))
     reply = await rig.send("app.install", instance="pump", manifest=manifest(), credentials=CREDENTIALS)
-    await rig.until(lambda: "trying again" in job_of(rig, reply.job).message, "its first try")
+    await rig.tries_again(reply.job)
     await rig.restart()
     assert (await rig.job(reply)).state is JobState.DONE
 
@@ -167,13 +147,11 @@ async def test_another_command_replaces_the_job_that_waits_for_credentials(rig: 
     first = await rig.send(
         "app.upgrade", take_over=True, instance="pump", manifest=manifest("2"), credentials=CREDENTIALS
     )
-    await rig.until(lambda: "trying again" in job_of(rig, first.job).message, "its first try")
-    await rig.restart()
-    await rig.until(lambda: job_of(rig, first.job).state is JobState.CREDENTIALS_NEEDED, "its waiting")
+    await rig.loses_login(first.job)
     second = await rig.send("app.upgrade", instance="pump", manifest=manifest("3"), credentials=CREDENTIALS)
     assert second.job != first.job
     assert (await rig.job(second)).state is JobState.DONE
-    assert job_of(rig, first.job).state is JobState.SUPERSEDED
+    assert rig.job_now(first.job).state is JobState.SUPERSEDED
 
 
 async def test_a_wrong_password_ends_the_job_and_says_so(rig: Rig) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,24 +12,12 @@ from agent.domain.container import Health, RunState
 from agent.domain.retention import KEEP_UNUSED
 from agent.errors import Conflict, Failed, GatewayError, NotFound
 from agent.ports import DesiredApp, DesiredIndex, DesiredRelease
-from tests.control.rig import REGISTRY, Rig, manifest, running
-
-SLOW = "within: 20s, stable_for: 15s"
-
-
-@pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    async with running(tmp_path) as rig:
-        yield rig
+from tests.control.rig import REGISTRY, SLOW, Rig, manifest
 
 
 async def install(rig: Rig, version: str) -> None:
     job = await rig.job(await rig.send("app.install", instance="pump", manifest=manifest(version)))
     assert job.state is JobState.DONE, job
-
-
-def versions(rig: Rig) -> list[tuple[str, str]]:
-    return [(v["version"], v["state"]) for v in rig.room.views.detail("pump")["versions"]]
 
 
 async def fail(rig: Rig, reply: Any, version: str) -> None:
@@ -126,7 +112,7 @@ async def test_a_first_version_that_failed_and_is_started_by_hand_is_on_trial_ag
     await fail(rig, await rig.send("app.start", instance="pump"), "1")
     await rig.until(lambda: rig.room.views.summary("pump")["phase"] == "held", "its second stop")
     assert (await rig.job(await rig.send("app.start", instance="pump"))).state is JobState.DONE
-    assert versions(rig) == [("1", "current")]
+    assert rig.versions() == [("1", "current")]
     assert [stored.failed for stored in rig.room.ledger.releases.values()] == [""]
 
 
@@ -135,7 +121,7 @@ async def test_a_corrected_version_of_a_first_install_that_failed_runs_without_a
     assert (
         await rig.job(await rig.send("app.upgrade", instance="pump", manifest=manifest("2")))
     ).state is JobState.DONE
-    assert (rig.serving(), versions(rig)) == (["pump:2"], [("2", "current")])
+    assert (rig.serving(), rig.versions()) == (["pump:2"], [("2", "current")])
 
 
 async def window_opens(rig: Rig, number: int) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,15 +9,7 @@ import pytest
 from agent.domain.command import JobState
 from agent.domain.container import Health
 from agent.errors import Unreachable
-from tests.control.rig import REGISTRY, Rig, manifest, running
-
-SLOW = "within: 20s, stable_for: 15s"
-
-
-@pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    async with running(tmp_path) as rig:
-        yield rig
+from tests.control.rig import REGISTRY, SLOW, Rig, manifest
 
 
 async def install(rig: Rig, *versions: str) -> None:
@@ -30,17 +20,13 @@ async def install(rig: Rig, *versions: str) -> None:
         assert job.state is JobState.DONE, job
 
 
-def versions(rig: Rig) -> list[tuple[str, str]]:
-    return [(v["version"], v["state"]) for v in rig.room.views.detail("pump")["versions"]]
-
-
 async def roll_back(rig: Rig, **params: Any) -> JobState:
     return (await rig.job(await rig.send("app.rollback", instance="pump", **params))).state
 
 
 async def test_the_newest_versions_are_kept_up_to_the_bound_with_their_images(rig: Rig) -> None:
     await install(rig, "1", "2", "3", "4")
-    assert versions(rig) == [("4", "current"), ("3", "kept"), ("2", "kept")]
+    assert rig.versions() == [("4", "current"), ("3", "kept"), ("2", "kept")]
     rows = (await rig.send("image.list")).data
     in_use = {row["digests"][0]: row["in_use"] for row in rows}
     assert [in_use[rig.images.publish(f"{REGISTRY}/pump:{v}")] for v in "1234"] == [False, True, True, True]
@@ -50,7 +36,7 @@ async def test_new_values_of_one_release_do_not_push_older_releases_out(rig: Rig
     await install(rig, "1", "2")
     for limit in (5, 6, 7):
         await rig.job(await rig.send("app.configure", instance="pump", values={"LIMIT": limit}))
-    assert versions(rig) == [("2", "current"), ("2", "kept"), ("1", "kept")]
+    assert rig.versions() == [("2", "current"), ("2", "kept"), ("1", "kept")]
 
 
 async def test_going_back_to_a_kept_version_by_name_or_by_hash_restores_its_values(rig: Rig) -> None:
@@ -59,7 +45,7 @@ async def test_going_back_to_a_kept_version_by_name_or_by_hash_restores_its_valu
     assert await roll_back(rig, to="1") is JobState.DONE
     assert rig.serving() == ["pump:1"]
     assert rig.room.views.detail("pump")["values"]["values"]["LIMIT"]["value"] == 1
-    assert versions(rig) == [("1", "current"), ("3", "kept"), ("2", "kept")]
+    assert rig.versions() == [("1", "current"), ("3", "kept"), ("2", "kept")]
     assert await roll_back(rig, to="3") is JobState.DONE
     assert await roll_back(rig, to=oldest[:10]) is JobState.DONE
     assert rig.serving() == ["pump:1"]
@@ -70,7 +56,7 @@ async def test_going_back_from_a_trial_keeps_the_older_versions(rig: Rig) -> Non
     await rig.send("app.upgrade", instance="pump", manifest=manifest("3", health=SLOW))
     await rig.until(lambda: rig.serving() == ["pump:3"], "the trial")
     assert await roll_back(rig) is JobState.DONE
-    assert versions(rig) == [("2", "current"), ("1", "kept")]
+    assert rig.versions() == [("2", "current"), ("1", "kept")]
     assert await roll_back(rig) is JobState.DONE
     assert rig.serving() == ["pump:1"]
 
@@ -81,7 +67,7 @@ async def test_a_failed_trial_keeps_the_older_versions_too(rig: Rig) -> None:
     await rig.until(lambda: rig.serving() == ["pump:3"], "the trial")
     rig.engine.become("pump", "main", Health.UNHEALTHY)
     assert (await rig.job(reply)).state is JobState.ROLLED_BACK
-    assert versions(rig) == [("2", "current"), ("1", "kept")]
+    assert rig.versions() == [("2", "current"), ("1", "kept")]
 
 
 async def test_one_that_fails_when_gone_back_to_is_not_offered_again(rig: Rig) -> None:
@@ -92,7 +78,7 @@ async def test_one_that_fails_when_gone_back_to_is_not_offered_again(rig: Rig) -
     await rig.until(lambda: rig.serving() == ["pump:1"], "the older version")
     rig.engine.become("pump", "main", Health.UNHEALTHY)
     assert (await rig.job(back)).state is JobState.ROLLED_BACK
-    assert (rig.serving(), versions(rig)) == (["pump:2"], [("2", "current")])
+    assert (rig.serving(), rig.versions()) == (["pump:2"], [("2", "current")])
 
 
 async def test_a_kept_version_that_failed_is_marked_and_passed_over_unless_forced(rig: Rig) -> None:
@@ -133,7 +119,7 @@ async def test_an_image_that_was_removed_by_hand_is_fetched_again_to_go_back(rig
     await install(rig, "1", "2")
     await lose_image(rig, "1")
     assert await roll_back(rig) is JobState.DONE
-    assert (rig.serving(), versions(rig)) == (["pump:1"], [("1", "current"), ("2", "kept")])
+    assert (rig.serving(), rig.versions()) == (["pump:1"], [("1", "current"), ("2", "kept")])
 
 
 async def test_a_kept_version_that_cannot_be_reached_now_stays_kept(rig: Rig) -> None:
@@ -141,7 +127,7 @@ async def test_a_kept_version_that_cannot_be_reached_now_stays_kept(rig: Rig) ->
     await lose_image(rig, "2")
     rig.images.fail_next("pull", Unreachable("registry.unreachable", "the registry is away"), times=1000)
     assert await roll_back(rig, deadline_s=1) is JobState.ROLLED_BACK
-    assert (rig.serving(), versions(rig)) == (["pump:3"], [("3", "current"), ("1", "kept"), ("2", "kept")])
+    assert (rig.serving(), rig.versions()) == (["pump:3"], [("3", "current"), ("1", "kept"), ("2", "kept")])
 
 
 async def test_going_back_that_is_cancelled_keeps_the_version(rig: Rig) -> None:
@@ -152,4 +138,4 @@ async def test_going_back_that_is_cancelled_keeps_the_version(rig: Rig) -> None:
     await rig.until(lambda: rig.serving() == ["pump:1"], "the older version")
     assert (await rig.send("job.cancel", job=reply.job)).code == 200
     await rig.until(lambda: rig.serving() == ["pump:2"], "its going back")
-    assert versions(rig) == [("2", "current"), ("1", "kept")]
+    assert rig.versions() == [("2", "current"), ("1", "kept")]
