@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -33,11 +35,15 @@ class FakeDoors:
         self.overdue.pop((instance, service), None)
 
     async def open(self, view: AppView) -> None:
+        await asyncio.to_thread(self.folder(view.instance).mkdir, parents=True, exist_ok=True)
         self.open_now[view.instance] = view
 
     async def close(self, instance: str, *, remove: bool) -> None:
         self.open_now.pop(instance, None)
+        for service in self.late(instance):
+            self.restarted(instance, service)
         if remove:
+            await asyncio.to_thread(shutil.rmtree, self.folder(instance), ignore_errors=True)
             self.closed.append(instance)
 
 
