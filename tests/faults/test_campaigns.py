@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.faults.campaign import NEARER
+from tests.faults.campaigns.engine_ill import take_bridges
+from tests.faults.lab.engine2 import SecondEngine
+from tests.faults.lab.gateway import open_gateway
+from tests.faults.lab.reach import check_reach
 from tests.faults.table import MODULES, load
 
 SAMPLES = {
@@ -29,6 +33,20 @@ def test_what_must_hold_holds_in_a_sample(name: str, short_dir: Path) -> None:
     with load(name).open(short_dir) as bench:
         found = {case: bench(case) for case in SAMPLES[name]}
     assert {case: problem for case, problem in found.items() if problem and not problem.startswith(NEARER)} == {}
+
+
+@pytest.mark.slow
+@pytest.mark.netns
+@pytest.mark.timeout(120)
+@pytest.mark.usefixtures("engine_socket")
+def test_services_that_run_and_do_not_reach_each_other_are_found(short_dir: Path) -> None:
+    with SecondEngine(short_dir / "e") as second, open_gateway(short_dir, second) as gateway:
+        gateway.prepare("upgrade")
+        assert check_reach(gateway) == ""
+        take_bridges(second)
+        cut = check_reach(gateway, within_s=0.0)
+        assert [each["State"] for each in gateway.engine.containers()] == ["running", "running"]
+    assert cut == "front does not reach store and store does not reach front"
 
 
 def test_every_sample_is_a_case_of_its_campaign() -> None:
