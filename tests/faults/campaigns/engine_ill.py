@@ -8,28 +8,39 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from agent.errors import GatewayError
 from deploy.lab.process import LabError
-from tests.faults.campaign import Bench, Campaign
+from tests.faults.campaign import MISSED, Bench, Campaign
 from tests.faults.lab.alarms import AlarmWatch
 from tests.faults.lab.engine2 import SecondEngine
 from tests.faults.lab.gateway import Gateway, open_gateway
-from tests.faults.lab.kill import settle
+from tests.faults.lab.reach import check_reach
+from tests.faults.lab.strike import Begun, begin, strike_in_time
 
 FREE_KIB = (0, 4, 8, 16, 24, 32, 48, 64, 96)
 OPERATIONS = ("install", "upgrade", "rollback", "remove")
+BRIDGED = ("upgrade", "rollback")
+LOSSES = 5
 STANDS_S = 6.0
 NO_FORESIGHT = "policy: {capacity: {disk_reserve: 1K}}\n"
 """Or else admission would see it coming. For little it does; a refusal that changes nothing is a good end too."""
 Mend = Callable[[], object]
+FULL = ("full", "filling")
+BEFORE = ("full", "bridge")
+_REFUSED = "admission.disk"
+_NO_SPACE = "no space left on device"
 
 
 def cases() -> list[str]:
-    """``full/24/upgrade``: KiB that are left before; ``filling/...``: once it is admitted; ``bridge/...``: bridges are gone."""
+    """``full/24/upgrade``: KiB that are left before it; ``filling/...``: once it is under way.
+
+    ``bridge/...``: bridges are gone before it; ``losing/...``: once it is under way.
+    """
     full = [
         f"{kind}/{free}/{operation}" for free in FREE_KIB for operation in OPERATIONS for kind in ("full", "filling")
     ]
-    return [*full, *(f"bridge/{n}/{operation}" for n in range(5) for operation in OPERATIONS)]
+    # A first installation makes its own bridge, and a removal needs none: they would not meet it.
+    gone = [f"{kind}/{n}/{operation}" for n in range(LOSSES) for operation in BRIDGED for kind in ("bridge", "losing")]
+    return [*full, *gone]
 
 
 @contextmanager
@@ -42,32 +53,79 @@ def open_bench(folder: Path) -> Iterator[Bench]:
 def run_case(gateway: Gateway, second: SecondEngine, case: str) -> str:
     """One operation in want of space or of a bridge; then it is mended."""
     kind, free, operation = case.split("/")
+    strike = (lambda: fill(second, int(free))) if kind in FULL else (lambda: take_bridges(second))
     with gateway.begun_anew_after_trouble() as round_:
-        gateway.prepare(operation)
-        alarms = AlarmWatch(gateway)
-        before, goal = gateway.version, gateway.goal(operation)
-        job = ""
-        with contextlib.ExitStack() as stack:
-            if kind != "filling":
-                stack.callback(fill(second, int(free)) if kind == "full" else take_bridges(second))
-            with contextlib.suppress(GatewayError, LabError):
-                job = gateway.begin(operation)
-            if kind == "filling":
-                stack.callback(fill(second, int(free)))
-            time.sleep(STANDS_S)
-            if not gateway.agent.answers():
-                round_.problem = "the agent does not answer"
-        round_.problem = round_.problem or settle(gateway, operation, before, goal, job) or alarms.check()
+        if kind in BEFORE:
+            round_.problem = strike_before(gateway, second, operation, strike)
+        else:
+            # At once, or not at all: where the operation was over all the same, the same moment is tried again.
+            round_.problem = strike_in_time(0.0, lambda _: strike_amid(gateway, second, operation, strike))
     return round_.problem
 
 
+def strike_before(gateway: Gateway, second: SecondEngine, operation: str, strike: Callable[[], Mend]) -> str:
+    """The fault is there before the operation. MISSED when all was well and nobody met it."""
+    gateway.prepare(operation)
+    alarms, words = AlarmWatch(gateway), EngineWords(second)
+    before, goal = gateway.version, gateway.goal(operation)
+    job, refused = "", ""
+    with contextlib.ExitStack() as stack:
+        stack.callback(strike())
+        try:
+            job = gateway.begin(operation)
+        except LabError as error:
+            refused = str(error)
+        problem = stand(gateway)
+        met = alarms.met() or _REFUSED in refused or words.want_space()
+    problem = problem or judge(gateway, Begun(gateway, operation, before, goal, job), alarms)
+    return problem or ("" if met else MISSED)
+
+
+def strike_amid(gateway: Gateway, second: SecondEngine, operation: str, strike: Callable[[], Mend]) -> str:
+    """The fault comes while the operation is under way. MISSED when all was well and the operation over before it."""
+    gateway.prepare(operation)
+    alarms = AlarmWatch(gateway)
+    begun = begin(gateway, operation)
+    with contextlib.ExitStack() as stack:
+        stack.callback(strike())
+        struck = begun.is_under_way()
+        problem = stand(gateway)
+    return problem or judge(gateway, begun, alarms) or ("" if struck else MISSED)
+
+
+def stand(gateway: Gateway) -> str:
+    """Let the fault stand for a while; whether the agent answers then."""
+    time.sleep(STANDS_S)
+    return "" if gateway.agent.answers() else "the agent does not answer"
+
+
+def judge(gateway: Gateway, begun: Begun, alarms: AlarmWatch) -> str:
+    """What does not hold after the mending: the services do not only run, they reach each other."""
+    return begun.settle() or check_reach(gateway) or alarms.check()
+
+
+class EngineWords:
+    """What the engine says in its log from now on."""
+
+    def __init__(self, second: SecondEngine) -> None:
+        self._log = second.folder / "dockerd.log"
+        self._begin = self._log.stat().st_size
+
+    def want_space(self) -> bool:
+        """Whether it wanted space and had none."""
+        with self._log.open() as log:
+            log.seek(self._begin)
+            return _NO_SPACE in log.read()
+
+
 def fill(second: SecondEngine, free_kib: int) -> Mend:
-    """Leave so many KiB of the engine's disk."""
-    ballast, rest = second.data / "ballast", second.data / "rest"
-    fill_up = f"head -c {free_kib}K /dev/zero > {rest}; dd if=/dev/zero of={ballast} bs=4k 2>/dev/null; sync"
-    script = f"{fill_up}; rm -f {rest}; sync"
+    """Leave so many KiB of the engine's disk. Most is taken without being written: an operation is soon over."""
+    bulk, ballast, rest = (second.data / name for name in ("bulk", "ballast", "rest"))
+    left = f"$(df -k --output=avail {second.data} | tail -1)"
+    fill_up = f"fallocate -l $(({left} - 1024))K {bulk}; head -c {free_kib}K /dev/zero > {rest}"
+    script = f"{fill_up}; dd if=/dev/zero of={ballast} bs=4k 2>/dev/null; sync; rm -f {rest}; sync"
     second.run("sh", "-c", script)
-    return lambda: second.run("rm", "-f", str(ballast))
+    return lambda: second.run("rm", "-f", str(bulk), str(ballast))
 
 
 def take_bridges(second: SecondEngine) -> Mend:

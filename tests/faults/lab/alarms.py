@@ -34,10 +34,17 @@ class AlarmWatch:
                 return problem
             time.sleep(0.2)
 
-    def _look(self, must: set[str], may: set[str]) -> str:
+    def met(self) -> bool:
+        """Whether a step has met a trouble of the engine's since."""
+        return bool(_FAILED_STEP.search(self._read()))
+
+    def _read(self) -> str:
         with self._gateway.agent.log.open() as log:
             log.seek(self._begin)
-            text = log.read()
+            return log.read()
+
+    def _look(self, must: set[str], may: set[str]) -> str:
+        text = self._read()
         must |= {f"engine/{code}" for code in _FAILED_STEP.findall(text)}
         raised, cleared = Counter[str](), Counter[str]()
         for state, key in _ALARM.findall(text):
