@@ -12,7 +12,10 @@ from agent.control.room import Care
 from agent.control.watch.metering import Pace
 from agent.control.watch.usealarms import Lines, UseAlarms
 from agent.data.plane import make_plane
+from agent.domain.app import Trial
+from agent.domain.command import JobState
 from agent.domain.container import ContainerState, RunState
+from agent.domain.journal import Change
 from agent.domain.usage import DiskUse, Folder, Rates, Usage
 from agent.host.clock import SystemClock
 from tests.control.alarmwatch import AlarmWatch
@@ -74,6 +77,29 @@ async def test_past_its_disk_limit_it_is_stopped_held_and_told(rig: Rig) -> None
     await rig.until(lambda: rig.room.views.summary("pump")["phase"] == "held", "the hold")
     assert rig.room.views.summary("pump")["message"] == "disk: 312 MiB of 200 MiB"
     assert "312 MiB of 200 MiB" in rig.alarms.standing[DISK].message
+
+
+async def test_an_upgrade_that_fills_its_disk_on_trial_goes_back_to_the_old_version_with_its_data(rig: Rig) -> None:
+    fill(rig, 20)
+    (volume,) = rig.meter.folders
+    ledger = rig.room.ledger
+
+    def data_are_back(change: Change) -> None:
+        if any(d.trial is Trial.PROVEN and not d.restore for d in change.desired):
+            rig.meter.folders[volume] = Folder(20 * MIB, True)
+
+    new = manifest("2", extra=VOLUME, health="within: 20s, stable_for: 15s").replace("x-ec:\n", "x-ec:\n  disk: 200M\n")
+    new = new.replace("    health:", "    rollback: {volumes: [data]}\n    health:") + "volumes: {data: {}}\n"
+    reply = await rig.send("app.upgrade", instance="pump", manifest=new)
+    await rig.until(lambda: ledger.jobs[reply.job].state is JobState.VERIFYING, "the trial")
+    ledger.listen(data_are_back)
+    rig.meter.folders[volume] = Folder(312 * MIB, True)
+    job = await rig.ended(reply.job)
+    assert (job.state, job.message) == (JobState.ROLLED_BACK, "past its disk limit: disk: 312 MiB of 200 MiB")
+    await rig.until(lambda: rig.alarms.standing == {}, "the alarms' end")
+    assert rig.serving() == ["pump:1"]
+    assert rig.room.views.summary("pump")["phase"] == "running"
+    assert all(not stored.failed for stored in ledger.releases.values())
 
 
 async def test_after_cleaning_up_a_start_by_hand_works_and_ends_the_alarm(rig: Rig) -> None:
@@ -301,7 +327,7 @@ async def test_where_the_file_system_can_it_holds_the_volumes_itself(rig: Rig) -
     assert rig.meter.capped == {"pump": ((volume,), 200 * MIB)}
 
 
-async def test_a_disk_that_fills_during_the_trial_ends_it_and_the_release_is_not_blamed(rig: Rig) -> None:
+async def test_a_disk_that_stays_full_after_going_back_stops_the_old_version_and_no_release_is_blamed(rig: Rig) -> None:
     slow = (
         LIMITED.replace("stable_for: 0s", "stable_for: 30s").replace("within: 3s", "within: 60s").replace(':1"', ':2"')
     )
@@ -309,8 +335,9 @@ async def test_a_disk_that_fills_during_the_trial_ends_it_and_the_release_is_not
     await rig.until(lambda: rig.serving() == ["pump:2"], "the trial")
     fill(rig, 312)
     job = await rig.job(reply)
-    assert (job.state, job.message) == ("failed", "disk: 312 MiB of 200 MiB")
-    await rig.until(lambda: not rig.serving(), "its stop")
+    assert (job.state, job.message) == ("rolled_back", "past its disk limit: disk: 312 MiB of 200 MiB")
+    await rig.until(lambda: rig.room.views.summary("pump")["phase"] == "held", "its stop")
+    assert rig.room.views.summary("pump")["version"] == "1"
     assert all(not stored.failed for stored in rig.room.ledger.releases.values())
 
 

@@ -140,16 +140,7 @@ class TrialRunner:
         await self._decide(desired, decision)
 
     async def _fail(self, desired: Desired, spec: AppSpec, reason: str, *, blame: bool) -> None:
-        def decision(job: Job | None) -> Change:
-            keeps = not blame and transition.returns(job)
-            after, ended = transition.fall_back(
-                desired, job, reason, automatic=spec.update.automatic_rollback, keeps=keeps
-            )
-            stored = self._ledger.releases.get(desired.current.release) if desired.current else None
-            bad = (replace(stored, failed=reason),) if stored and blame else ()
-            return Change(desired=(after,), jobs=(ended,) if ended else (), releases=bad)
-
-        await self._decide(desired, decision)
+        await self._decide(desired, lambda job: fail_trial(self._ledger, desired, job, spec, reason, blame=blame))
 
     async def _decide(self, desired: Desired, decision: Callable[[Job | None], Change]) -> None:
         """Write what `decision` makes of the open job, unless another decision has overtaken `desired`."""
@@ -167,6 +158,15 @@ class TrialRunner:
     def _forgettable(self, desired: Desired, *, gone: bool = False) -> tuple[str, ...]:
         others = [each for name, each in self._ledger.desired.items() if name != desired.name]
         return forgettable(others if gone else [*others, desired], self._ledger.releases)
+
+
+def fail_trial(ledger: Ledger, desired: Desired, job: Job | None, spec: AppSpec, reason: str, *, blame: bool) -> Change:
+    """The version on trial goes back, or stops where nothing was before; blamed, its release is not tried again."""
+    keeps = not blame and transition.returns(job)
+    after, ended = transition.fall_back(desired, job, reason, automatic=spec.update.automatic_rollback, keeps=keeps)
+    stored = ledger.releases.get(desired.current.release) if desired.current else None
+    bad = (replace(stored, failed=reason),) if stored and blame else ()
+    return Change(desired=(after,), jobs=(ended,) if ended else (), releases=bad)
 
 
 def _begin_window(watched: Desired, job: Job | None) -> Change:

@@ -7,13 +7,14 @@ from dataclasses import replace
 from agent.control.catalog import Catalog
 from agent.control.converge.reconciler import Reconciler
 from agent.control.converge.supervisor import Heartbeats, Supervisor
+from agent.control.converge.trial import fail_trial
 from agent.control.ledger import Ledger
 from agent.control.watch.usealarms import UseAlarms, disk_words
-from agent.domain.app import Wanted
+from agent.domain.app import Trial, Wanted
 from agent.domain.command import JobState
 from agent.domain.container import ContainerState
 from agent.domain.journal import Change
-from agent.domain.transition import PAST_FETCHING
+from agent.domain.transition import PAST_FETCHING, REASON
 from agent.domain.usage import DiskUse, Rates, Usage
 from agent.errors import GatewayError
 from agent.ports import Host
@@ -50,7 +51,10 @@ class UseWatch:
             self._reconciler.touch(container.instance)
 
     async def see_disk(self, instance: str, used: DiskUse, now: float) -> bool:
-        """Stop what is past its limit. It stays stopped until somebody starts it, and is counted again then."""
+        """Stop what is past its limit. It stays stopped until somebody starts it, and is counted again then.
+
+        A version on trial that has one to go back to goes back; its release is not blamed.
+        """
         limit = self.disk_limit(instance)
         if not limit:
             return False
@@ -89,8 +93,14 @@ class UseWatch:
         desired = self._ledger.desired.get(instance)
         if desired is None or desired.wanted is not Wanted.RUNNING:
             return Change()
-        held = replace(desired, wanted=Wanted.STOPPED, hold=why)
         job = self._ledger.open_job(instance)
+        if desired.restore or (job is not None and REASON in job.params):
+            return Change()  # what takes the room is going: it is counted again when that is done
+        if desired.trial is Trial.VERIFYING and desired.previous is not None:
+            spec = self._catalog.spec(desired)
+            if spec.update.automatic_rollback:
+                return fail_trial(self._ledger, desired, job, spec, f"past its disk limit: {why}", blame=False)
+        held = replace(desired, wanted=Wanted.STOPPED, hold=why)
         if job is None or job.state not in PAST_FETCHING:
             return Change(desired=(held,))
         failed = replace(job, state=JobState.FAILED, message=why)
