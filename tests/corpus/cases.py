@@ -13,13 +13,13 @@ from pathlib import Path
 from agent.domain.admission import admit, admit_images
 from agent.domain.app import Layer
 from agent.domain.document import Mistakes, Problem
-from agent.domain.instantiate import AppSpec, Place, Site, instantiate
+from agent.domain.instantiate import AppSpec, Site, instantiate
 from agent.domain.manifest import read_manifest
 from agent.domain.manifest_model import Manifest
 from agent.domain.policy import MIB, Facts, Policy
 from agent.domain.release import make_release
-from agent.domain.values import LayerFrom, layer_values
 from agent.files.yaml import read_document
+from tests.unit.manifest.kit import effective_of, place_of
 
 FOLDER = Path(__file__).parent
 CASES = tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
@@ -73,14 +73,12 @@ def read(name: str, *, instance: str = "", app_dir: str = "/srv/app", images: Ma
     except Mistakes as mistakes:
         return Read(None, None, mistakes.problems)
     ports = Layer(ports={role.name: f"{role.name}-1" for role in manifest.ports})
-    effective, problems = layer_values(manifest, (LayerFrom("site", ports),), files)
-    assert problems == (), [str(each) for each in problems]
     instance = instance or manifest.name
-    place = Place(
-        gateway=GATEWAY, prefix=PREFIX, app_dir=app_dir, esdk_dir=f"{app_dir}.esdk", subnet="", policy=POLICY,
+    place = place_of(
+        instance, gateway=GATEWAY, prefix=PREFIX, app_dir=app_dir, esdk_dir=f"{app_dir}.esdk", subnet="", policy=POLICY,
         files_dir=f"{app_dir}.files", devices={f"{role.name}-1": DEVICE for role in manifest.ports},
     )  # fmt: skip
-    spec, problems = instantiate(release, Site(instance, effective), place)
+    spec, problems = instantiate(release, Site(instance, effective_of(release, ("site", ports))), place)
     if spec is None:
         return Read(manifest, None, problems)
     # The images that are run here stand for those of the file, which were judged by their names.
