@@ -86,7 +86,7 @@ class Session:
                 self.screen.progress(f"job {job_id}: the agent does not answer, waiting")
                 job = {}
             state, text = str(job.get("state", "")), describe(job)
-            if state and state != "done" and text != shown:
+            if state and state not in FINAL and text != shown:  # how it ended is the answer, or the error
                 shown = text
                 self._say(job, text)
             if state in FINAL:

@@ -53,6 +53,7 @@ def test_a_job_that_does_not_end_well_exits_1_and_says_why(
     assert ecgw("app", "restart", "guard-2") == 1
     err = capsys.readouterr().err
     assert f"install ended as {state}: unhealthy after 12 s" in err
+    assert err.count("unhealthy after 12 s") == 1
     assert "hint: ecgw job show j1" in err
 
 
