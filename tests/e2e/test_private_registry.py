@@ -100,6 +100,31 @@ def test_by_ecgw_a_wrong_password_is_told_and_a_right_one_is_written_nowhere(
     assert give_away(gw, witness) == []
 
 
+def test_a_pull_and_a_push_with_a_login_for_once_write_the_password_nowhere(
+    gw: Gateway, witness: Witness, private: tuple[Registry, str], tmp_path: Path
+) -> None:
+    registry, image = private
+    secret = tmp_path / "password"
+    secret.touch(mode=0o600)
+    login = ["--registry-user", "anna", "--registry-password-file", str(secret)]
+    secret.write_text(f"{PASSWORD}\n")
+    pulled = gw.run("image", "pull", image, *login)
+    assert pulled.code == 0, pulled.err
+    secret.write_text(f"wrong-{PASSWORD}\n")
+    refused = gw.run("image", "push", image, *login)
+    assert refused.code == 1, refused.err
+    nobody = gw.run("image", "push", image)
+    assert nobody.code == 1, nobody.err
+    secret.write_text(f"{PASSWORD}\n")
+    pushed = gw.run("image", "push", image, *login)
+    assert pushed.code == 0, pushed.err
+    assert pulled.out.rpartition("@")[2] == pushed.out.rpartition(": ")[2]
+    assert PASSWORD not in "".join(each.out + each.err for each in (pulled, refused, nobody, pushed))
+    assert give_away(gw, witness) == []
+    removed = gw.run("image", "remove", image)
+    assert removed.code == 0, removed.err
+
+
 def test_by_the_cloud_a_wrong_password_is_told_and_a_right_one_is_written_nowhere(
     gw: Gateway, witness: Witness, own_broker: Broker, private: tuple[Registry, str]
 ) -> None:
