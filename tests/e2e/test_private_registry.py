@@ -103,7 +103,7 @@ def test_by_ecgw_a_wrong_password_is_told_and_a_right_one_is_written_nowhere(
 def test_a_pull_and_a_push_with_a_login_for_once_write_the_password_nowhere(
     gw: Gateway, witness: Witness, private: tuple[Registry, str], tmp_path: Path
 ) -> None:
-    registry, image = private
+    _, image = private
     secret = tmp_path / "password"
     secret.touch(mode=0o600)
     login = ["--registry-user", "anna", "--registry-password-file", str(secret)]
