@@ -158,7 +158,7 @@ class BundleHead:
     """What an offline bundle says of itself, read without its images.
 
     `files` are the small texts beside the manifest, by name; `images` maps each image as written to its pinned name;
-    `key` is the hash of its index, by which the same bundle is known again; its files will lie in `folder`, `beside` is their digest.
+    `key` is the hash of its index: the same bundle; `beside` that of its files: the same `folder`, where they will lie.
     """
 
     path: str
@@ -189,8 +189,8 @@ class Bundles(Protocol):
         """Bring the bundle at a URL here, continued where it stopped; its path. What fetching an image raises."""
         ...
 
-    async def take(self, path: str, folder: str, progress: Progress) -> None:
-        """Bring its images and files here, checked; safe to repeat. As `look`, and Conflict: its head names another `folder`."""
+    async def take(self, path: str, key: str, folder: str, progress: Progress) -> None:
+        """Bring its images and files here, checked; safe to repeat. As `look`, and Conflict: its head names another `key`."""
         ...
 
     async def keep(self, needed: Callable[[], Collection[str]]) -> None:

@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from agent.domain import bundle
@@ -28,9 +28,10 @@ class BundleFolders:
         """Where the files of a bundle are, or would be."""
         return self.root / key
 
-    def has(self, key: str) -> bool:
-        """True if they are there."""
-        return (self.path(key) / bundle.MANIFEST).is_file()
+    def has(self, key: str, names: Iterable[str]) -> bool:
+        """True if the folder is there with a file for each member in `names`."""
+        folder = self.path(key)
+        return folder.is_dir() and all((folder / _place(name)).is_file() for name in names)
 
     def free_bytes(self) -> int:
         """What the disk has left where the files would lie."""
@@ -39,7 +40,7 @@ class BundleFolders:
             place = place.parent
         return shutil.disk_usage(place).free
 
-    def put(self, key: str, names: Iterable[str], read: Callable[[str], Iterator[bytes]]) -> None:
+    def put(self, key: str, names: Sequence[str], read: Callable[[str], Iterator[bytes]]) -> None:
         """Write members, each as `read` gives it, into the folder of `key`, which is there only once it is whole and on disk.
 
         NoSpace, Failed, or what `read` raises: then nothing is left.
@@ -49,11 +50,12 @@ class BundleFolders:
         self._parts.add(part.name)
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            part.mkdir()
             for name in names:
-                _write(part / name.removeprefix(bundle.FILES), read(name))
+                _write(part / _place(name), read(name))
             for each in (part, *(p for p in part.rglob("*") if p.is_dir())):
                 _sync(each)
-            self._name(part, key)
+            self._name(part, key, names)
         except OSError as error:
             kind = NoSpace if error.errno in _FULL else Failed
             hint = "free space" if kind is NoSpace else "look at the gateway's disk"
@@ -77,9 +79,9 @@ class BundleFolders:
         """Let go of a folder."""
         shutil.rmtree(self.path(key), ignore_errors=True)
 
-    def _name(self, part: Path, key: str) -> None:
-        if not self.has(key):
-            self.remove(key)  # somebody took its manifest away by hand
+    def _name(self, part: Path, key: str, names: Sequence[str]) -> None:
+        if not self.has(key, names):
+            self.remove(key)  # somebody took a file away by hand
             try:
                 part.rename(self.path(key))
             except OSError as error:
@@ -87,6 +89,10 @@ class BundleFolders:
                 if error.errno not in _THERE:
                     raise
         _sync(self.root)
+
+
+def _place(member: str) -> str:
+    return member.removeprefix(bundle.FILES)
 
 
 def _write(target: Path, pieces: Iterator[bytes]) -> None:

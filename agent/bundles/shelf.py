@@ -110,7 +110,7 @@ class BundleShelf:
         """See `agent.ports.Bundles`."""
         return str(await self._download(url, f"sha256:{sha256}", progress))
 
-    async def take(self, path: str, folder: str, progress: Progress) -> None:
+    async def take(self, path: str, key: str, folder: str, progress: Progress) -> None:
         """See `agent.ports.Bundles`."""
         loop = asyncio.get_running_loop()
         stopped = threading.Event()
@@ -125,7 +125,7 @@ class BundleShelf:
         try:
             with self._readings.of(Path(path)) as reading:
                 async with self._lock(Path(folder).name):
-                    await self._write(self._take, reading, path, folder, room_bytes, told)
+                    await self._write(self._take, reading, path, key, room_bytes, told)
         finally:
             stopped.set()  # its thread ends at the next piece
 
@@ -174,15 +174,14 @@ class BundleShelf:
             files=texts,
             images=dict(found.index.images),
             size_bytes=found.index.size_bytes,
-            folder=str(self._folders.path(key)),
+            folder=str(self._folders.path(_folder(found))),
             beside=found.index.beside,
         )
         return found, head
 
-    def _take(self, reading: Reading, path: str, folder: str, room_bytes: int, told: Told) -> None:
+    def _take(self, reading: Reading, path: str, key: str, room_bytes: int, told: Told) -> None:
         found = reading.ask(partial(open_bundle, Path(path)))
-        key = _key(found)
-        if str(self._folders.path(key)) != folder:
+        if _key(found) != key:
             what = "is not the bundle any more that was checked when this job began"
             raise Conflict("bundle.swapped", f"{path} {what}", hint="import it again")
         contents = reading.ask(partial(read_contents, found))
@@ -190,9 +189,9 @@ class BundleShelf:
         self._make_sure_of_room(found, contents)
         total = sum(contents.layers.values())
         done = total - sum(missing.values())
-        if not self._folders.has(key):
-            names = (bundle.MANIFEST, *(bundle.FILES + each for each in found.index.files))
-            self._folders.put(key, names, lambda name: _count(reading.each(found.read(name)), done, total, told))
+        folder, names = _folder(found), [bundle.FILES + each for each in found.index.files]
+        if not self._folders.has(folder, names):
+            self._folders.put(folder, names, lambda name: _count(reading.each(found.read(name)), done, total, told))
         for digest, size in missing.items():
             pieces = reading.each(found.read(bundle.BLOBS + digest.removeprefix("sha256:")))
             watched = watch_size(pieces, f"{path}: layer {digest}", size, room_bytes)
@@ -237,3 +236,8 @@ def _count(pieces: Iterator[bytes], done: int, total: int, told: Told) -> Iterat
 def _key(found: Bundle) -> str:
     """By what it is known again: the hash of its index, which holds the hash of everything else."""
     return hashlib.sha256(bundle.write_index(found.index)).hexdigest()[:32]
+
+
+def _folder(found: Bundle) -> str:
+    """By what is in it: another version with the same files has them where they are, and its services stay as they are."""
+    return found.index.beside[:32] or "none"

@@ -91,10 +91,11 @@ class Deployment(Deploy, Timed, Credentials):
 class FromBundle(Deployment):
     """A deployment from an offline bundle at path `bundle`, whose images are pinned by it. Never on the wire.
 
-    `beside` is the digest of what `folder` will hold.
+    `key` is the head's; `beside` is the digest of what `folder` will hold.
     """
 
     bundle: str
+    key: str
     beside: str
     pins: dict[str, str]
 

@@ -86,6 +86,20 @@ async def test_the_same_bundle_again_is_no_other_version_and_touches_nothing(rig
     assert {v.release for v in rig.room.ledger.get("pump").versions} == {v.release for v in before}
 
 
+async def test_another_version_with_the_same_files_leaves_alone_what_mounts_them(rig: Rig, packer: Packer) -> None:
+    def two(command: str) -> str:
+        side = f"  side:\n    image: {REGISTRY}/pump:1\n    command: [{command}]\n"
+        return manifest("1", extra=BOUND) + side
+
+    made: list[dict[str, str]] = []
+    for command in ("one", "two"):
+        path = await packer.pack("1", files={"conf/word": "right"}, text=two(command))
+        assert (await rig.job(await rig.send("bundle.import", Origin.LOCAL, path=str(path)))).state is JobState.DONE
+        made.append({name: c.id for name in ("main", "side") for c in rig.engine.find("pump", name)})
+    assert made[0]["main"] == made[1]["main"]
+    assert made[0]["side"] != made[1]["side"]
+
+
 async def test_what_is_upgraded_without_files_of_its_own_keeps_the_folder_and_counts_what_is_in_it(
     rig: Rig, packer: Packer
 ) -> None:

@@ -141,7 +141,8 @@ class Deployer:
         pins = job.params.get("pins") or {}
         bundle = str(job.params.get("bundle") or "")
         if bundle:
-            await self._bundles.take(bundle, str(job.params["folder"]), PullProgress(told, 0, 1, bundle))
+            key, folder = str(job.params.get("key") or ""), str(job.params["folder"])
+            await self._bundles.take(bundle, key, folder, PullProgress(told, 0, 1, bundle))
         logins = {ref: self._vault.login(job.id, ref) for ref in manifest.images if ref not in manifest.builds}
         digests = {ref: pins.get(ref) or await self._stock.pin(ref, login) for ref, login in logins.items()}
         if not manifest.builds:

@@ -83,6 +83,7 @@ class BundleWork:
             files=dict(head.files),
             folder=head.folder,
             bundle=head.path,
+            key=head.key,
             beside=head.beside,
             pins=dict(head.images),
             **params.model_dump(exclude={"path", "instance"}),

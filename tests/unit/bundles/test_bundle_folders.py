@@ -16,7 +16,7 @@ from agent.registry.blobs import BlobStore
 from agent.registry.kept import Kept
 from tests.unit.bundles.packing import pack
 
-NAMES = ("app.yaml", "files/conf/a.conf")
+NAMES = ("files/b.conf", "files/conf/a.conf")
 
 
 def pieces(name: str) -> Iterator[bytes]:
@@ -27,15 +27,15 @@ def below(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-WHOLE = ["k", "k/app.yaml", "k/conf", "k/conf/a.conf"]
+WHOLE = ["k", "k/b.conf", "k/conf", "k/conf/a.conf"]
 
 
-def test_the_files_lie_beside_the_manifest_and_a_second_time_changes_nothing(tmp_path: Path) -> None:
+def test_the_files_lie_in_their_folder_and_a_second_time_changes_nothing(tmp_path: Path) -> None:
     folders = BundleFolders(tmp_path)
     for _ in range(2):
         folders.put("k", NAMES, pieces)
         assert below(tmp_path) == WHOLE
-    (tmp_path / "k" / "app.yaml").unlink()
+    (tmp_path / "k" / "b.conf").unlink()
     folders.put("k", NAMES, pieces)
     assert below(tmp_path) == WHOLE
 
@@ -71,7 +71,7 @@ def test_what_is_being_written_is_left_alone_and_what_a_kill_left_goes(tmp_path:
         go_on.set()
         writing.result(5)
     assert below(tmp_path) == [*WHOLE, "old"]
-    assert (tmp_path / "k/app.yaml").read_bytes() == b"app.yaml", "the same key is the same content: first come"
+    assert (tmp_path / "k/b.conf").read_bytes() == b"files/b.conf", "the same key is the same content: first come"
 
 
 @pytest.mark.may_block  # the test packs the bundle itself
@@ -83,16 +83,17 @@ async def test_a_job_that_comes_while_it_is_tidied_up_has_its_files(tmp_path: Pa
     head = await shelf.look(str(path))
     for number in range(20):
         folders.put(f"old-{number}", NAMES, pieces)
-    folders.put(head.key, NAMES, pieces)
+    own = Path(head.folder).name
+    folders.put(own, NAMES, pieces)
     asked: list[str] = []
 
     def needed() -> set[str]:
         asked.append(head.folder)
-        return {head.folder} if len(asked) > 1 or folders.names()[:1] == [head.key] else set()
+        return {head.folder} if len(asked) > 1 or folders.names()[:1] == [own] else set()
 
     await shelf.keep(needed)
     assert len(asked) == 21, "what is needed is asked for each folder, not once for all"
-    assert folders.names() == [head.key]
+    assert folders.names() == [own]
     shelf.close()
 
 
