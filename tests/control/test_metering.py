@@ -11,6 +11,7 @@ import pytest
 from agent.control.room import Care
 from agent.control.watch.metering import Pace
 from agent.control.watch.usealarms import Lines, UseAlarms
+from agent.control.watch.usewatch import UseWatch
 from agent.data.plane import make_plane
 from agent.domain.app import Trial
 from agent.domain.command import JobState
@@ -95,7 +96,7 @@ async def test_an_upgrade_that_fills_its_disk_on_trial_goes_back_to_the_old_vers
     ledger.listen(data_are_back)
     rig.meter.folders[volume] = Folder(312 * MIB, True)
     job = await rig.ended(reply.job)
-    assert (job.state, job.message) == (JobState.ROLLED_BACK, "past its disk limit: disk: 312 MiB of 200 MiB")
+    assert (job.state, job.message) == (JobState.ROLLED_BACK, "past its limit: disk: 312 MiB of 200 MiB")
     await rig.until(lambda: rig.alarms.standing == {}, "the alarms' end")
     assert rig.serving() == ["pump:1"]
     assert rig.room.views.summary("pump")["phase"] == "running"
@@ -335,10 +336,36 @@ async def test_a_disk_that_stays_full_after_going_back_stops_the_old_version_and
     await rig.until(lambda: rig.serving() == ["pump:2"], "the trial")
     fill(rig, 312)
     job = await rig.job(reply)
-    assert (job.state, job.message) == ("rolled_back", "past its disk limit: disk: 312 MiB of 200 MiB")
+    assert (job.state, job.message) == ("rolled_back", "past its limit: disk: 312 MiB of 200 MiB")
     await rig.until(lambda: rig.room.views.summary("pump")["phase"] == "held", "its stop")
     assert rig.room.views.summary("pump")["version"] == "1"
     assert all(not stored.failed for stored in rig.room.ledger.releases.values())
+
+
+async def test_what_was_past_its_limit_before_its_upgrade_stays_on_the_new_version_and_is_held(rig: Rig) -> None:
+    fill(rig, 312)
+    await rig.until(lambda: rig.room.views.summary("pump")["phase"] == "held", "the hold")
+    mends = LIMITED.replace(':1"', ':2"').replace("pump:1", "pump:2").replace('version: "1"', 'version: "2"')
+    assert (await rig.job(await rig.send("app.upgrade", instance="pump", manifest=mends))).state is JobState.DONE
+    starts = [op for op, _ in rig.engine.log].count("start")
+    await rig.send("app.start", instance="pump")
+    await rig.until(lambda: [op for op, _ in rig.engine.log].count("start") > starts, "its start")
+    await rig.until(lambda: rig.room.views.summary("pump")["phase"] == "held", "the hold again")
+    assert rig.room.views.summary("pump")["version"] == "2"
+    fill(rig, 20)
+    await rig.job(await rig.send("app.start", instance="pump"))
+    await rig.until(lambda: rig.serving() == ["pump:2"], "the version that mends it")
+
+
+async def test_a_count_that_a_decision_has_overtaken_stops_nothing_and_is_no_alarm(rig: Rig) -> None:
+    room = rig.room
+    alarms = UseAlarms(rig.plane.alarms, Lines())
+    watch = UseWatch(room.ledger, room.catalog, room.reconciler, room.supervisor, alarms, (rig.host, rig.doors))
+    counted_before = replace(room.ledger.get("pump"), restore="a copy")
+    full = DiskUse(volume_bytes=312 * MIB)
+    assert await watch.see_disk("pump", full, counted_before, 0.0), "it is counted again soon"
+    assert DISK not in rig.alarms.raised
+    assert room.ledger.get("pump").hold == ""
 
 
 async def test_what_is_reported_is_renewed_only_when_it_says_something_new(rig: Rig) -> None:

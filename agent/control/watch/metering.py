@@ -46,8 +46,12 @@ class Watch(Protocol):
     """Who acts on what is found."""
 
     def see_service(self, container: ContainerState, usage: Usage, rates: Rates, now: float) -> None: ...
-    async def see_disk(self, instance: str, used: DiskUse, now: float) -> bool:
-        """True when it is near or past its limit, and should be counted again soon."""
+    def stage(self, instance: str) -> object:
+        """What is decided about it: equal as long as nothing else is."""
+        ...
+
+    async def see_disk(self, instance: str, used: DiskUse, stage: object, now: float) -> bool:
+        """True when it should be counted again soon: near or past its limit, or not in the `stage` any more of the count."""
         ...
 
     def keep(self, instance: str, running: frozenset[str]) -> None: ...
@@ -222,6 +226,8 @@ class Metering:
         if observed is None or known is None:
             return
         known.measure_at = self._clock.monotonic() + known.every_s
+        if not observed.containers:
+            return  # a version that is stopped and was never started: where its data lie is not known yet
         places = [c.places for c in observed.containers]
         layers = [p.layer for p in places if p.layer]
         logs = [p.log for p in places if p.log]
@@ -230,6 +236,7 @@ class Metering:
         if limit and known.capped != (tuple(volumes), limit):
             known.hard = await self._meter.cap(instance, volumes, limit)
             known.capped = (tuple(volumes), limit)
+        stage = self._watch.stage(instance)
         sizes = await self._meter.measure([*layers, *logs, *volumes])
         disk = DiskUse(
             sum(sizes[each].bytes for each in layers),
@@ -240,7 +247,7 @@ class Metering:
         now = self._clock.monotonic()
         steady = known.disk is not None and abs(known.disk.total_bytes - disk.total_bytes) < STEADY_BYTES
         known.disk = disk
-        near = await self._watch.see_disk(instance, disk, now)
+        near = await self._watch.see_disk(instance, disk, stage, now)
         if near:
             known.every_s = self._pace.measure_s / 4
         else:

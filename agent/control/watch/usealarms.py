@@ -83,6 +83,12 @@ class UseAlarms:
         band = Threshold(lines.throttled_percent, lines.throttled_percent / 2, _A_MINUTE_S)
         self._see(at, "throttled", Severity.WARNING, band, rates.throttled_percent, now, said)
 
+    def is_past_limit(self, instance: str) -> bool:
+        """Whether the last count found it past its limit, also an earlier agent's."""
+        at = f"app:{instance}"
+        known = self._levels.get(at, {}).get((at, DISK_LIMIT))
+        return known.raised if known is not None else f"{at}/{DISK_LIMIT}" in self._inherited()
+
     def see_disk(self, instance: str, used: DiskUse, limit_bytes: int, now: float) -> bool:
         """One count of an instance's disk; True when it is past its limit.
 
@@ -94,7 +100,7 @@ class UseAlarms:
         high = Threshold(line, line - _BAND)
         for code, severity, band, words in (
             ("disk_high", Severity.WARNING, high, said),
-            (DISK_LIMIT, Severity.MAJOR, _FULL, f"{said}: stopped; clean up, then start it"),
+            (DISK_LIMIT, Severity.MAJOR, _FULL, f"{said}: past its limit; clean up, then start it if it is stopped"),
         ):
             known = share is not None and (used.complete or band.beyond(share))
             self._see(at, code, severity, band, share if known else None, now, words)

@@ -50,16 +50,24 @@ class UseWatch:
         if kills is not None and self._supervisor.kills.note_counter(container, kills, now):
             self._reconciler.touch(container.instance)
 
-    async def see_disk(self, instance: str, used: DiskUse, now: float) -> bool:
+    def stage(self, instance: str) -> object:
+        """The decision that holds for it."""
+        return self._ledger.desired.get(instance)
+
+    async def see_disk(self, instance: str, used: DiskUse, stage: object, now: float) -> bool:
         """Stop what is past its limit. It stays stopped until somebody starts it, and is counted again then.
 
-        A version on trial that has one to go back to goes back; its release is not blamed.
+        A version that came past it on its trial goes back where there is another; its release is not blamed. A count that a
+        decision has overtaken says nothing: what it found may be gone with the version that wrote it.
         """
         limit = self.disk_limit(instance)
         if not limit:
             return False
+        if self.stage(instance) != stage:
+            return True
+        was_past = self._alarms.is_past_limit(instance)
         if self._alarms.see_disk(instance, used, limit, now):
-            await self._ledger.decide(lambda: self._hold(instance, disk_words(used, limit)))
+            await self._ledger.decide(lambda: self._hold(instance, disk_words(used, limit), was_past=was_past))
         return used.total_bytes > NEAR * limit
 
     def disk_limit(self, instance: str) -> int:
@@ -89,17 +97,18 @@ class UseWatch:
             self._machine_at = now
             self._alarms.see_machine(await self._host.usage(), now)
 
-    def _hold(self, instance: str, why: str) -> Change:
+    def _hold(self, instance: str, why: str, *, was_past: bool) -> Change:
         desired = self._ledger.desired.get(instance)
         if desired is None or desired.wanted is not Wanted.RUNNING:
             return Change()
         job = self._ledger.open_job(instance)
         if desired.restore or (job is not None and REASON in job.params):
             return Change()  # what takes the room is going: it is counted again when that is done
-        if desired.trial is Trial.VERIFYING and desired.previous is not None:
+        # What was past it before the trial is no doing of the version on trial, which may be the one that mends it.
+        if desired.trial is Trial.VERIFYING and desired.previous is not None and not was_past:
             spec = self._catalog.spec(desired)
             if spec.update.automatic_rollback:
-                return fail_trial(self._ledger, desired, job, spec, f"past its disk limit: {why}", blame=False)
+                return fail_trial(self._ledger, desired, job, spec, f"past its limit: {why}", blame=False)
         held = replace(desired, wanted=Wanted.STOPPED, hold=why)
         if job is None or job.state not in PAST_FETCHING:
             return Change(desired=(held,))
