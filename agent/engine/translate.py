@@ -60,7 +60,7 @@ _ENGINE: Sequence[_Meaning] = (
         "the engine has lost its bridge: restart the engine (APPs restart with it); the gateway keeps trying",
     ),
     _meaning(
-        r"task \S+: already exists",
+        r"task \S+: already exists|id already in use",
         Unreachable,
         "engine.container_stuck",
         "the engine died while it started this container, and cannot start it any more: it is made anew",

@@ -23,6 +23,7 @@ from agent.ports import EngineEvent
     ("words", "status", "code"),
     [
         ("task be139f74c9c6684e: already exists", 500, "engine.container_stuck"),
+        ("id already in use", 500, "engine.container_stuck"),
         ("error reading from server: EOF: unavailable", 500, "engine.going"),
         ("transport is closing: unavailable", 500, "engine.going"),
         ("could not find bridge docker0: route ip+net: no such network interface", 500, "engine.bridge_missing"),
