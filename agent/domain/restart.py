@@ -19,7 +19,7 @@ _DOUBLINGS = 16
 class RestartPolicy:
     """`deaths`, each within `window_s` of the one before, make a loop; then delays double from `first_s` to `last_s`.
 
-    Being well for `healthy_s` ends it.
+    Being well for `healthy_s` ends it, and before that forgets the deaths that came until then.
     """
 
     deaths: int = LOOP_DEATHS
@@ -90,8 +90,9 @@ def adopt_loop(now: float) -> Episode:
 
 
 def _recent(episode: Episode, policy: RestartPolicy, now: float) -> tuple[float, ...]:
-    earlier = episode.deaths if episode.deaths and now - episode.deaths[-1] < policy.window_s else ()
-    return (*earlier, now)[-policy.deaths :]
+    healthy = episode.well_since is not None and now - episode.well_since >= policy.healthy_s
+    soon = bool(episode.deaths) and now - episode.deaths[-1] < policy.window_s
+    return (*(episode.deaths if soon and not healthy else ()), now)[-policy.deaths :]
 
 
 def _back_off(episode: Episode, policy: RestartPolicy, now: float, jitter: float) -> Episode:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,6 +43,17 @@ def test_a_service_that_dies_every_half_minute_is_in_a_loop_too() -> None:
     episode = die(die(die(Episode(), 0), 30), 60)
     assert not episode.looping
     assert die(episode, 90).looping
+
+
+def test_a_healthy_time_in_between_forgets_the_deaths_before_it() -> None:
+    rare = replace(POLICY, window_s=600)
+    episode = Episode()
+    for now in range(0, 5000, 500):
+        episode = record_death(record_well(episode, now - 100), rare, now, 0.5, oom=False)
+    assert not episode.looping
+    for now in range(5000, 5200, 50):
+        episode = record_death(record_well(episode, now - 45), rare, now, 0.5, oom=False)
+    assert episode.looping
 
 
 def test_pauses_double_up_to_the_cap_and_never_end() -> None:
