@@ -222,7 +222,8 @@ class Gateway:
             yield this
         except BaseException as error:
             error.add_note(self._keep_log())
-            self.wipe()
+            with noted(error):
+                self.wipe()
             raise
         if went_wrong(this.problem):
             this.problem += self._keep_log()
@@ -237,6 +238,15 @@ class Gateway:
         if self.second is None:  # a second engine takes all of its own with it
             remove_leftovers(self.id)
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def noted(first: BaseException) -> Iterator[None]:
+    """What goes wrong in here is said with the `first` error, which is the one that counts."""
+    try:
+        yield
+    except Exception as second:
+        first.add_note(f"; then {type(second).__name__}: {second}")
 
 
 @contextlib.contextmanager
