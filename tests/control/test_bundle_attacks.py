@@ -205,11 +205,11 @@ async def test_a_layer_that_is_a_bomb_ends_its_job_before_the_engine_sees_it(rig
     head = await shelf.look(str(path), to_take=True)
     before = traces(rig)
     with pytest.raises(Malformed, match="200 times its size"):
-        await shelf.take(str(path), head.folder, lambda done, total, what: None)
+        await shelf.take(str(path), head.key, head.folder, lambda done, total, what: None)
     await shelf.keep(set)
     assert traces(rig) == before
     free_bytes = 1 << 40
-    await shelf.take(str(path), head.folder, lambda done, total, what: None)
+    await shelf.take(str(path), head.key, head.folder, lambda done, total, what: None)
     assert len(traces(rig)["files"]) > len(before["files"])
     shelf.close()
 

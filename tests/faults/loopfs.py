@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,20 @@ def mounted(image: Path, at: Path, kind: str) -> Iterator[Path]:
     try:
         yield at
     finally:
-        run("umount", str(at))
+        unmount(at)
+
+
+def unmount(at: Path, within_s: float = 10.0) -> None:
+    """Take a file system off. A process that another thread has just forked holds its files until it runs its program."""
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            run("umount", str(at))
+            return
+        except RuntimeError as error:
+            if "busy" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
 
 
 def fill(folder: Path, leave_bytes: int) -> Path:
