@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -193,8 +194,9 @@ class Catalog:
             viewer(self._views)
 
 
+@lru_cache(maxsize=4)
 def read(text: str, source: str) -> Manifest:
-    """A manifest from its text; Mistakes with every problem."""
+    """A manifest from its text; Mistakes with every problem. The last few are remembered: a deployment reads its own thrice."""
     manifest, problems = read_manifest(read_document(text, source))
     if manifest is None:
         raise Mistakes(problems)

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 LABEL_GATEWAY = "ec.gateway"
@@ -151,10 +152,7 @@ class ContainerSpec:
 
         The release's and the container's name are left out, so an unchanged service survives an upgrade untouched.
         """
-        body = asdict(self)
-        for loose in ("name", "release", "live", "gateway"):
-            del body[loose]
-        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
+        return _hash(self)
 
     @property
     def network(self) -> str:
@@ -171,6 +169,15 @@ class ContainerSpec:
             LABEL_RELEASE: self.release,
             LABEL_SPEC: self.spec_hash,
         }
+
+
+@lru_cache(maxsize=64)
+def _hash(spec: ContainerSpec) -> str:
+    """Remembered for a few: one deployment asks for it two dozen times."""
+    body = asdict(spec)
+    for loose in ("name", "release", "live", "gateway"):
+        del body[loose]
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
