@@ -114,11 +114,13 @@ class Kept:
             self._write(self._names, json.dumps(self.names() | {name: digest}, indent=1).encode())
 
     def forget_names(self, names: Collection[str]) -> None:
-        """Let names go. NoSpace."""
+        """Let names go, and the file with the last one. NoSpace."""
         with self._naming:
             known = self.names()
             left = {name: digest for name, digest in known.items() if name not in names}
-            if left != known:
+            if not left:
+                self._names.unlink(missing_ok=True)
+            elif left != known:
                 self._write(self._names, json.dumps(left, indent=1).encode())
 
     def path(self, digest: str) -> Path:
