@@ -6,7 +6,7 @@ import asyncio
 import builtins
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,7 @@ from agent.engine.builds import LABEL_BUILT, build, within_room
 from agent.engine.client import EngineClient
 from agent.engine.context import measure_context, read_dockerfile
 from agent.engine.handover import Handover, Rooms
+from agent.engine.loans import Loans
 from agent.engine.observed import labels_of
 from agent.engine.shelf import find_image, forget_records
 from agent.engine.source import ImageSource
@@ -65,6 +66,7 @@ class DockerImages:
     ) -> None:
         self._client = EngineClient(socket_path)
         self._source = source
+        self._loans = Loans(self._client)
         self._logins = logins
         self._rules = rules = rules or ImageRules()
         self._mark = rules.mark
@@ -80,9 +82,11 @@ class DockerImages:
         return (await self._handover.disk()).free_bytes
 
     async def find(self, ref: str) -> ImageInfo | None:
-        """The local image of this tag, digest or id; None when it is not here."""
-        records = self._source.records
-        return await self._client.call(f"looking for image {ref}", lambda c: find_image(c, records, ref, self._mark))
+        """The local image of this tag, digest or id; None when it is not here. Tags that are lent to it are not told."""
+        records, lent = self._source.records, self._loans.tags()
+        found = await self._client.call(f"looking for image {ref}", lambda c: find_image(c, records, ref, self._mark))
+        lent |= self._loans.tags()
+        return found and replace(found, tags=tuple(tag for tag in found.tags if tag not in lent))
 
     async def pin(self, ref: str, login: Login | None = None) -> str:
         """`ref` as ``repo@sha256:...`` by asking its registry; where that cannot tell, the local image if there is one.
@@ -210,9 +214,8 @@ class DockerImages:
             return
         ours = [tag for tag in image.tags if not pulled or is_marked(tag, self._mark)]
         names = [ref] if ref in image.tags else ours or [image.id]
-        users = await self._in_use()
-        if image.id in users and set(image.tags) <= set(names):
-            raise Conflict("image.in_use", f"a container uses {ref}", hint="remove the APP first")
+        if set(image.tags) <= set(names):
+            await self._require_unused(ref, image)
         for name in names:
             await self._client.call(f"removing image {name}", partial(_remove, name=name), within_s=120, slow=True)
         if pulled:
@@ -261,18 +264,20 @@ class DockerImages:
         if not tag:
             yield ref if ref in image.tags else next(iter(image.tags), image.id)
             return
-        repository, _, short = tag.rpartition(":")
-        await self._client.call(f"tagging {image.id}", lambda c: c.tag(image.id, repository, short))
-        try:
+        async with self._loans.lend(image.id, tag):
             yield tag
-        finally:
-            await self._client.call(f"removing the tag {tag}", partial(_remove, name=tag))
 
     async def _require(self, ref: str) -> ImageInfo:
         found = await self.find(ref)
         if found is None:
             raise NotFound("image.not_found", f"no image {ref} on the engine", hint="pull, load or build it first")
         return found
+
+    async def _require_unused(self, ref: str, image: ImageInfo) -> None:
+        if image.id in await self._in_use():
+            raise Conflict("image.in_use", f"a container uses {ref}", hint="remove the APP first")
+        if not self._loans.tags().isdisjoint(image.names):
+            raise Conflict("image.in_use", f"{ref} is being pushed or saved", hint="wait for its job, or cancel it")
 
     async def _in_use(self) -> set[str]:
         rows = await self._client.call("listing what uses images", lambda c: c.containers(all=True))

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from agent.domain.container import ImageInfo
 from agent.engine.images import DockerImages
+from agent.errors import Conflict
 from agent.registry.client import RegistryClient
 from deploy.lab import Registry
 from tests.contract.engine.image_shelves import FakeShelf, RealShelf, Shelf, no_progress
 from tests.contract.engine.rig import docker
+from tests.fakes.faults import Gate
 
 
 @pytest.fixture(params=["fake", pytest.param("real", marks=[pytest.mark.engine, pytest.mark.registry])])
@@ -91,3 +94,79 @@ async def test_an_archive_of_what_was_pulled_by_a_name_holds_that_name(real: Rea
     await real.images.save([name], str(tmp_path / "a.tar"))
     await real.images.remove(name)
     assert await real.images.load(str(tmp_path / "a.tar")) == [name]
+
+
+class Held(DockerImages):
+    """Looking for some images takes as long as a test wants: a save of several holds what was lent to it until then."""
+
+    def __init__(self, shelf: RealShelf, *refs: str) -> None:
+        super().__init__(str(shelf.socket), shelf.source, shelf.rules)
+        self.gates = {ref: Gate() for ref in refs}
+
+    async def find(self, ref: str) -> ImageInfo | None:
+        if (gate := self.gates.get(ref)) is not None:
+            await gate.wait()
+        return await super().find(ref)
+
+
+async def pulled(real: RealShelf, tag: str) -> tuple[str, ImageInfo]:
+    """An image that was pulled by this tag; its name and what it was before anything was lent to it."""
+    await real.publish(tag, secrets.token_hex(8))
+    name = f"{real.repository}:{tag}"
+    pinned = await real.images.pin(name)
+    image = await real.images.pull(pinned, no_progress)
+    await real.images.remember(name, pinned)
+    return name, image
+
+
+def tags_of(image: ImageInfo) -> set[str]:
+    return set(docker("image", "inspect", "--format", '{{join .RepoTags "\\n"}}', image.id).split())
+
+
+async def test_a_name_that_several_jobs_need_at_once_is_there_until_the_last_has_ended(
+    real: RealShelf, tmp_path: Path
+) -> None:
+    name, image = await pulled(real, "1.0")
+    first, second = await real.add("first"), await real.add("second")
+    held = Held(real, first, second)
+    archives = [str(tmp_path / "first.tar"), str(tmp_path / "second.tar")]
+    saving = []
+    for (ref, gate), path in zip(held.gates.items(), archives, strict=True):
+        saving.append(asyncio.create_task(held.save([name, ref], path)))
+        await asyncio.wait_for(gate.reached.wait(), 30)
+    held.gates[first].open()
+    assert await saving[0] > 0
+    assert name in tags_of(image)
+    assert await held.push(name, no_progress)
+    assert name in tags_of(image)
+    await held.prune([])
+    with pytest.raises(Conflict, match="pushed or saved"):
+        await held.remove(name)
+    held.gates[second].open()
+    assert await saving[1] > 0
+    assert tags_of(image) == set(image.tags)
+    await held.remove(name)
+    held.close()
+    assert await real.images.find(image.id) is None
+    assert name in await real.images.load(archives[1])
+
+
+async def test_a_lent_tag_that_cannot_be_taken_away_is_logged_and_fails_nothing(
+    real: RealShelf, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    name, image = await pulled(real, "1.0")
+    other = await real.add("other")
+    held = Held(real, other)
+    saving = asyncio.create_task(held.save([name, other], str(tmp_path / "a.tar")))
+    await asyncio.wait_for(held.gates[other].reached.wait(), 30)
+    # The engine lets go of no container's last name.
+    container = docker("create", "--network", "none", image.id, "true")
+    docker("image", "rm", *image.tags)
+    held.gates[other].open()
+    try:
+        assert await saving > 0
+        assert f"tag_not_removed tag={name}" in caplog.text
+        assert tags_of(image) == {name}
+    finally:
+        docker("rm", container)
+        held.close()
