@@ -208,18 +208,20 @@ class DockerImages:
         The last name that people pulled it by takes the tags with it that it got here.
         """
         image = await self._require(ref)
-        pulled = self._pulled_as(ref, image)
-        if pulled and len(image.names) > 1:
-            await self._forget_name(pulled)
-            return
-        ours = [tag for tag in image.tags if not pulled or is_marked(tag, self._mark)]
-        names = [ref] if ref in image.tags else ours or [image.id]
-        if set(image.tags) <= set(names):
+        name = _tagged(ref)
+        pulled = name in image.names
+        if image.names == (name,):
+            names = [tag for tag in image.tags if self._is_ours(tag, image)] if image.tags else [image.id]
+        elif pulled or name in image.tags:
+            names = [name] if name in image.tags else []
+        else:
+            names = [*image.tags] or [image.id]
+        if names and set(image.tags) <= set(names):
             await self._require_unused(ref, image)
-        for name in names:
-            await self._client.call(f"removing image {name}", partial(_remove, name=name), within_s=120, slow=True)
+        for each in names:
+            await self._client.call(f"removing image {each}", partial(_remove, name=each), within_s=120, slow=True)
         if pulled:
-            await self._forget_name(pulled)
+            await self._forget_name(name)
 
     async def prune(self, keep: Sequence[str]) -> int:
         """Remove what this gateway pulled or built and neither `keep` (tags, digests, ids) nor a container needs.
@@ -250,8 +252,12 @@ class DockerImages:
 
     def _pulled_as(self, ref: str, image: ImageInfo) -> str:
         """`ref` in full, where it is the name that people pulled the image by and no tag of the engine's; else ""."""
-        name = "" if "@" in ref or is_id(ref) else read_ref(ref).tagged
+        name = _tagged(ref)
         return name if name in image.names and name not in image.tags else ""
+
+    def _is_ours(self, tag: str, image: ImageInfo) -> bool:
+        """Whether this gateway gave the image the tag: its mark's, or one lent to it that a kill left."""
+        return is_marked(tag, self._mark) or tag in image.names
 
     async def _forget_name(self, name: str) -> None:
         records = self._source.records
@@ -311,7 +317,7 @@ class DockerImages:
 
     async def _is_our_leftover(self, image: ImageInfo) -> bool:
         if image.tags:
-            return all(is_marked(tag, self._mark) for tag in image.tags)
+            return all(self._is_ours(tag, image) for tag in image.tags)
         document = await self._client.call(f"inspecting image {image.id}", partial(_inspect, ref=image.id))
         return LABEL_BUILT in labels_of(document)
 
@@ -346,6 +352,11 @@ def _inspect(client: docker.APIClient, ref: str) -> Mapping[str, Any]:
 
 def _remove(client: docker.APIClient, name: str) -> None:
     client.remove_image(name)
+
+
+def _tagged(ref: str) -> str:
+    """A tag in full; "" for what names a digest or an id."""
+    return "" if "@" in ref or is_id(ref) else read_ref(ref).tagged
 
 
 def _digests_in(image: ImageInfo, repository: str) -> list[str]:

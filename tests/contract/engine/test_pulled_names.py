@@ -170,3 +170,32 @@ async def test_a_lent_tag_that_cannot_be_taken_away_is_logged_and_fails_nothing(
     finally:
         docker("rm", container)
         held.close()
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+async def test_a_lent_tag_that_a_kill_left_keeps_the_image_neither_from_a_prune_nor_from_its_removal(
+    real: RealShelf, by_name: bool
+) -> None:
+    name, image = await pulled(real, "1.0")
+    stable = f"{real.repository}:stable"
+    await real.images.remember(stable, image.digests[0])
+    docker("tag", image.id, name)
+    docker("tag", image.id, stable)
+    if by_name:
+        await real.images.remove(stable)
+        assert tags_of(image) == {*image.tags, name}
+        assert await real.images.find(stable) is None
+        await real.images.remove(name)
+    else:
+        assert await real.images.prune([]) > 0
+    assert await real.images.find(image.id) is None
+
+
+async def test_a_tag_that_people_gave_an_image_outlives_the_name_it_was_pulled_by(real: RealShelf) -> None:
+    name, image = await pulled(real, "1.0")
+    await real.images.push(name, no_progress)
+    docker("tag", image.id, f"{real.repository}:mine")
+    docker("image", "rm", *image.tags)
+    await real.images.remove(name)
+    assert tags_of(image) == {f"{real.repository}:mine"}
+    assert await real.images.find(name) is None
