@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from agent.domain.command import JobState
+from agent.domain.command import JobState, Origin
+from agent.domain.policy import Policy
 from agent.errors import NoSpace, Refused, Unreachable
 from tests.control.rig import REGISTRY, Rig, manifest, running
 
@@ -100,3 +101,19 @@ async def test_a_prune_takes_the_gateways_knowledge_of_what_is_gone_too(rig: Rig
     assert reply.data["freed_bytes"] > 0
     assert not here(rig)
     assert rig.images.tidied == [True]
+
+
+async def test_a_base_that_is_here_only_by_a_name_it_was_pulled_by_is_asked_for_anew(rig: Rig, tmp_path: Path) -> None:
+    name = f"{REGISTRY}/base:1"
+    rig.images.publish(name)
+    assert (await rig.job(await rig.send("image.pull", image=name))).state is JobState.DONE
+    moved = rig.images.publish(name, "moved")
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "Dockerfile").write_text(f"FROM {name}\n")
+    by_hand = {"folder": str(tmp_path / "app"), "tag": "local/other:1"}
+    assert (await rig.job(await rig.send("image.build", Origin.LOCAL, **by_hand))).state is JobState.DONE
+    assert moved.partition("@")[2] in here(rig)
+    rig.policy = Policy(registries=("elsewhere:5000",))
+    await rig.restart()
+    job = await rig.job(await rig.send("image.build", Origin.LOCAL, **by_hand))
+    assert (job.state, "off the allow-list" in job.message) == (JobState.FAILED, True)

@@ -16,6 +16,7 @@ from agent.domain.admission import allowed_registry
 from agent.domain.command import DEPLOYMENTS, FETCHING, Job
 from agent.domain.container import ImageInfo
 from agent.domain.dockerfile import BuildHow
+from agent.domain.imageref import read_ref
 from agent.domain.journal import Change
 from agent.errors import GatewayError, NoSpace, Refused
 from agent.ports import Images, Login, Progress
@@ -83,7 +84,8 @@ class ImageStock:
         ids: dict[str, str] = {}
         for base in await self._images.bases(folder, how):
             here = await self._images.find(base)
-            if here is None:
+            # A name that it was pulled by may stand for another by now, and its registry may be allowed no more.
+            if here is None or read_ref(base).tagged in here.names:
                 self.must_be_allowed(base)
                 login = logins(base)
                 here = await self.bring(job, await self._images.pin(base, login), progress, login)
