@@ -276,7 +276,7 @@ class ContainerState:
 class ImageInfo:
     """An image on the gateway. `id` is its config digest, `digests` the registry's ``repo@sha256:...``.
 
-    `names` are those that people pulled it by, which are no tags of the engine's.
+    `names` are those that people pulled it by: the engine need not know them, but one may be among the `tags` as well.
     `working_dir`, `volumes` and `has_healthcheck` are what its containers get where nobody says otherwise.
     """
 

@@ -117,3 +117,11 @@ async def test_a_base_that_is_here_only_by_a_name_it_was_pulled_by_is_asked_for_
     await rig.restart()
     job = await rig.job(await rig.send("image.build", Origin.LOCAL, **by_hand))
     assert (job.state, "off the allow-list" in job.message) == (JobState.FAILED, True)
+
+
+async def test_a_name_that_is_a_tag_too_is_listed_once(rig: Rig) -> None:
+    name = f"{REGISTRY}/other:1"
+    rig.images.brings[rig.images.publish(name)] = {"tags": (name,)}
+    assert (await rig.job(await rig.send("image.pull", image=name))).state is JobState.DONE
+    (row,) = (await rig.send("image.list")).data
+    assert row["tags"] == (name,)

@@ -114,7 +114,7 @@ class ImageWork:
         return [
             {
                 "id": i.id,
-                "tags": (*i.names, *i.tags),
+                "tags": tuple(dict.fromkeys((*i.names, *i.tags))),
                 "digests": i.digests,
                 "size_bytes": i.size_bytes,
                 "architecture": i.architecture,
