@@ -181,8 +181,8 @@ class Bundles(Protocol):
         """The bundles in `folders` and in those directly below, each with what changes when it does. Never raises."""
         ...
 
-    async def look(self, path: str, *, to_take: bool = False) -> BundleHead:
-        """Its head, its members held to its index; `to_take`: its images and the room too. Malformed, Unreachable, NoSpace."""
+    async def look(self, path: str, *, to_take: bool = False, whole: bool = False) -> BundleHead:
+        """Its head; `to_take`: its images and the room too; `whole`: every byte of it. Malformed, Unreachable, NoSpace."""
         ...
 
     async def fetch(self, url: str, sha256: str, progress: Progress) -> str:

@@ -94,7 +94,7 @@ class BundleShelf:
             found |= bundles
         return dict(sorted(found.items())[:MOST])
 
-    async def look(self, path: str, *, to_take: bool = False) -> BundleHead:
+    async def look(self, path: str, *, to_take: bool = False, whole: bool = False) -> BundleHead:
         """See `agent.ports.Bundles`."""
         if not path.isprintable():
             what = "has characters in its name that cannot be shown"
@@ -104,6 +104,8 @@ class BundleShelf:
             if to_take:
                 contents = await reading.wait_for(partial(read_contents, found))
                 await self._write(self._make_sure_of_room, found, contents)
+            if whole:
+                await self._write(_read_all, reading, found)
         return head
 
     async def fetch(self, url: str, sha256: str, progress: Progress) -> str:
@@ -214,6 +216,12 @@ class BundleShelf:
                 needed_bytes=needed_bytes,
                 free_bytes=free_bytes,
             )
+
+
+def _read_all(reading: Reading, found: Bundle) -> None:
+    for name in found.entries:
+        for _ in reading.each(found.read(name)):
+            pass
 
 
 class _Stream:

@@ -248,15 +248,42 @@ async def test_more_than_the_disk_has_is_refused_before_anything_is_written(tmp_
         await rig.kill()
 
 
+async def test_what_fails_although_its_copy_is_whole_is_not_taken_at_every_start(tmp_path: Path) -> None:
+    async def no_download(*_: object) -> Path:
+        raise AssertionError
+
+    async def engine_free() -> int:
+        return 32 << 20
+
+    rig = Rig(tmp_path / "gateway")
+    blobs = rig.root / "blobs"
+    store, kept, room = BlobStore(blobs), Kept(blobs / "manifests"), Room(0, engine_free)
+    rig.bundles = BundleShelf(rig.root / "bundles", store, kept, no_download, room=room)
+    await rig.start()
+    try:
+        path = await Packer(rig, tmp_path / "stick").pack("1", spoil={"layer": gzip.compress(bytes(64 << 20), 9)})
+        for _ in range(4):
+            looking = sticks_of(rig, path.parent)
+            for _ in range(3):
+                await looking.look()
+            for job in list(rig.room.ledger.jobs):
+                assert "200 times its size" in (await rig.ended(job)).message
+            await rig.restart()
+        # Once as it came, and once more after it was read through.
+        assert len(rig.room.ledger.jobs) == 2
+    finally:
+        await rig.kill()
+
+
 class Moody(BundleShelf):
     """A shelf that may be told to refuse."""
 
     refusal: GatewayError | None = None
 
-    async def look(self, path: str, *, to_take: bool = False) -> BundleHead:
+    async def look(self, path: str, *, to_take: bool = False, whole: bool = False) -> BundleHead:
         if self.refusal is not None:
             raise self.refusal
-        return await super().look(path, to_take=to_take)
+        return await super().look(path, to_take=to_take, whole=whole)
 
 
 async def test_what_could_not_be_taken_yet_is_tried_again_now_and_then_and_said_once(rig: Rig, packer: Packer) -> None:

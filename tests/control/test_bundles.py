@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from agent.control.bundles.sticks import Sticks
 from agent.domain.alarm import Severity
 from agent.domain.command import JobState, Origin, Reply
 from agent.domain.container import Health
+from agent.domain.journal import Change
 from agent.ports import DesiredApp, DesiredBundle, DesiredIndex
 from tests.control.packer import Packer, installed, sticks_of
 from tests.control.rig import REGISTRY, Rig, manifest
@@ -192,6 +194,46 @@ async def test_a_bundle_whose_copy_was_spoilt_is_taken_again_when_a_right_copy_c
     for _ in range(3):
         await looking.look()
     assert len(rig.room.ledger.jobs) == 2
+
+
+@pytest.mark.may_block  # the test writes the file itself
+@pytest.mark.parametrize("forgotten", [False, True])
+async def test_a_spoilt_copy_that_stays_is_taken_once_and_a_right_one_in_its_place_then(
+    rig: Rig, packer: Packer, forgotten: bool
+) -> None:
+    async def look_anew() -> list[str]:
+        """The jobs that an agent makes which begins now, with the copies on another mount."""
+        await rig.restart()
+        before = set(rig.room.ledger.jobs)
+        looking = sticks_of(rig, path.parent)
+        for _ in range(3):
+            await looking.look()
+        return [id_ for id_ in rig.room.ledger.jobs if id_ not in before]
+
+    path = await packer.pack("1")
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"layer of 1", b"LAYER of 1"))
+    looking = sticks_of(rig, path.parent)
+    for _ in range(2):
+        await looking.look()
+    [job] = rig.room.ledger.jobs
+    assert (await rig.ended(job)).state is JobState.FAILED
+    await looking.look()
+    if forgotten:
+        await rig.room.ledger.decide(lambda: Change(jobs_gone=(job,)))
+    for spoilt in (b"LAYER of 1", b"lAyEr of 1"):
+        path.write_bytes(whole.replace(b"layer of 1", spoilt))
+        assert await look_anew() == []
+        [alarm] = rig.plane.alarms.active()
+        assert "is not what the index says" in alarm.message
+    # A copy may keep the time of what was copied: by its stamp it is the one that was there.
+    status = path.stat()
+    path.write_bytes(whole)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    [again] = await look_anew()
+    assert (await rig.ended(again)).state is JobState.DONE
+    assert rig.plane.alarms.active() == []
+    assert await look_anew() == []
 
 
 @pytest.mark.may_block  # the test writes the file itself

@@ -1,8 +1,9 @@
 """Takes bundles from watched folders: each once, by the same command that a person at the box would give.
 
 A bundle that stands still for one look is imported. What it says of itself (its index's hash) is remembered, so that it
-is not taken twice, also after a reboot or when the stick comes back; one whose bytes turned out not to be what its
-index says may come again, since only the copy was bad. A refusal is an alarm until the file goes.
+is not taken twice, also after a reboot or when the stick comes back. One whose bytes turned out not to be what its
+index says may come again, since only the copy was bad: once, when every byte of another is right. A refusal is an alarm
+until the file goes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,11 @@ EVERY_S = 2.0
 AGAIN_LOOKS = 15
 """After so many looks what could not be taken yet (no room, no answer) is tried again."""
 TAKEN = "bundle:"
-"""Begins the mark of a bundle that was taken, by its key; what is marked is the job that it became."""
+"""Begins the mark of a bundle that was taken, by its key; what is marked is the job that it became, or one of these:"""
+SPOILT = "spoilt"
+"""That job failed since the copy was cut short or spoilt. Said here, since jobs are forgotten."""
+WHOLE = "whole"
+"""It was taken again from a copy that had been read through before: whatever comes of that is not the copy's fault."""
 SOURCE = "bundle:"
 REFUSED = "refused"
 
@@ -67,6 +72,7 @@ class Sticks:
 
     async def look(self) -> None:
         """Take every bundle that was there at the last look and has not changed since."""
+        await self._mark_spoilt()
         found = await self._bundles.find(self._folders)
         if not self._begun:
             self._begun = True
@@ -89,10 +95,15 @@ class Sticks:
     async def _take(self, path: Path) -> None:
         try:
             key = (await self._bundles.look(str(path))).key
+            mark = TAKEN + key
+            spoilt = self._is_spoilt(mark)
+            if spoilt:
+                # A stamp would not tell copies apart: on FAT another mount has other inodes, and copying keeps the time.
+                await self._bundles.look(str(path), whole=True)
         except GatewayError as error:
             self._refused(path, str(error), later=error.retryable)
             return
-        if self._is_taken(key):
+        if mark in self._ledger.meta and not spoilt:
             self._clear(path)
             log.info("bundle_known path=%r key=%s", str(path), key)
             return
@@ -100,18 +111,24 @@ class Sticks:
         command = Command(f"stick-{uuid.uuid4().hex}", "bundle.import", params, Origin.LOCAL, who=f"stick {path}")
         reply = await self._inbox.submit(command)
         if reply.ok:
-            await self._ledger.decide(lambda: Change(meta=((TAKEN + key, reply.job),)))
+            await self._ledger.decide(lambda: Change(meta=((mark, WHOLE if spoilt else reply.job),)))
             self._clear(path)
             log.info("bundle_taken path=%r key=%s job=%s", str(path), key, reply.job)
         else:
             self._refused(path, reply.msg, later=BY_STATUS.get(reply.code, GatewayError).retryable)
 
-    def _is_taken(self, key: str) -> bool:
-        """True unless it is new, or its job failed because the copy of it was cut short or spoilt."""
-        mark = TAKEN + key
-        job = self._ledger.jobs.get(self._ledger.meta.get(mark, ""))
-        spoilt = job is not None and job.state is JobState.FAILED and job.error_status == Malformed.status
-        return mark in self._ledger.meta and not spoilt
+    def _is_spoilt(self, mark: str) -> bool:
+        marked = self._ledger.meta.get(mark, "")
+        job = self._ledger.jobs.get(marked)
+        failed = job is not None and job.state is JobState.FAILED and job.error_status == Malformed.status
+        return failed or marked == SPOILT
+
+    async def _mark_spoilt(self) -> None:
+        """Write down which of the jobs failed by their copies, while they are known."""
+        taken = ((mark, marked) for mark, marked in self._ledger.meta.items() if mark.startswith(TAKEN))
+        spoilt = tuple((mark, SPOILT) for mark, marked in taken if marked != SPOILT and self._is_spoilt(mark))
+        if spoilt:
+            await self._ledger.decide(lambda: Change(meta=spoilt))
 
     def _refused(self, path: Path, why: str, *, later: bool) -> None:
         if later:
