@@ -40,13 +40,15 @@ class Layer:
 class Version:
     """A release with the values it ran with: what an upgrade replaces and a roll-back restores, as a whole.
 
-    `folder` holds the release's own files on the gateway's disk; "" where it came without any.
+    `folder` holds the release's own files on the gateway's disk; "" where it came without any. `beside` is the digest
+    of what is in it, "" where nobody knows: a release in which no service mounts any may lie in one folder or another.
     """
 
     release: str
     cloud: Layer = field(default_factory=Layer)
     site: Layer = field(default_factory=Layer)
     folder: str = ""
+    beside: str = ""
 
 
 @dataclass(frozen=True, slots=True)

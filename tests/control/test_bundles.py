@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -102,17 +103,50 @@ async def test_another_version_with_the_same_files_leaves_alone_what_mounts_them
     assert made[0]["side"] != made[1]["side"]
 
 
+@pytest.mark.parametrize("older", [False, True])
 async def test_what_is_upgraded_without_files_of_its_own_keeps_the_folder_and_counts_what_is_in_it(
-    rig: Rig, packer: Packer
+    rig: Rig, packer: Packer, older: bool
 ) -> None:
     assert (await rig.job(await bring(rig, packer, "right"))).state is JobState.DONE
+    if older:  # as an agent wrote it whose versions did not hold the digest
+        desired = rig.room.ledger.get("pump")
+        assert desired.current is not None
+        without = replace(desired, current=replace(desired.current, beside=""))
+        await rig.room.ledger.decide(lambda: Change(desired=(without,)))
     text = manifest("2", extra=BOUND)
     job = await rig.job(await rig.send("app.upgrade", Origin.LOCAL, instance="pump", manifest=text))
     assert job.state is JobState.DONE, job.message
     new, old = rig.room.ledger.get("pump").versions
     kept = rig.room.ledger.releases
     assert new.folder == old.folder
-    assert kept[new.release].beside == kept[old.release].beside != ""
+    assert kept[new.release].beside == kept[old.release].beside == new.beside != ""
+
+
+async def test_what_mounts_of_a_folder_that_came_with_a_version_that_did_not_counts_what_is_in_it(
+    rig: Rig, packer: Packer
+) -> None:
+    async def bring_unmounted(word: str) -> None:
+        path = await packer.pack("1", files={"conf/word": word}, text=manifest("1", health=GATE))
+        job = await rig.job(await rig.send("bundle.import", Origin.LOCAL, path=str(path)))
+        assert job.state is JobState.DONE, job.message
+
+    async def mount() -> Reply:
+        text = manifest("2", extra=BOUND, health=GATE)
+        return await rig.send("app.upgrade", Origin.LOCAL, instance="pump", manifest=text)
+
+    await bring_unmounted("wrong")
+    reply = await mount()
+    await rig.until(lambda: rig.room.ledger.jobs[reply.job].state is JobState.VERIFYING, "the trial")
+    rig.engine.become("pump", "main", Health.UNHEALTHY)
+    assert (await rig.job(reply)).state is JobState.ROLLED_BACK
+    again = await rig.job(await mount())
+    assert (again.state, "failed before" in again.message) == (JobState.FAILED, True)
+    # The files alone are corrected: what mounts none of them is the same release as before.
+    await bring_unmounted("right")
+    job = await rig.job(await mount())
+    assert (job.state, job.message) == (JobState.DONE, "")
+    new, old = rig.room.ledger.get("pump").versions[:2]
+    assert (new.folder, new.beside) == (old.folder, old.beside)
 
 
 @pytest.mark.may_block  # the test looks into folders itself

@@ -109,7 +109,7 @@ class Deployer:
         known = {image: self._here.get(image) or pins.get(image, image) for image in manifest.images}
         release = self._release(job, manifest, known)
         effective = layered(manifest, *self.layers(job, manifest.name, desired), release.files)
-        folder = _folder(job, desired)
+        folder, _ = self._folder(job, desired)
         spec = self._catalog.design(job.instance, release, effective, folder)
         # A change of values was not preceded by `learn`; it is held to what is left when it is adopted.
         look = Look() if job.kind == "configure" else self._around
@@ -151,7 +151,8 @@ class Deployer:
             progress = PullProgress(told, number, len(manifest.images), ref)
             build = manifest.builds.get(ref)
             if build is not None:
-                folder = await asyncio.to_thread(_build_folder, _folder(job, self._ledger.get(job.instance)), build)
+                own, _ = self._folder(job, self._ledger.get(job.instance))
+                folder = await asyncio.to_thread(_build_folder, own, build)
                 how = BuildHow(build.dockerfile, dict(build.args), build.target)
                 image = await self._stock.build(job, folder, ref, how, progress, partial(self._vault.login, job.id))
                 digests[ref], found[image.id] = image.id, image
@@ -162,11 +163,7 @@ class Deployer:
 
     def _release(self, job: Job, manifest: Manifest, digests: Mapping[str, str]) -> Release:
         """What a job's manifest and files make, and those of the folder that they will lie in (see `_folder`)."""
-        beside = str(job.params.get("beside") or "")
-        desired = self._ledger.desired.get(job.instance)
-        if not job.params.get("folder") and desired is not None and desired.current is not None:
-            stored = self._ledger.releases.get(desired.current.release)
-            beside = stored.beside if stored else ""
+        _, beside = self._folder(job, self._ledger.desired.get(job.instance))
         return make_release(manifest, digests, dict(job.params.get("files") or {}), beside)
 
     def _refuse_known_bad(self, job: Job, release: Release) -> None:
@@ -190,12 +187,12 @@ class Deployer:
         desired = self._ledger.get(job.instance)
         cloud, site = self.layers(job, release.name, desired)
         effective = layered(release.manifest, cloud, site, release.files)
-        folder = _folder(job, desired)
+        folder, beside = self._folder(job, desired)
         spec = self._catalog.design(job.instance, release, effective, folder)
         look = await self._facts.look(spec, images)
         stored = self._catalog.keep(release, str(job.params.get("source", job.instance)))
         self._refuse_known_bad(job, release)
-        version = Version(release.hash, cloud, site, folder)
+        version = Version(release.hash, cloud, site, folder, beside)
 
         def decision() -> Change:
             current, open_job = self._ledger.desired.get(job.instance), self._ledger.jobs[job.id]
@@ -224,14 +221,19 @@ class Deployer:
 
     def foresee(self, job: Job, release: Release, spec: AppSpec, desired: Desired | None) -> Desired:
         """What the instance would be wanted to be once `job` has adopted what `draft` told; `desired` is it now."""
-        version = Version(release.hash, *self.layers(job, release.name, desired), _folder(job, desired))
+        version = Version(release.hash, *self.layers(job, release.name, desired), *self._folder(job, desired))
         return self._next(desired or Desired(job.instance, job.origin, Wanted.RUNNING), job, version, spec)[0]
 
-
-def _folder(job: Job, desired: Desired | None) -> str:
-    """Where the APP's own files are: where this job brought them, else where the version before has them."""
-    base = desired.current if desired else None
-    return str(job.params.get("folder") or (base.folder if base else ""))
+    def _folder(self, job: Job, desired: Desired | None) -> tuple[str, str]:
+        """Where the APP's own files are, and their digest: where this job brought them, else where the version before has them."""
+        if job.params.get("folder"):
+            return str(job.params["folder"]), str(job.params.get("beside") or "")
+        base = desired.current if desired else None
+        if base is None:
+            return "", ""
+        # Versions were written without the digest while only releases held it.
+        stored = self._ledger.releases.get(base.release)
+        return base.folder, base.beside or (stored.beside if stored else "")
 
 
 def _build_folder(app_folder: str, build: Build) -> str:
