@@ -26,7 +26,7 @@ from agent.engine.context import measure_context, read_dockerfile
 from agent.engine.handover import Handover, Rooms
 from agent.engine.loans import Loans
 from agent.engine.observed import labels_of
-from agent.engine.shelf import find_image, forget_records
+from agent.engine.shelf import find_image, forget_records, look_up
 from agent.engine.source import ImageSource
 from agent.engine.transfer import RETRY_WAITS_S, LayerProgress, transfer, with_retries
 from agent.errors import Conflict, Failed, NotFound, TimedOut, Unauthorised, Unreachable
@@ -261,7 +261,9 @@ class DockerImages:
 
     async def _forget_name(self, name: str) -> None:
         records = self._source.records
-        await self._client.call(f"forgetting the name {name}", lambda _: records.forget_names([name]))
+        await self._client.call(
+            f"forgetting the name {name}", lambda _: records.forget_names({name: records.names().get(name, "")})
+        )
 
     @contextlib.asynccontextmanager
     async def _lent(self, ref: str, image: ImageInfo) -> AsyncIterator[str]:
@@ -311,9 +313,10 @@ class DockerImages:
 
     async def _forget_records(self) -> None:
         """Manifests of images that are gone."""
-        images = await self.list()
         records = self._source.records
-        await self._client.call("looking through the manifests", lambda _: forget_records(records, images))
+        known = await self._client.call("reading what is on record", lambda _: look_up(records))
+        images = await self.list()
+        await self._client.call("looking through the manifests", lambda _: forget_records(records, known, images))
 
     async def _is_our_leftover(self, image: ImageInfo) -> bool:
         if image.tags:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import docker
@@ -44,17 +44,33 @@ def find_image(client: docker.APIClient, records: Records, ref: str, mark: str) 
     return None
 
 
-def forget_records(records: Records, images: Collection[ImageInfo]) -> None:
-    """Let go of the manifests and configurations that lead to none of the `images`, and of names nothing has any more."""
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What was on record at one moment: the names, and the digests of the documents."""
+
+    names: Mapping[str, str]
+    digests: Sequence[str]
+
+
+def look_up(records: Records) -> Known:
+    """What is on record now."""
+    return Known(records.names(), records.digests())
+
+
+def forget_records(records: Records, known: Known, images: Collection[ImageInfo]) -> None:
+    """Let go of what leads to none of the `images`, and of names nothing has any more.
+
+    What is not `known`, which is from before the images were listed, may be of one that came since.
+    """
     image_ids = {image.id for image in images}
-    records.forget_names({*records.names()} - {name for image in images for name in image.names})
+    named = {name for image in images for name in image.names}
+    records.forget_names({name: digest for name, digest in known.names.items() if name not in named})
     needed: set[str] = set()
-    digests = records.digests()
-    for digest in digests:
+    for digest in known.digests:
         leads_to = records.image_ids(digest)
         if not image_ids.isdisjoint(leads_to):
             needed |= {digest, *leads_to}
-    records.forget(set(digests) - needed)
+    records.forget(set(known.digests) - needed)
 
 
 def _pinned_names(records: Records, image: ImageInfo, mark: str) -> list[str]:

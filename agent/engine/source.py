@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import IO, Protocol
 
@@ -22,7 +22,9 @@ class Records(Protocol):
         ...
 
     def keep_name(self, name: str, digest: str) -> None: ...
-    def forget_names(self, names: Collection[str]) -> None: ...
+    def forget_names(self, names: Mapping[str, str]) -> None:
+        """Those that still lead where `names` says."""
+        ...
 
 
 class ImageSource(Protocol):

@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from agent.domain.imageplan import DIGEST, Index, digest_of, read_manifest
@@ -113,11 +113,11 @@ class Kept:
         with self._naming:
             self._write(self._names, json.dumps(self.names() | {name: digest}, indent=1).encode())
 
-    def forget_names(self, names: Collection[str]) -> None:
-        """Let names go, and the file with the last one. NoSpace."""
+    def forget_names(self, names: Mapping[str, str]) -> None:
+        """Let names go that still lead where `names` says, and the file with the last one. NoSpace."""
         with self._naming:
             known = self.names()
-            left = {name: digest for name, digest in known.items() if name not in names}
+            left = {name: digest for name, digest in known.items() if names.get(name) != digest}
             if not left:
                 self._names.unlink(missing_ok=True)
             elif left != known:

@@ -199,3 +199,33 @@ async def test_a_tag_that_people_gave_an_image_outlives_the_name_it_was_pulled_b
     await real.images.remove(name)
     assert tags_of(image) == {f"{real.repository}:mine"}
     assert await real.images.find(name) is None
+
+
+class Meanwhile(DockerImages):
+    """An image is pulled by two names between the listing of the images and what is made of it."""
+
+    names: tuple[str, ...] = ()
+    pinned = ""
+
+    async def list(self) -> list[ImageInfo]:
+        listed = await super().list()
+        self.pinned = await self.pin(self.names[0])
+        await self.pull(self.pinned, no_progress)
+        for name in self.names:
+            await self.remember(name, self.pinned)
+        return listed
+
+
+async def test_what_is_pulled_while_a_clean_up_looks_around_is_not_forgotten(real: RealShelf) -> None:
+    await real.publish("1.0", secrets.token_hex(8))
+    names = [f"{real.repository}:{tag}" for tag in ("1.0", "stable", "gone")]
+    gone = f"{real.repository}@sha256:{'0' * 64}"
+    await real.images.remember(names[0], gone)
+    await real.images.remember(names[2], gone)
+    meanwhile = Meanwhile(str(real.socket), real.source, real.rules)
+    meanwhile.names = (names[0], names[1])
+    assert await meanwhile.tidy([], idle=True) == 0
+    found = [await meanwhile.find(name) for name in (*meanwhile.names, meanwhile.pinned)]
+    meanwhile.close()
+    assert [image and set(image.names) for image in found] == [set(meanwhile.names)] * 3
+    assert set(await asyncio.to_thread(real.source.records.names)) == set(meanwhile.names)
