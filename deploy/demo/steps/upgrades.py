@@ -152,7 +152,8 @@ def _prune(stage: Stage, account: Account) -> None:
     freed = stage.agent.ask("image", "prune")["freed_bytes"]
     account.note(f"ecgw image prune: {freed / 1e6:.1f} MB freed")
     there = set(docker("images", "--all", "--no-trunc", "--quiet").split())
-    kept = {f"sha256:{path.name}": path for path in (stage.agent.state / MANIFESTS).iterdir()}
+    # Beside them lies, where any is left, the list of the names that people pulled images by.
+    kept = {f"sha256:{path.name}": path for path in (stage.agent.state / MANIFESTS).iterdir() if not path.suffix}
     needed: set[str] = there & set(kept)
     for digest, path in kept.items():
         config = json.loads(path.read_bytes()).get("config", {})
