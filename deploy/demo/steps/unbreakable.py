@@ -102,7 +102,12 @@ def _fetch_goes_on(stage: Stage, account: Account) -> None:
     stage.agent.kill()
     account.check(here < LAYER_BYTES, "ls: the beginning of the layer stays on disk", f"{here / 1e6:.1f} MB")
     kept = _beginnings(blobs, 1) or 0
-    served_before = _served(stage, "heavy")
+    # The registry logs a request when it is over: the one that the kill cut must not count as one of those after it.
+    served_before = account.wait(
+        lambda: (bytes_ := _served(stage, "heavy")) >= kept and bytes_,
+        "the registry's access log has what the kill cut",
+        30,
+    )
     begun = time.monotonic()
     stage.start_agent()
     done = account.wait(
