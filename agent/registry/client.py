@@ -88,7 +88,7 @@ class RegistryClient:
         return read_login(self._hosts.get(registry, Host()))
 
     async def resolve(self, name: Ref, login: Login | None = None) -> str:
-        """The digest that a tag stands for now. Raises NotFound, Unauthorised, Unreachable, TimedOut, Busy."""
+        """The digest that a tag leads to at this moment. Raises NotFound, Unauthorised, Unreachable, TimedOut, Busy."""
 
         def resolve(stop: Stop) -> str:
             return self._first(name, login, stop, lambda e, v: self._ask_digest(e, v, name.tag, stop))

@@ -77,14 +77,19 @@ def manifest_of(gw: Gateway, image: str) -> Path:
     return path
 
 
+def login_once(folder: Path) -> tuple[Path, list[str]]:
+    """A file for anna's password, and the words that give it to one command."""
+    secret = folder / "password"
+    secret.touch(mode=0o600)
+    return secret, ["--registry-user", "anna", "--registry-password-file", str(secret)]
+
+
 def test_by_ecgw_a_wrong_password_is_told_and_a_right_one_is_written_nowhere(
     gw: Gateway, witness: Witness, private: tuple[Registry, str], tmp_path: Path
 ) -> None:
     registry, image = private
-    secret = tmp_path / "password"
-    secret.touch(mode=0o600)
-    words = ["app", "install", str(manifest_of(gw, image)), "--registry-user", "anna"]
-    words += ["--registry-password-file", str(secret)]
+    secret, login = login_once(tmp_path)
+    words = ["app", "install", str(manifest_of(gw, image)), *login]
     secret.write_text(f"wrong-{PASSWORD}\n")
     refused = gw.run(*words)
     assert refused.code == 1, refused.err
@@ -104,9 +109,7 @@ def test_a_pull_and_a_push_with_a_login_for_once_write_the_password_nowhere(
     gw: Gateway, witness: Witness, private: tuple[Registry, str], tmp_path: Path
 ) -> None:
     _, image = private
-    secret = tmp_path / "password"
-    secret.touch(mode=0o600)
-    login = ["--registry-user", "anna", "--registry-password-file", str(secret)]
+    secret, login = login_once(tmp_path)
     secret.write_text(f"{PASSWORD}\n")
     pulled = gw.run("image", "pull", image, *login)
     assert pulled.code == 0, pulled.err

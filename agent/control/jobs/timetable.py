@@ -32,7 +32,7 @@ class Timetable:
         return self._clock.monotonic()
 
     def wait(self, job: Job) -> Wait | None:
-        """What the job waits for now; None when it may run."""
+        """What keeps the job waiting; None when it may run."""
         if job.at_once:
             return None
         bound = job.origin is Origin.CLOUD and job.kind in HELD_UP

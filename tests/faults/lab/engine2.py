@@ -102,7 +102,7 @@ class SecondEngine:
         return False
 
     def kill(self) -> None:
-        """kill -9 of the daemon; its containers live on for now."""
+        """kill -9 of the daemon; its containers live on."""
         assert self._daemon is not None
         self._daemon.kill()
 

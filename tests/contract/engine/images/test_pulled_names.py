@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,27 +13,9 @@ from agent.domain.container import ImageInfo
 from agent.engine.images import DockerImages
 from agent.errors import Conflict
 from agent.registry.client import RegistryClient
-from deploy.lab import Registry
-from tests.contract.engine.image_shelves import FakeShelf, RealShelf, Shelf, no_progress
+from tests.contract.engine.images.shelves import RealShelf, Shelf, no_progress
 from tests.contract.engine.rig import docker
 from tests.fakes.faults import Gate
-
-
-@pytest.fixture(params=["fake", pytest.param("real", marks=[pytest.mark.engine, pytest.mark.registry])])
-async def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Shelf]:
-    if request.param == "fake":
-        yield FakeShelf()
-        return
-    made = RealShelf(request.getfixturevalue("engine_socket"), request.getfixturevalue("registry"), tmp_path / "blobs")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def real(engine_socket: Path, registry: Registry, tmp_path: Path) -> Iterator[RealShelf]:
-    made = RealShelf(engine_socket, registry, tmp_path / "blobs")
-    yield made
-    made.close()
 
 
 async def test_what_was_pulled_by_a_name_is_saved_pushed_and_removed_by_it_and_runs_by_none(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,18 +13,10 @@ from agent.domain.dockerfile import BuildHow
 from agent.domain.space import MIB, UNPACKED_FACTOR, Watermarks
 from agent.engine.archive import measure_load
 from agent.errors import Failed, NoSpace
-from deploy.lab import Registry
-from tests.contract.engine.image_shelves import RealShelf
+from tests.contract.engine.images.shelves import RealShelf
 from tests.contract.engine.rig import docker
 
 RESERVE_BYTES = Watermarks().reserve_bytes
-
-
-@pytest.fixture
-def real(engine_socket: Path, registry: Registry, tmp_path: Path) -> Iterator[RealShelf]:
-    made = RealShelf(engine_socket, registry, tmp_path / "blobs")
-    yield made
-    made.close()
 
 
 async def prepare(real: RealShelf, folder: Path, step: str) -> BuildHow:

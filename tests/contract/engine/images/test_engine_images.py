@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import tarfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,27 +18,9 @@ from agent.domain.imageref import mark_tag
 from agent.engine.images import DockerImages
 from agent.errors import Conflict, Failed, GatewayError, Malformed, NotFound, TimedOut, Unreachable
 from agent.registry.client import RegistryClient
-from deploy.lab import Registry
-from tests.contract.engine.image_shelves import FakeShelf, RealShelf, Shelf, no_progress
+from tests.contract.engine.images.shelves import RealShelf, Shelf, no_progress
 from tests.contract.engine.rig import docker
 from tests.faults.registry import Fault, FaultRegistry
-
-
-@pytest.fixture(params=["fake", pytest.param("real", marks=[pytest.mark.engine, pytest.mark.registry])])
-async def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Shelf]:
-    if request.param == "fake":
-        yield FakeShelf()
-        return
-    made = RealShelf(request.getfixturevalue("engine_socket"), request.getfixturevalue("registry"), tmp_path / "blobs")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def real(engine_socket: Path, registry: Registry, tmp_path: Path) -> Iterator[RealShelf]:
-    made = RealShelf(engine_socket, registry, tmp_path / "blobs")
-    yield made
-    made.close()
 
 
 async def test_a_tag_is_pinned_to_the_registrys_digest_and_pulled_by_it(shelf: Shelf) -> None:
