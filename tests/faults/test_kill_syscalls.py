@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.faults.campaign import MISSED, NEARER, went_wrong
-from tests.faults.campaigns.syscalls import list_cases, run_case
+from tests.faults.campaigns.syscalls import order_cases, run_case
 from tests.faults.lab.gateway import open_gateway
-from tests.faults.lab.trace import AT_REST, nearer_moments, read_counts
+from tests.faults.lab.trace import AT_REST, count_calls, nearer_moments, read_counts
 
 SEED = 20_261_124
 SAMPLE = 40
@@ -22,7 +22,7 @@ OPERATIONS = (AT_REST, "install", "upgrade", "rollback", "remove")
 @pytest.mark.usefixtures("engine_socket")
 def test_killed_at_a_seeded_sample_of_writes_and_syncs(short_dir: Path) -> None:
     with open_gateway(short_dir, warm=True) as gateway:
-        cases = list_cases(gateway, OPERATIONS)
+        cases = order_cases({operation: count_calls(gateway, operation) for operation in OPERATIONS})
         assert len(cases) > 200, "strace saw next to nothing"
         random.Random(SEED).shuffle(cases)
         found: dict[str, str] = {}

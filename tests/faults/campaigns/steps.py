@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 
 from tests.faults.campaign import MISSED, Bench, Campaign
-from tests.faults.lab.gateway import OPERATIONS, Gateway, open_gateway
+from tests.faults.lab.both import START_FIRST, count_both, open_both
+from tests.faults.lab.gateway import Gateway
 from tests.faults.lab.kill import count_entries, kill_at_step
 
 ROUNDS = 20
-ROUNDS_START_FIRST = 5
 MOST_STEPS = 60
 LEAST_STEPS = 5
 """Two containers, a network and a volume are made and started, or stopped and removed."""
-BESIDE = "beside-"
-"""Begins the operations in which the new version starts first, and serves beside the old one until it has proved itself."""
-START_FIRST = tuple(BESIDE + operation for operation in ("upgrade", "rollback", "failing"))
-STOP_FIRST = (("install", "remove"), ("upgrade", "rollback"), ("failing",))
+PAIRS = (("install", "remove"), ("upgrade", "rollback"), ("failing",), START_FIRST[:2], START_FIRST[2:])
+"""Operations that begin where the other ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +30,8 @@ class Struck:
 
 @cache
 def count_steps() -> Mapping[str, int]:
-    """How many steps each operation journals, counted on real gateways that nothing disturbs."""
-    counts: dict[str, int] = {}
-    for operations in (OPERATIONS, START_FIRST):
-        with (
-            tempfile.TemporaryDirectory(prefix="ef", dir="/tmp") as folder,
-            open_gateway(Path(folder), start_first=operations is START_FIRST) as gateway,
-        ):
-            counts |= {each: count_entries(gateway, each.removeprefix(BESIDE)) for each in operations}
-    return counts
+    """How many steps each operation journals."""
+    return count_both(count_entries)
 
 
 def cases() -> list[str]:
@@ -53,25 +40,12 @@ def cases() -> list[str]:
     return [
         f"{operation}/step/{step}/{side}/{number}"
         for number in range(ROUNDS)
-        for pair in (STOP_FIRST if number >= ROUNDS_START_FIRST else (*STOP_FIRST, START_FIRST[:2], START_FIRST[2:]))
+        for pair in PAIRS
         for step in range(1, max(counts[operation] for operation in pair) + 1)
         for side in ("before", "after")
         for operation in pair
         if step <= counts[operation]
     ]
-
-
-@contextmanager
-def open_bench(folder: Path) -> Iterator[Bench]:
-    """One gateway for all cases, and one whose APP is handed over start-first; one whose round went wrong begins anew."""
-    with contextlib.ExitStack() as stack:
-
-        @cache
-        def gateway(start_first: bool) -> Gateway:
-            root = folder / ("b" if start_first else "a")
-            return stack.enter_context(open_gateway(root, warm=True, start_first=start_first))
-
-        yield lambda case: run_case(gateway(case.startswith(BESIDE)), case.removeprefix(BESIDE))
 
 
 def run_case(gateway: Gateway, case: str) -> str:
@@ -112,5 +86,5 @@ CAMPAIGN = Campaign(
     name="steps",
     claim="killed before and after every journaled step of install, (failing) upgrade, roll-back, removal, also start-first: old or new",
     cases=cases,
-    open=open_bench,
+    open=lambda folder: open_both(folder, run_case),
 )
