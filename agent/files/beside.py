@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 KEEP_INSIDE = "keep it in the APP's folder, without links out of it"
 
 
 def find_beside(folder: Path, name: str) -> Path | None:
-    """The real path of `name` in `folder`, whether it is there or not; None when that is outside of the folder."""
-    path = (folder / name).resolve()
-    return path if path.is_relative_to(folder.resolve()) else None
+    """The real path of `name` in `folder`, whether it is there or not; None when that is outside of the folder.
+
+    Links that lead in a circle are in the folder: whoever reads the file says what is wrong with them.
+    """
+    path = Path(os.path.realpath(folder / name))
+    return path if path.is_relative_to(os.path.realpath(folder)) else None

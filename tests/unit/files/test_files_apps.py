@@ -99,6 +99,15 @@ def test_a_referenced_file_that_leads_out_of_the_folder_is_refused(tmp_path: Pat
     assert found.startswith("m/app.yaml:2:25: 'config.schema.json' leads out of the folder")
 
 
+def test_a_referenced_file_that_is_a_circle_of_links_is_a_mistake_of_that_file_alone(tmp_path: Path) -> None:
+    write(tmp_path, {"apps.d/m/app.yaml": WITH_SCHEMA, "apps.d/other.yaml": MANIFEST})
+    (tmp_path / "apps.d" / "m" / "config.schema.json").symlink_to("config.schema.json")
+    found = site(tmp_path, {})
+    assert [app.instance for app in found.apps] == ["other"]
+    (problem,) = found.problems
+    assert "'config.schema.json': its symbolic links lead in a circle" in problem.message
+
+
 def test_a_file_and_a_folder_of_one_instance_collide(tmp_path: Path) -> None:
     found = site(tmp_path, {"m.yaml": MANIFEST, "m/app.yaml": MANIFEST})
     assert [app.instance for app in found.apps] == ["m"]
