@@ -24,14 +24,15 @@ class Kept:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._names = folder / "names.json"
-        self._naming = threading.Lock()
+        self._writing = threading.Lock()
 
     def keep(self, body: bytes) -> str:
         """Put a document on disk; its digest. NoSpace, Failed."""
         digest = digest_of(body)
-        path = self.path(digest)
-        if self.read(digest) is None:
-            self._write(path, body)
+        # Two jobs may bring the same document, and would take the unfinished file from each other.
+        with self._writing:
+            if self.read(digest) is None:
+                self._write(self.path(digest), body)
         return digest
 
     def _write(self, path: Path, body: bytes) -> None:
@@ -110,12 +111,12 @@ class Kept:
 
     def keep_name(self, name: str, digest: str) -> None:
         """From now on `name` leads to `digest`. NoSpace."""
-        with self._naming:
+        with self._writing:
             self._write(self._names, json.dumps(self.names() | {name: digest}, indent=1).encode())
 
     def forget_names(self, names: Mapping[str, str]) -> None:
         """Let names go that still lead where `names` says, and the file with the last one. NoSpace."""
-        with self._naming:
+        with self._writing:
             known = self.names()
             left = {name: digest for name, digest in known.items() if names.get(name) != digest}
             if not left:
