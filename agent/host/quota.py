@@ -42,7 +42,8 @@ class Mounted:
 def find_quotas(folder: str, mounts: Path = Path("/proc/self/mounts")) -> Mounted | None:
     """The file system that `folder` is on, when project quotas are switched on there; None when not."""
     found: tuple[str, str, str, str] | None = None
-    for line in mounts.read_text().splitlines():
+    # A stick may bear a name in any encoding.
+    for line in mounts.read_text(errors="surrogateescape").splitlines():
         device, at, kind, options = line.split()[:4]
         at = at.replace("\\040", " ")
         inside = folder == at or folder.startswith(at.rstrip("/") + "/")
@@ -84,8 +85,8 @@ def cap(name: str, folders: Sequence[str], limit_bytes: int, mounts: Path = Path
 def mark(folder: str, project: int) -> None:
     """Give `folder`, and all that is in it, the project's number. OSError where the file system has no such numbers."""
     top = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    _number(top, project, inherit=True)
     with contextlib.closing(Descent(top)) as descent:
+        _number(top, project, inherit=True)
         while (entry := descent.next()) is not None:
             # What vanishes or changes meanwhile is made anew, and inherits.
             with contextlib.suppress(OSError):
@@ -127,6 +128,6 @@ def _limit(device: str, project: int, limit_bytes: int) -> None:
     blocks = -(-limit_bytes // _BLOCK)
     body = ctypes.create_string_buffer(_DQBLK.pack(blocks, blocks, 0, 0, 0, 0, 0, 0, _BLOCK_LIMITS), _DQBLK.size)
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.quotactl(ctypes.c_int(_SET_QUOTA), device.encode(), ctypes.c_int(project), body):
+    if libc.quotactl(ctypes.c_int(_SET_QUOTA), os.fsencode(device), ctypes.c_int(project), body):
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from agent.host.quota import Mounted, cap, find_quotas, project_of
+from agent.host.quota import Mounted, cap, find_quotas, mark, project_of
 
 MIB = 1024**2
 MOUNTS = """\
@@ -45,3 +46,17 @@ def test_an_instance_has_the_same_project_for_ever_and_others_have_others() -> N
 def test_a_file_system_without_quotas_is_no_error(tmp_path: Path) -> None:
     assert cap("pump", [str(tmp_path)], MIB) is False
     assert cap("pump", [], MIB) is False
+
+
+def test_a_stick_whose_name_is_in_another_encoding_hides_no_quotas(tmp_path: Path) -> None:
+    stick = b"/dev/sdb1 /media/\xb9\xe3\xd6\xdd vfat rw 0 0\n"
+    (tmp_path / "mounts").write_bytes(stick + MOUNTS.encode())
+    assert find_quotas("/var/lib/docker", tmp_path / "mounts") == Mounted("/dev/sda2", "/var/lib/docker")
+
+
+def test_a_file_system_that_refuses_the_number_keeps_no_folder_open() -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(8):
+        with pytest.raises(OSError, match=r"ioctl|supported|allowed"):
+            mark(f"/proc/{os.getpid()}", project_of("pump"))
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
