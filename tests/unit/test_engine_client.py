@@ -15,6 +15,7 @@ import pytest
 from agent.engine.client import EngineClient
 from agent.engine.docker import DockerEngine
 from agent.engine.events import follow_events
+from agent.engine.hostrules import HostRules
 from agent.errors import Failed, TimedOut, Unreachable
 
 ACTOR = {"ID": "1", "Attributes": {"ec.gateway": "gw", "ec.app": "pump"}}
@@ -29,6 +30,7 @@ class StandIn:
         self.asked: list[str] = []
         self.frozen = False
         self.floods: list[list[int]] = []
+        self.networks: list[dict[str, object]] = []
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -69,7 +71,7 @@ class StandIn:
                 writer.write(f"{len(text):x}\r\n".encode() + text + b"\r\n")
             await writer.drain()
             return
-        body = json.dumps(self.version if "/version" in target else []).encode()
+        body = json.dumps(self.version if "/version" in target else self.networks).encode()
         writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
         await writer.drain()
 
@@ -127,6 +129,20 @@ async def test_a_frozen_engine_costs_the_deadline_and_not_more(stand_in: StandIn
     with pytest.raises(TimedOut) as caught:
         await client.call("listing", lambda c: c.containers(), within_s=0.2)
     assert caught.value.code == "engine.timeout"
+
+
+async def test_an_iptables_that_hangs_keeps_no_events_away(stand_in: StandIn, tmp_path: Path) -> None:
+    hangs = tmp_path / "iptables"
+    hangs.write_text("#!/bin/sh\nexec sleep 60\n")
+    hangs.chmod(0o755)
+    stand_in.networks = [{"Name": "shut", "Internal": True}]
+    rules = HostRules("ex-", (str(hangs), str(hangs)), within_s=0.2)
+    engine = DockerEngine(f"unix://{stand_in.path}", "gw", host_rules=rules)
+    events = aiter(engine.events())
+    async with asyncio.timeout(10):
+        assert await anext(events) is None
+    assert await HostRules("ex-", ("true", str(hangs)), within_s=0.2).assure() == 0
+    engine.close()
 
 
 async def test_slow_calls_never_hold_up_quick_ones(client: EngineClient) -> None:
