@@ -62,6 +62,7 @@ class _Plan:
     times: int
     after: int
     rate: float
+    taken: bool = False
 
 
 class FaultRegistry:
@@ -179,6 +180,11 @@ class FaultRegistry:
         with self._lock:
             self._plans.append(_Plan(fault, match, times, after, rate))
 
+    def has_failed(self) -> bool:
+        """Whether each fault that is planned has met a request."""
+        with self._lock:
+            return all(plan.taken for plan in self._plans)
+
     def forgive(self) -> None:
         """Nothing goes wrong any more, and what hangs ends."""
         with self._lock:
@@ -236,6 +242,7 @@ class FaultRegistry:
             for plan in self._plans:
                 if plan.match in path and plan.times:
                     plan.times -= 1
+                    plan.taken = True
                     return plan
         return None
 

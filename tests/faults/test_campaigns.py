@@ -18,7 +18,7 @@ SAMPLES = {
     "engine-frozen": ["short/8"],
     "engine-ill": ["filling/8/upgrade", "bridge/0/upgrade"],
     "engine-cut": ["1", "3"],
-    "registry": ["cut/0", "moved/0", "unavailable/1", "hang/0", "flip/2"],
+    "registry": ["cut/0", "moved/0", "unavailable/1", "hang/0", "flip/2", "no_range/0"],
     "never-healthy": ["0"],
     "clock": ["1970/upgrade/0", "jump-30-years-ahead/rollback/0"],
 }

@@ -1,4 +1,4 @@
-"""A sample of the sweep of a full and of a failing disk; ``python -m tests.faults.diskfull`` is all of it."""
+"""A sample of the sweep of a full and of a failing disk; `make faults ONLY=disk` is all of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.campaign import MISSED
+from tests.faults.campaigns.disk import run_case
 from tests.faults.diskfull.trial import fail_calls, fill_up
 
 
@@ -22,4 +24,9 @@ def test_on_a_full_disk_nothing_is_lost_and_with_space_again_all_goes_on(
 def test_a_disk_that_fails_is_said_to_fail_and_loses_nothing_acknowledged(tmp_path: Path, call: str, when: str) -> None:
     found = fail_calls(tmp_path, call, when)
     assert not found.wrong
-    assert found.refused or call == "fsync", "no call failed: the test is blind"
+    assert found.struck, "no call failed: the test is blind"
+    assert found.refused or call == "fsync", "what failed for good was not said"
+
+
+def test_a_call_that_is_never_made_is_counted_as_missed(tmp_path: Path) -> None:
+    assert run_case(tmp_path, "eio/fdatasync/999") == MISSED

@@ -60,6 +60,16 @@ def test_faults_come_as_often_as_planned(registry: FaultRegistry) -> None:
     assert get(registry, blob_path()) == (200, LAYER.blob)
 
 
+def test_it_knows_whether_each_planned_fault_has_met_a_request(registry: FaultRegistry) -> None:
+    registry.plan(Fault.FLIP, match=blob_path())
+    registry.plan(Fault.NO_RANGE, match=blob_path())
+    get(registry, "/v2/pump/manifests/1.0")
+    get(registry, blob_path())
+    assert not registry.has_failed()
+    get(registry, blob_path(), {"Range": "bytes=100-"})
+    assert registry.has_failed()
+
+
 @pytest.mark.parametrize("token", [False, True])
 def test_it_lets_in_who_logs_in(token: bool) -> None:
     basic = "Basic " + base64.b64encode(b"me:secret").decode()

@@ -1,4 +1,4 @@
-"""A seeded sample of power cuts; ``python -m tests.faults.powercut --cuts 1000`` is all of them."""
+"""A seeded sample of power cuts; `make faults ONLY=power-cut` is all of them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults import loopfs
+from tests.faults.campaign import MISSED
+from tests.faults.campaigns.power_cut import run_case
 from tests.faults.powercut.cut import Case, cut
 from tests.faults.powercut.verdict import judge
 
@@ -28,6 +30,10 @@ def test_after_a_power_cut_every_acknowledged_record_is_there(tmp_path: Path, ca
     outcome = cut(case, tmp_path)
     assert outcome.killed, "the work ended before the cut: the test is blind"
     assert not outcome.wrong
+
+
+def test_a_cut_that_came_after_the_work_is_counted_as_missed(tmp_path: Path) -> None:
+    assert run_case(tmp_path, "ext4/mkdir/999/1") == MISSED
 
 
 FORGETFUL = """

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from deploy.lab.process import wait_until
-from tests.faults.campaign import Bench, Campaign
+from tests.faults.campaign import MISSED, Bench, Campaign
 from tests.faults.lab import pump
 from tests.faults.lab.gateway import Gateway, open_gateway
 from tests.faults.lab.kill import settle
@@ -43,7 +44,14 @@ class Shop:
 
     def image_id(self, digest: str) -> str:
         """What an engine calls the image of this manifest."""
-        return str(json.loads(self.registry.manifests["pump", digest][1])["config"]["digest"])
+        return str(self._manifest(digest)["config"]["digest"])
+
+    def big_layer(self, digest: str) -> str:
+        """The path of the layer that is fetched: the engine has the base."""
+        return f"/blobs/{self._manifest(digest)['layers'][-1]['digest']}"
+
+    def _manifest(self, digest: str) -> dict[str, Any]:
+        return dict(json.loads(self.registry.manifests["pump", digest][1]))
 
 
 @contextmanager
@@ -68,7 +76,7 @@ def run_case(gateway: Gateway, shop: Shop, case: str) -> str:
         tag = case.replace("/", "-")
         first = shop.put(tag, seeded)
         registry.asked.clear()
-        go_wrong(registry, kind, seeded)
+        go_wrong(registry, kind, seeded, shop.big_layer(first))
         text = pump.manifest(goal, image=f"{registry.address}/pump:{tag}")
         job = str(gateway.agent.send("app.upgrade", {"instance": pump.INSTANCE, "manifest": text})["job"])
         if kind == "moved":
@@ -77,29 +85,38 @@ def run_case(gateway: Gateway, shop: Shop, case: str) -> str:
         if kind == "dead":
             wait_until(lambda: len(registry.asked) > 1, "the registry was asked in vain", 20.0)
             if gateway.version != before or len(gateway.engine.containers()) != 2:
-                return "the old version did not go on while the registry was dead"
+                round_.problem = "the old version did not go on while the registry was dead"
             registry.forgive()
         gateway.finish(job)
+        struck = registry.has_failed()
         registry.forgive()
-        round_.problem = settle(gateway, "upgrade", before, goal, job)
+        round_.problem = round_.problem or settle(gateway, "upgrade", before, goal, job)
         if not round_.problem and gateway.version != goal:
             round_.problem = f"it ended with {gateway.version}: {gateway.job(job)['message']}"
         images = {gateway.engine.inspect(each["Id"])["Image"] for each in gateway.engine.containers()}
         if not round_.problem and images != {shop.image_id(first)}:
             round_.problem = f"{images} runs, and {shop.image_id(first)} was checked"
+        round_.problem = round_.problem or ("" if struck else MISSED)
     return round_.problem
 
 
-def go_wrong(registry: FaultRegistry, kind: str, seeded: random.Random) -> None:
+def go_wrong(registry: FaultRegistry, kind: str, seeded: random.Random, layer: str) -> None:
     """Plan the fault. What hangs is let go by the gateway's own stall time, not by the registry."""
     times = seeded.randint(1, 3)
     after = seeded.randrange(BIG_BYTES)
     if kind == "dead":
         registry.plan(Fault.UNAVAILABLE, times=-1)
     elif kind == "moved":
-        registry.plan(Fault.SLOW, match="/blobs/", times=2, rate=BIG_BYTES)
+        registry.plan(Fault.SLOW, match=layer, times=2, rate=BIG_BYTES)
+    elif kind == "flip":
+        # Once: what is wrong twice is the registry's own doing, and given up.
+        registry.plan(Fault.FLIP, match=layer)
+    elif kind == "no_range":
+        # Only what was cut is asked for from a byte on.
+        registry.plan(Fault.CUT, match=layer, after=after)
+        registry.plan(Fault.NO_RANGE, match=layer)
     else:
-        registry.plan(Fault(kind), match="/blobs/", times=times, after=1 if kind == "busy" else after)
+        registry.plan(Fault(kind), match=layer, times=times, after=1 if kind == "busy" else after)
 
 
 def read_base() -> Layer:

@@ -24,9 +24,10 @@ ANSWER_WITHIN_S = 30
 
 @dataclass(slots=True)
 class Found:
-    """What a trial found. `wrong` is empty when every promise held."""
+    """What a trial found. `wrong` is empty when every promise held. `struck`: whether there was a fault at all."""
 
     wrong: list[str] = field(default_factory=list)
+    struck: bool = True
     refused: Counter[str] = field(default_factory=Counter)
     acknowledged: dict[str, set[str]] = field(default_factory=lambda: {kind: set() for kind in KINDS})
 
@@ -137,23 +138,16 @@ def fail_calls(folder: Path, call: str, when: str) -> Found:
     found = Found()
     state = folder / f"{call}-{when}"
     state.mkdir()
-    inject = (
-        "strace",
-        "-f",
-        "-qq",
-        "-o",
-        "/dev/null",
-        "-e",
-        f"trace={call}",
-        "-e",
-        f"inject={call}:error=EIO:when={when}",
-    )
+    out = folder / f"{call}-{when}.strace"
+    injection = f"inject={call}:error=EIO:when={when}"
+    inject = ("strace", "-f", "-qq", "-o", str(out), "-e", f"trace={call}", "-e", injection)
     try:
         with talking(state, *inject) as talk:
             if "open" in talk.opened:
                 found.take(talk.ask("try 12"), FAILED)
             elif talk.opened["refused_to_open"] not in FAILED:
                 found.wrong.append(f"does not open: {talk.opened}")
+        found.struck = "(INJECTED)" in out.read_text()
         with talking(state) as talk:
             found.look(talk.ask("look 12"), "on a sound disk again")
             found.take(talk.ask("try 2"), set())
