@@ -130,6 +130,12 @@ class Catalog:
         self._specs[desired.name] = (version, spec)
         return spec
 
+    def find(self, desired: Desired) -> AppSpec | None:
+        """As `spec`; None where there is no version yet, or this agent cannot read it any more."""
+        with contextlib.suppress(GatewayError):
+            return self.spec(desired)
+        return None
+
     def spec_of(self, instance: str, version: Version) -> AppSpec:
         """What any version of an instance is on this gateway."""
         return self.design(instance, self.release(version.release), self.effective(version), version.folder)

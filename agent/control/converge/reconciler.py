@@ -251,7 +251,11 @@ class Reconciler:
         desired = self._ledger.desired.get(instance)
         count = self._retries.fail(instance, _goal(desired), error.code)
         if desired is not None and _on_trial(desired):
-            await self._trials.give_up_on(desired, error, attempts=count)
+            try:
+                await self._trials.give_up_on(desired, error, attempts=count)
+            except GatewayError as trouble:
+                # A full disk: the next try, which fails as this one did, brings the verdict again.
+                log.warning("verdict_not_written instance=%s code=%s reason=%s", instance, trouble.code, trouble)
             self._supervisor.end_trial(instance)
         if _goal(self._ledger.desired.get(instance)) == _goal(tried):
             # What events say meanwhile is mostly the echo of the step that failed: it does not cut the wait short.

@@ -96,7 +96,7 @@ class TrialRunner:
         # Nothing is fetched for going back: an image that somebody removed is on its way here again.
         lasting = not error.retryable and not (error.code == IMAGE_GONE and transition.returns(self._job(desired)))
         if blame or lasting or attempts >= GIVE_UP_AFTER or error.code.startswith(NO_COPIES):
-            await self._fail(desired, self._catalog.spec(desired), str(error), blame=blame)
+            await self._fail(desired, self._catalog.find(desired), str(error), blame=blame)
 
     async def conclude(self, desired: Desired) -> None:
         """The instance is as it shall be: close what is open."""
@@ -139,7 +139,7 @@ class TrialRunner:
 
         await self._decide(desired, decision)
 
-    async def _fail(self, desired: Desired, spec: AppSpec, reason: str, *, blame: bool) -> None:
+    async def _fail(self, desired: Desired, spec: AppSpec | None, reason: str, *, blame: bool) -> None:
         await self._decide(desired, lambda job: fail_trial(self._ledger, desired, job, spec, reason, blame=blame))
 
     async def _decide(self, desired: Desired, decision: Callable[[Job | None], Change]) -> None:
@@ -160,10 +160,16 @@ class TrialRunner:
         return forgettable(others if gone else [*others, desired], self._ledger.releases)
 
 
-def fail_trial(ledger: Ledger, desired: Desired, job: Job | None, spec: AppSpec, reason: str, *, blame: bool) -> Change:
-    """The version on trial goes back, or stops where nothing was before; blamed, its release is not tried again."""
+def fail_trial(
+    ledger: Ledger, desired: Desired, job: Job | None, spec: AppSpec | None, reason: str, *, blame: bool
+) -> Change:
+    """The version on trial goes back, or stops where nothing was before; blamed, its release is not tried again.
+
+    `spec` is None where it cannot be read any more, and so could not stay in any case.
+    """
     keeps = not blame and transition.returns(job)
-    after, ended = transition.fall_back(desired, job, reason, automatic=spec.update.automatic_rollback, keeps=keeps)
+    automatic = spec is None or spec.update.automatic_rollback
+    after, ended = transition.fall_back(desired, job, reason, automatic=automatic, keeps=keeps)
     stored = ledger.releases.get(desired.current.release) if desired.current else None
     bad = (replace(stored, failed=reason),) if stored and blame else ()
     return Change(desired=(after,), jobs=(ended,) if ended else (), releases=bad)
