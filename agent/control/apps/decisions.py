@@ -87,10 +87,10 @@ class AppDecisions:
         """New values; the release stays. Anyone may set their own layer."""
         desired = self._fetched(params.instance)
         assert desired.current is not None
-        stored = self._ledger.releases[desired.current.release]
-        given = {**params.model_dump(exclude=NO_TIME), "files": stored.files}
+        release = self._catalog.release(desired.current.release)
+        given = {**params.model_dump(exclude=NO_TIME), "files": dict(release.files)}
         job = self._maker.make(command, "configure", params, given)
-        self._deployer.draft(job, read(stored.text, params.instance), desired)
+        self._deployer.draft(job, release.manifest, desired)
         return self.begin(command, job)
 
     def order(self, command: Command, params: Order) -> tuple[Change, Reply]:

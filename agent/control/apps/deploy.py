@@ -215,7 +215,8 @@ class Deployer:
 
     def _next(self, current: Desired, job: Job, version: Version, spec: AppSpec) -> tuple[Desired, Job]:
         """What adopting `version` makes of an instance and its job: on trial where any container changes."""
-        changes = current.current is None or self._catalog.spec(current).containers != spec.containers
+        now = self._catalog.find(current)
+        changes = now is None or now.containers != spec.containers
         keep = self._catalog.premises.policy.keep_versions
         return transition.adopt(current, job, version, needs_trial=changes, keep=keep)
 

@@ -63,7 +63,7 @@ class FactBook:
     def facts(self, instance: str, look: Look) -> Facts:
         """All facts for `instance`: what others hold is read now, so that a decision can rely on it."""
         here = [d for d in self._ledger.desired.values() if d.current is not None]
-        held = {d.name: self._held(d) for d in here}
+        held = {d.name: specs for d in here if (specs := self._held(d))}
         others = [spec for name, specs in held.items() if name != instance for spec in specs]
         info = self._engine_info()
         premises = self._catalog.premises
@@ -105,8 +105,12 @@ class FactBook:
             )
 
     def _held(self, desired: Desired) -> list[AppSpec]:
-        """What an instance may need at any moment: while a version is on trial also the one it would go back to."""
-        specs = [self._catalog.spec(desired)]
+        """What an instance may need at any moment: while a version is on trial also the one it would go back to.
+
+        One that cannot be read any more holds nothing: it must not stand in the way of all others.
+        """
+        wanted = self._catalog.find(desired)
+        specs = [wanted] if wanted is not None else []
         if desired.trial is Trial.VERIFYING and desired.previous is not None:
             specs += self._specs_of(desired.name, [desired.previous])
         return specs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,13 +13,14 @@ from agent.control.converge.reconciler import Reconciler
 from agent.control.inbox import Read
 from agent.control.ledger import Ledger
 from agent.control.watch.metering import Metering
-from agent.domain.app import phase
+from agent.domain.app import Version, phase
 from agent.domain.command import Job, JobState, Origin
 from agent.domain.container import as_json
 from agent.domain.forecast import foresee
 from agent.domain.params import Deploy, Logs, MaybeInstance, Nothing
 from agent.domain.planner import Observed
-from agent.errors import NotFound
+from agent.domain.release import Release
+from agent.errors import GatewayError, NotFound
 from agent.ports import Engine
 
 
@@ -53,13 +55,13 @@ class AppViews:
         observed = self._reconciler.observed.get(instance, Observed())
         looping = bool(observed.looping)
         job = self._ledger.open_job(instance)
-        release = self._catalog.release(desired.current.release) if desired.current else None
+        release = self._read(desired.current) if desired.current else None
         error = self._reconciler.errors.get(instance)
         return {
             "instance": instance,
             "app": release.name if release else "",
             "version": release.version if release else "",
-            "release": release.hash if release else "",
+            "release": desired.current.release if desired.current else "",
             "phase": phase(desired, job, observed.containers, looping).value,
             "desired": desired.wanted.value,
             "owner": desired.owner.value,
@@ -67,6 +69,12 @@ class AppViews:
             "message": str(error) if error else desired.hold or self._waiting(instance),
             "job": job.id if job else "",
         }
+
+    def _read(self, version: Version) -> Release | None:
+        """None for what this agent cannot read any more: its instance's message says why, and all others are told."""
+        with contextlib.suppress(GatewayError):
+            return self._catalog.release(version.release)
+        return None
 
     def report(self, instance: str) -> dict[str, Any]:
         """The same as `detail` for a link that costs money: what is used is renewed only when it says something new."""
@@ -86,12 +94,13 @@ class AppViews:
         ended = self._reconciler.endings(observed)
         body["services"] = [{**_service(as_json(c)), "ended": ended.get(c.service, "")} for c in observed.containers]
         body["use"] = self._metering.use(instance)
-        if desired.current is not None:
-            spec = self._catalog.spec(desired)
+        spec = self._catalog.find(desired)
+        if desired.current is not None and spec is not None:
             body["values"] = self._catalog.effective(desired.current).as_dict()
             body["grants"] = as_json(spec.grants)
             body["limits"] = {c.service: as_json(c.live) for c in spec.containers}
             body["images"] = {c.service: c.image for c in spec.containers}
+        if desired.current is not None:
             body["versions"] = list_versions(desired, self._catalog)
         return body
 

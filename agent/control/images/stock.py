@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 from agent.control.catalog import Catalog
@@ -40,8 +40,9 @@ class ImageStock:
         open_jobs = {job.id for job in self._ledger.jobs.values() if not job.state.final}
         self._held = {job: held for job, held in self._held.items() if job in open_jobs}
         versions = [version for desired in self._ledger.desired.values() for version in desired.versions]
-        stored: list[Mapping[str, str]] = [self._ledger.releases[v.release].digests for v in versions]
-        return {pinned for digests in stored for pinned in digests.values()}.union(*self._held.values())
+        # After a damaged state was made anew, a release may be missing that an instance still names.
+        stored = [found for v in versions if (found := self._ledger.releases.get(v.release)) is not None]
+        return {pinned for each in stored for pinned in each.digests.values()}.union(*self._held.values())
 
     def must_be_allowed(self, image: str) -> None:
         """Images come only from, and at the cloud's word go only to, the policy's registries. Raises Refused."""

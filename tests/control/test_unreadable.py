@@ -1,0 +1,41 @@
+"""A release that this agent can no longer read is its instance's trouble alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from agent.domain.command import JobState
+from agent.domain.journal import Change
+from tests.control.rig import SLOW, Rig, manifest, running
+
+
+async def spoil(rig: Rig, instance: str) -> None:
+    """Another agent comes, whose reader refuses what the one before had accepted."""
+    current = rig.room.ledger.desired[instance].current
+    assert current is not None
+    stored = replace(rig.room.ledger.releases[current.release], text="name: [")
+    await rig.room.ledger.decide(lambda: Change(releases=(stored,)))
+    await rig.restart()
+
+
+async def test_others_are_installed_beside_it_and_everything_is_still_told(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        await rig.job(await rig.send("app.install", instance="old", manifest=manifest("1")))
+        await spoil(rig, "old")
+        job = await rig.job(await rig.send("app.install", instance="pump", manifest=manifest("2")))
+        assert (job.state, job.message) == (JobState.DONE, "")
+        listed = (await rig.send("app.list")).data
+        assert [each["instance"] for each in listed] == ["old", "pump"]
+        assert (await rig.send("app.status", instance="old")).code == 200
+        assert list(rig.room.gateway.index()["apps"]) == ["old", "pump"]
+
+
+async def test_a_version_on_trial_that_cannot_be_read_any_more_goes_back(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        await rig.job(await rig.send("app.install", instance="pump", manifest=manifest("1")))
+        reply = await rig.send("app.upgrade", instance="pump", manifest=manifest("2", health=SLOW))
+        await rig.until(lambda: rig.serving() == ["pump:2"], "the new version")
+        await spoil(rig, "pump")
+        assert (await rig.job(reply)).state is JobState.ROLLED_BACK
+        assert rig.serving() == ["pump:1"]
