@@ -7,6 +7,7 @@ fetched before an interruption stays beside the output (``<output>.parts``) and 
 from __future__ import annotations
 
 import asyncio
+import errno
 import platform
 import shutil
 from collections.abc import Callable
@@ -14,10 +15,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from agent import terms
 from agent.bundles.saved import unpack_saved
 from agent.bundles.writer import describe, write_bundle
-from agent.domain.bundle import BLOBS, FILES, MANIFEST, BundleIndex, check_name
+from agent.domain.bundle import BLOBS, FILES, MANIFEST, MAX_MEMBERS, BundleIndex, check_name, largest_bytes
 from agent.domain.document import Mistakes
 from agent.domain.imageplan import Platform
 from agent.domain.imageref import read_ref
@@ -25,7 +28,7 @@ from agent.domain.manifest import read_manifest
 from agent.domain.manifest_model import Manifest
 from agent.engine.images import DockerImages
 from agent.engine.observed import ARCHITECTURES
-from agent.errors import GatewayError, Malformed, NotFound
+from agent.errors import Failed, GatewayError, Malformed, NoSpace, NotFound
 from agent.files.beside import find_beside
 from agent.files.yaml import read_document
 from agent.registry.client import RegistryClient
@@ -33,6 +36,7 @@ from agent.settings import Settings, load
 
 Told = Callable[[int, int, str], None]
 SUFFIX = ".bundle"
+LEAVE_OUT = "leave it out of the APP's folder, or put it into an image"
 LEFT_OUT = frozenset({SUFFIX, ".part"})
 
 
@@ -56,7 +60,19 @@ class _Load:
 
 
 def pack(order: Order, told: Told) -> dict[str, Any]:
-    """Pack a bundle; what and where it is. Raises Mistakes with every problem of the manifest, and what fetching raises."""
+    """Pack a bundle; what and where it is. Raises Mistakes with every problem of the manifest, what fetching raises,
+    Malformed for more than a bundle may hold, NoSpace and Failed."""
+    try:
+        return _pack(order, told)
+    except ValidationError as error:
+        words = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        raise Malformed("bundle.too_much", f"{order.manifest}: {words}", hint=LEAVE_OUT) from None
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise (NoSpace if full else Failed)("bundle.not_written", f"cannot pack {order.manifest}: {error}") from error
+
+
+def _pack(order: Order, told: Told) -> dict[str, Any]:
     text = _read_text(order.manifest)
     manifest, problems = read_manifest(read_document(text, str(order.manifest)))
     if manifest is None:
@@ -64,10 +80,10 @@ def pack(order: Order, told: Told) -> dict[str, Any]:
     name = f"{manifest.name}-{manifest.version}" if manifest.version else manifest.name
     output = (order.output or Path(f"{name}{SUFFIX}")).absolute()
     parts = output.with_name(output.name + ".parts")
-    parts.mkdir(parents=True, exist_ok=True)
     load_ = _Load({MANIFEST: order.manifest})
     for path, member in _beside(order.manifest, manifest):
         load_.sources[member] = path
+    parts.mkdir(parents=True, exist_ok=True)
     asyncio.run(_bring_images(order, manifest, parts, load_, told))
     index = BundleIndex(
         kind="ec-bundle/1",
@@ -146,7 +162,7 @@ def _beside(manifest_path: Path, manifest: Manifest) -> list[tuple[Path, str]]:
         ]
     else:
         found = [folder / each for each in manifest.files]
-    members = []
+    members: list[tuple[Path, str]] = []
     for path in found:
         member = FILES + path.relative_to(folder).as_posix()
         if path.is_symlink() or find_beside(folder, str(path.relative_to(folder))) is None:
@@ -157,6 +173,9 @@ def _beside(manifest_path: Path, manifest: Manifest) -> list[tuple[Path, str]]:
             check_name(member)
         except ValueError as error:
             raise Malformed("bundle.name", f"{path}: {error}", hint="rename it, or move it out of the folder") from None
+        if path.stat().st_size > largest_bytes(member) or len(members) >= MAX_MEMBERS:
+            most = f"a file of {largest_bytes(member) // 1024**2} MiB, and {MAX_MEMBERS} of them"
+            raise Malformed("bundle.too_much", f"{path} is more than a bundle takes: at most {most}", hint=LEAVE_OUT)
         members.append((path, member))
     return members
 

@@ -13,7 +13,7 @@ import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 from agent.domain.imageplan import OCI_MANIFEST, digest_of
 from agent.errors import Failed
@@ -36,7 +36,7 @@ def unpack_saved(archive: Path, folder: Path, keep: Callable[[bytes], str]) -> t
             raise Failed("bundle.image", f"{archive} holds {len(entries)} images, not one", hint="save them one by one")
         config = _read(saved, entries[0]["Config"])
         for name in entries[0]["Layers"]:
-            with cast("IO[bytes]", saved.extractfile(name)) as layer:
+            with _open(saved, name) as layer:
                 path, digest = _pack(layer, folder)
             layers[digest] = path
             kind = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -56,11 +56,18 @@ def unpack_saved(archive: Path, folder: Path, keep: Callable[[bytes], str]) -> t
 
 
 def _read(saved: tarfile.TarFile, name: str) -> bytes:
-    found = saved.extractfile(name)
+    with _open(saved, name) as found:
+        return found.read()
+
+
+def _open(saved: tarfile.TarFile, name: str) -> IO[bytes]:
+    try:
+        found = saved.extractfile(name)
+    except KeyError:
+        found = None
     if found is None:
         raise Failed("bundle.image", f"the engine's archive has no {name}", hint="save the image again")
-    with found:
-        return found.read()
+    return found
 
 
 def _pack(layer: IO[bytes], folder: Path) -> tuple[Path, str]:
