@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ IMAGE = arg("image", help="image reference, such as 127.0.0.1:5000/modbus:1.0.0"
 
 def name_folder(given: Namespace, params: dict[str, Any]) -> None:
     """The agent reads the folder, so its name must hold wherever the agent stands. A login needs its registry named."""
-    folder, dockerfile = Path(given.folder).resolve(), given.dockerfile
+    folder, dockerfile = Path(os.path.realpath(given.folder)), given.dockerfile
     if not (folder / dockerfile).is_file():
         raise Malformed("cli.no_dockerfile", f"{folder} has no {dockerfile}", hint="name the folder that holds it")
     params["folder"] = str(folder)
@@ -29,7 +30,7 @@ def name_folder(given: Namespace, params: dict[str, Any]) -> None:
 
 def name_path(given: Namespace, params: dict[str, Any]) -> None:
     """As `name_folder`, for an archive."""
-    params["path"] = str(Path(given.path).resolve())
+    params["path"] = os.path.realpath(given.path)
 
 
 def show_images(screen: Screen, data: Any) -> None:

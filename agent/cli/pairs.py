@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Iterable
@@ -10,6 +11,10 @@ from typing import Any
 
 from agent.errors import Malformed
 
+MOST_BYTES = 1_048_576
+"""More than any file that goes along with a command may have."""
+MOST_DIGITS = 24
+"""More than 64 bits hold: what has more is no number that the gateway knows."""
 NUMBER = re.compile(r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$")
 
 
@@ -20,7 +25,7 @@ def scalar(text: str) -> bool | int | float | str:
     if len(text) >= 2 and text[0] == text[-1] == '"':
         return text[1:-1]
     match = NUMBER.match(text)
-    if match is None:
+    if match is None or len(match[1]) > MOST_DIGITS:
         return text
     return float(text) if match[2] or match[3] else int(text)
 
@@ -43,7 +48,11 @@ def split_pairs(words: Iterable[str] | None, option: str) -> dict[str, str]:
 def read_text(path: str) -> str:
     """The text of a file; Malformed with what to do when it cannot be read."""
     try:
-        return Path(path).read_text(encoding="utf-8")
+        with Path(path).open("rb") as file:
+            raw = file.read(MOST_BYTES + 1)
+        if len(raw) > MOST_BYTES:
+            raise Malformed("cli.too_large", f"{path} is larger than 1 MiB", hint="is it the right file?")
+        return io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8").read()
     except UnicodeDecodeError as error:
         raise Malformed(
             "cli.not_text", f"{path} is not UTF-8 text (byte {error.start})", hint="save it as UTF-8"
@@ -65,6 +74,9 @@ def read_json(path: str) -> dict[str, Any]:
             f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}",
             hint="configuration is handed over as one JSON object",
         ) from error
+    except (ValueError, RecursionError):
+        what = "a number has too many digits, or it is nested too deeply"
+        raise Malformed("cli.not_json", f"{path}: {what}", hint="see what wrote it") from None
     if not isinstance(value, dict):
         raise Malformed("cli.not_json", f"{path}: not a JSON object", hint='it must begin with "{"')
     return value

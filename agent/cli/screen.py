@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -44,11 +45,20 @@ class Screen:
 
     def json(self, value: Any) -> None:
         """The one document of `--json`."""
-        print(json.dumps(value, ensure_ascii=False, indent=2), file=self.out, flush=True)
+        print(self._encodable(value, indent=2), file=self.out, flush=True)
 
     def json_line(self, value: Any) -> None:
         """One document of a stream with `--json`."""
-        print(json.dumps(value, ensure_ascii=False, separators=(",", ":")), file=self.out, flush=True)
+        print(self._encodable(value, separators=(",", ":")), file=self.out, flush=True)
+
+    def _encodable(self, value: Any, **style: Any) -> str:
+        """`value` as JSON, with escapes only where the output's encoding has no such character."""
+        text = json.dumps(value, ensure_ascii=False, **style)
+        try:
+            text.encode(self.out.encoding or "utf-8")
+        except UnicodeEncodeError:
+            return json.dumps(value, **style)
+        return text
 
     def table(self, rows: Iterable[Mapping[str, Any]], columns: Sequence[Column], *, empty: str) -> None:
         """Aligned columns under titles; `empty` is said where there are no rows. Columns nobody has are left out."""
@@ -123,4 +133,7 @@ def open_screen(environ: Mapping[str, str], *, as_json: bool) -> Screen:
     capable = environ.get("TERM", "dumb") != "dumb"
     colour = capable and sys.stdout.isatty() and not environ.get("NO_COLOR")
     live = capable and sys.stderr.isatty()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names and logs hold what a terminal of another encoding cannot show; its error stream escapes that already.
+        sys.stdout.reconfigure(errors="backslashreplace")
     return Screen(sys.stdout, sys.stderr, as_json=as_json, colour=colour, live=live)

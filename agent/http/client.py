@@ -17,6 +17,8 @@ from typing import Any, BinaryIO
 from agent.errors import GatewayError, TimedOut, Unreachable, from_problem
 
 MAX_LINE_BYTES = 65_536
+MAX_DIGITS = 10
+"""Of an answer's length: more is no agent's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,10 @@ class _Answer:
 
     def whole(self) -> Reply:
         """The answer with its body."""
-        size = int(self._headers.get("content-length", "0"))
+        length = self._headers.get("content-length", "0")
+        if not (length.isascii() and length.isdigit() and len(length) <= MAX_DIGITS):
+            raise ConnectionError("what answers speaks no HTTP")
+        size = int(length)
         raw = self._incoming.read(size)
         if len(raw) < size:
             raise ConnectionResetError("the answer broke off")
