@@ -7,6 +7,7 @@ alarm. A deleted file removes its instance and keeps the volumes; a folder that 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import uuid
@@ -30,6 +31,7 @@ from agent.files.site import Site, SiteReader
 
 log = logging.getLogger("agent.control.site")
 
+AGAIN_S = 3.0
 SEEN = "file:"
 SOURCE = "files"
 OF_APP = "file:"
@@ -57,43 +59,64 @@ class SiteFiles:
         self._alarms = alarms
         self._lock = asyncio.Lock()
         self.site = Site()
+        self._saved = self.site.digest
         self._tasks: set[asyncio.Task[None]] = set()
         # What each refused file said then. Not on the disk: a grant given since holds after a restart.
         self._refused: dict[str, str] = {}
         ledger.listen(self._on_change)
 
     async def apply(self, unsettled: Collection[Path] = ()) -> None:
-        """Read the files and make them hold. Never raises for what they say.
+        """Read the files and make them hold. Never raises: what a full disk refuses to remember follows by itself.
 
         `unsettled` are files somebody is writing just now: they stay what they were.
         """
         async with self._lock:
-            if self._reader is None:
-                kept = await self._ledger.journal.load_site()
-                self._reader = SiteReader(self._root, kept)
-            before = self.site.digest
-            self.site = await asyncio.to_thread(self._reader.read, unsettled)
-            if self.site.digest != before:
-                await self._ledger.journal.save_site(self._reader.memory())
-            self._deployer.site_layers = {
-                (a.instance, a.app): layer_of(a) for a in self.site.apps if a.kind == "values"
-            }
-            self.configure_plane()
-            await self._apply_apps()
+            try:
+                await self._apply(unsettled)
+            except GatewayError as error:
+                log.warning("site_not_remembered code=%s reason=%s", error.code, error)
+                self._apply_soon(unsettled, AGAIN_S)
             self._report()
+
+    async def _apply(self, unsettled: Collection[Path]) -> None:
+        if self._reader is None:
+            kept = await self._ledger.journal.load_site()
+            self._reader = SiteReader(self._root, kept)
+        self.site = await asyncio.to_thread(self._reader.read, unsettled)
+        self._deployer.site_layers = {(a.instance, a.app): layer_of(a) for a in self.site.apps if a.kind == "values"}
+        self.configure_plane()
+        if self.site.digest != self._saved:
+            await self._ledger.journal.save_site(self._reader.memory())
+            self._saved = self.site.digest
+        await self._apply_apps()
+
+    def _apply_soon(self, unsettled: Collection[Path] = (), wait_s: float = 0.0) -> None:
+        async def follow() -> None:
+            await asyncio.sleep(wait_s)
+            await self.apply(unsettled)
+
+        task = asyncio.create_task(follow(), name="site-values")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def configure_plane(self) -> None:
         """Give the data plane its devices, points and rules; what does not fit together keeps the last that did."""
-        rules = list(self.site.rules)
+        rules, unread = list(self.site.rules), ""
         for stored in self._ledger.rules.values():
-            rules += parse_rules(stored)
+            try:
+                rules += parse_rules(stored)
+            except GatewayError as error:  # an agent before this one could
+                unread = f"rules '{stored.name}' do not hold: {error}"
         try:
             self._plane.configure(self.site.devices, self.site.points, rules)
         except GatewayError as error:
             log.warning("site_not_applied code=%s reason=%s", error.code, error)
             self._alarms.raise_alarm(SOURCE, "not_applied", Severity.MAJOR, str(error))
         else:
-            self._alarms.clear_alarm(SOURCE, "not_applied")
+            if unread:
+                self._alarms.raise_alarm(SOURCE, "not_applied", Severity.MAJOR, unread)
+            else:
+                self._alarms.clear_alarm(SOURCE, "not_applied")
 
     def parse(self, stored: StoredRule) -> tuple[RuleConfig, ...]:
         """Rules of a command, checked against those that stand; Mistakes or Malformed, and nothing has changed."""
@@ -101,7 +124,8 @@ class SiteFiles:
         taken = {r.name: r.source for r in self.site.rules}
         for other in self._ledger.rules.values():
             if other.name != stored.name:
-                taken.update({r.name: f"rules '{other.name}'" for r in parse_rules(other)})
+                with contextlib.suppress(GatewayError):  # it does not hold, and an alarm says so
+                    taken.update({r.name: f"rules '{other.name}'" for r in parse_rules(other)})
         for rule in rules:
             if rule.name in taken:
                 raise Malformed(
@@ -116,9 +140,7 @@ class SiteFiles:
         if change.gone:
             self._refused.clear()  # an APP less: its owner, its ports, its share are free
         if change.gone or any(job.state.final and job.instance in waiting for job in change.jobs):
-            task = asyncio.create_task(self.apply(), name="site-values")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._apply_soon()
 
     async def _apply_apps(self) -> None:
         wanted = {a.instance: a for a in self.site.apps}

@@ -8,6 +8,7 @@ started anew at about the time at which the engine was found again.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 
 from agent.control.ledger import Ledger
@@ -16,7 +17,10 @@ from agent.domain.container import ContainerState
 from agent.domain.instantiate import AppSpec
 from agent.domain.journal import Change
 from agent.domain.steps import Step
+from agent.errors import GatewayError
 from agent.ports import Clock
+
+log = logging.getLogger("agent.control.converge.comeback")
 
 BOOT_ID = "boot_id"
 AROUND_S = 60.0
@@ -42,8 +46,7 @@ class Comeback:
             return
         if known:
             self._booted = {name for name, desired in self._ledger.desired.items() if desired.current is not None}
-        if not self._booted:
-            await self._remember()
+        await self._remember()
 
     def reconnect(self) -> None:
         """The engine is there (again)."""
@@ -78,10 +81,8 @@ class Comeback:
     async def settled(self, instance: str) -> None:
         """The instance is in order, or stopped, on trial or gone. After the last one the boot is done with."""
         self._returned.pop(instance, None)
-        if instance in self._booted:
-            self._booted.discard(instance)
-            if not self._booted:
-                await self._remember()
+        self._booted.discard(instance)
+        await self._remember()
 
     async def forget(self, instance: str) -> None:
         """The instance is gone."""
@@ -89,5 +90,11 @@ class Comeback:
         await self.settled(instance)
 
     async def _remember(self) -> None:
+        """Once all is in order. Refused by a full disk, it is written with the next instance that is found so."""
+        if self._booted or self._ledger.meta.get(BOOT_ID, "") == self._boot_id:
+            return
         boot = Change(meta=((BOOT_ID, self._boot_id),))
-        await asyncio.shield(self._ledger.decide(lambda: boot))
+        try:
+            await asyncio.shield(self._ledger.decide(lambda: boot))
+        except GatewayError as error:
+            log.warning("boot_not_remembered code=%s reason=%s", error.code, error)
