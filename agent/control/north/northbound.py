@@ -103,35 +103,55 @@ class Northbound:
 
     async def _take(self, message: Incoming) -> None:
         try:
+            reply = await self._carry_out(message)
+            if reply is not None:
+                await self._answer(reply)
+        except Exception:
+            # A defect of ours would meet the same message again and again: it is logged, and the message dropped.
+            self.malformed += 1
+            log.exception("cloud_message_failed topic=%s", message.topic)
+        message.ack()
+
+    async def _carry_out(self, message: Incoming) -> Reply | None:
+        """The reply to a command, also to one that cannot be read. Wishes stand at the broker, and have none."""
+        try:
             decoded = self._dialect.decode(message)
         except GatewayError as error:
             self.malformed += 1
             log.warning("cloud_message_malformed topic=%s code=%s reason=%s", message.topic, error.code, error)
             command_id = error.fields.get("id")
-            if command_id:
-                await self._answer(Reply(str(command_id), error.status, str(error), data=error.problem()))
-            message.ack()
-            return
+            return Reply(str(command_id), error.status, str(error), data=error.problem()) if command_id else None
+        if isinstance(decoded, Command):
+            return await self._inbox.submit(decoded, expiry_left_s=message.expiry_left_s)
         try:
-            if isinstance(decoded, Command):
-                await self._answer(await self._inbox.submit(decoded, expiry_left_s=message.expiry_left_s))
-            elif isinstance(decoded, DesiredIndex):
+            if isinstance(decoded, DesiredIndex):
                 await self._wishes.take_index(decoded)
             elif isinstance(decoded, DesiredBundle):
                 await self._wishes.take_bundle(decoded)
             else:
                 await self._wishes.take_release(decoded)
-            message.ack()
         except GatewayError as error:
-            # Not acknowledged: the broker sends it again after the next connect.
-            log.warning("cloud_message_kept topic=%s code=%s reason=%s", message.topic, error.code, error)
-        except Exception:
-            # A defect of ours would meet the same message again and again: it is logged, and the message dropped.
-            self.malformed += 1
-            log.exception("cloud_message_failed topic=%s", message.topic)
-            message.ack()
+            # They try again by themselves, and a retained document comes anew with each connection.
+            log.warning("desired_postponed topic=%s code=%s reason=%s", message.topic, error.code, error)
+        return None
 
     async def _answer(self, reply: Reply) -> None:
+        """Bring a reply to the outbox, at last also when that or the disk is full.
+
+        Its message is the broker's until then. Given up, it would hold one of the few places there until the next connect.
+        """
+        pause_s = RETRY_FIRST_S
+        while True:
+            try:
+                await self._add_reply(reply)
+                return
+            except GatewayError as error:
+                if pause_s == RETRY_FIRST_S:
+                    log.warning("reply_not_told id=%s code=%s reason=%s", reply.id, error.code, error)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, RETRY_LAST_S)
+
+    async def _add_reply(self, reply: Reply) -> None:
         body = {
             "id": reply.id,
             "code": reply.code,

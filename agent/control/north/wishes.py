@@ -43,7 +43,7 @@ class Wishes:
         self._manifests: dict[str, str] = {}
         self._bundles: dict[str, DesiredBundle] = {}
         self._lock = asyncio.Lock()
-        self._retries: set[asyncio.Task[None]] = set()
+        self._retrying: asyncio.Task[None] | None = None
         self.refused: dict[str, str] = {}
 
     @property
@@ -108,18 +108,17 @@ class Wishes:
             log.warning("desired_refused revision=%d about=%r reason=%s", index.revision, about, reply.msg)
 
     def _retry(self) -> None:
-        """Try the open revision again after a while: the broker does so only after the next connect."""
+        """Try the open revision again after a while, and until it is done: the broker does so only after the next connect."""
+        if self._retrying is None or self._retrying.done():
+            self._retrying = asyncio.create_task(self._act_until_done(), name="desired-retry")
 
-        async def again() -> None:
+    async def _act_until_done(self) -> None:
+        while self._index is not None:
             await asyncio.sleep(self._retry_s)
             try:
                 await self._act()
             except GatewayError as error:
                 log.warning("desired_postponed code=%s reason=%s", error.code, error)
-
-        task = asyncio.create_task(again(), name="desired-retry")
-        self._retries.add(task)
-        task.add_done_callback(self._retries.discard)
 
     def _ready(self, name: str, app: DesiredApp | None) -> bool:
         return (

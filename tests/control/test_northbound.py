@@ -1,0 +1,93 @@
+"""Messages from the cloud while the outbox takes nothing: none is lost, and none stands in the way of later ones."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+
+from agent.cloud.dialects.ec import EcDialect
+from agent.control.north.northbound import Northbound
+from agent.control.north.wishes import Wishes
+from agent.domain.command import Command, Reply
+from agent.errors import Busy, NoSpace
+from agent.ports import DesiredApp, DesiredIndex, DesiredRelease, OutRecord
+from tests.control.rig import Rig, running
+from tests.fakes.link import FakeBroker, FakeLink
+
+PLACES = 4
+
+
+class FullOutbox:
+    """Takes nothing until there is room."""
+
+    def __init__(self) -> None:
+        self.full = True
+        self.replies: list[tuple[str, int]] = []
+
+    async def add(self, record: OutRecord) -> None:
+        if self.full:
+            raise NoSpace("outbox.full", "the outbox is full of critical records")
+        body = msgspec.json.decode(record.payload)
+        self.replies.append((body["id"], body["code"]))
+
+
+@contextlib.asynccontextmanager
+async def listening(rig: Rig, outbox: FullOutbox) -> AsyncIterator[FakeBroker]:
+    broker, dialect = FakeBroker(), EcDialect("gw")
+    link = FakeLink(broker, subscriptions=dialect.subscriptions(), receive_maximum=PLACES)
+    north = Northbound(link, dialect, rig.room.inbox, rig.room.wishes, rig.room.ledger, outbox)
+    await link.start()
+    task = asyncio.create_task(north.receive())
+    try:
+        yield broker
+    finally:
+        await link.stop()
+        await task
+
+
+async def test_replies_that_a_full_outbox_refused_come_when_there_is_room_and_give_their_places_back(
+    tmp_path: Path,
+) -> None:
+    outbox = FullOutbox()
+    async with running(tmp_path) as rig, listening(rig, outbox) as broker:
+        broker.publish("ec/1/gw/command", b'{"id": "bad", "type": 5, "ts": 1}')
+        for number in range(PLACES + 1):
+            command = {"id": f"c{number}", "type": "app.list", "ts": rig.clock.now_ms()}
+            broker.publish("ec/1/gw/command", msgspec.json.encode(command))
+        await asyncio.sleep(0.2)
+        assert outbox.replies == []
+        outbox.full = False
+        await rig.until(lambda: len(outbox.replies) == PLACES + 2, "all replies, without another connection")
+        assert sorted(outbox.replies) == [("bad", 400), *((f"c{n}", 200) for n in range(PLACES + 1))]
+
+
+class Later:
+    """An inbox that has no room for a while."""
+
+    def __init__(self) -> None:
+        self.full = True
+        self.seen = 0
+
+    async def submit(self, command: Command) -> Reply:
+        self.seen += 1
+        return Reply(command.id, 507 if self.full else 202, "no space left")
+
+
+async def test_a_revision_that_cannot_be_done_now_is_tried_at_one_pace_however_often_it_is_sent(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        inbox = Later()
+        wishes = Wishes(rig.room.ledger, inbox, retry_s=0.2)
+        index = DesiredIndex(1, {"pump": DesiredApp("", "running", {})}, {})
+        await wishes.take_index(index)
+        for _ in range(20):
+            with contextlib.suppress(Busy):
+                await wishes.take_release(DesiredRelease("pump", "name: pump"))
+        sent = inbox.seen
+        await asyncio.sleep(0.7)
+        assert 1 <= inbox.seen - sent <= 4
+        inbox.full = False
+        await rig.until(lambda: wishes.revision == 1, "the revision")
