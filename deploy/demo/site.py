@@ -23,7 +23,7 @@ cloud:
   tls: {{ca: "{ca}", cert: "{cert}", key: "{key}"}}
 engine: {{socket: "{engine}", prefix: {prefix}}}
 registries: {{allow: ["{registry}"]}}
-supervision: {{first_delay: {first_delay}s}}      # 1s as shipped; the demo is in a hurry
+supervision: {{first_delay: {first_delay}s}}      # 1s as shipped; longer than the engine's own last pause
 """
 _DEVICE = """\
   {name}:

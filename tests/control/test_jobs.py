@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from agent.control.jobs import runner
 from agent.domain.command import Job, JobState, Origin
 from agent.domain.schedule import UpdateTimes, parse_window
 from agent.errors import Unreachable
@@ -286,17 +285,14 @@ async def test_a_wrong_clock_ends_no_job(tmp_path: Path, years: int) -> None:
 # ---- order and progress --------------------------------------------------------------------------------------------
 
 
-async def test_jobs_of_one_instance_work_one_at_a_time_and_of_several_side_by_side(
-    rig: Rig,
-) -> None:
-    gates = [rig.images.faults.pause("pull") for _ in range(runner.AT_ONCE)]
+async def test_jobs_of_three_instances_work_side_by_side_and_a_fourth_waits_for_room(rig: Rig) -> None:
+    gates = [rig.images.faults.pause("pull") for _ in range(3)]
     replies = [
-        await rig.send("app.install", instance=f"pump-{n}", manifest=manifest(str(n + 1)))
-        for n in range(runner.AT_ONCE + 1)
+        await rig.send("app.install", instance=f"pump-{n}", manifest=manifest(str(n + 1))) for n in range(len(gates) + 1)
     ]
     for gate in gates:
         await asyncio.wait_for(gate.reached.wait(), 5)
-    assert sum(op == "pull" for op, _ in rig.images.log) == 0
+    assert [op for op, _ in rig.images.log if op == "pull"] == [], "the fourth would not have been held up"
     for gate in gates:
         gate.open()
     assert {(await rig.job(reply)).state for reply in replies} == {JobState.DONE}

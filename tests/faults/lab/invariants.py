@@ -16,6 +16,8 @@ from tests.faults.lab.gateway import FINAL, Gateway
 
 CONVERGED_WITHIN_S = 30.0
 SERVICES = ("front", "store")
+ROOMS = ("s", "files", "instances")
+"""Folders of the state that have something of each instance, and nothing else."""
 
 
 def check_state_files(state: Path, scratch: Path) -> str:
@@ -110,12 +112,13 @@ def _compare_belongings(gateway: Gateway, version: str) -> Iterator[str]:
 
 
 def _look_for_orphans(state: Path, instances: set[str]) -> Iterator[str]:
-    """Temporary files, and folders of instances that are not there."""
+    """Temporary files, copies that nothing goes back to at rest, and what is of instances that are not there."""
     for path in state.rglob("*"):
         if path.suffix in (".tmp", ".new", ".part", ".partial") or path.name.startswith((".tmp", "tmp")):
             yield f"a temporary file is left: {path.relative_to(state)}"
-    for room in ("s", "snapshots"):
+    for room in (*ROOMS, "snapshots"):
         folder = state / room
-        left = {each.name for each in folder.iterdir()} - instances if folder.is_dir() else set()
+        known = instances if room in ROOMS else set()
+        left = {each.name.removesuffix(".json") for each in folder.iterdir()} - known if folder.is_dir() else set()
         if left:
             yield f"{room}/ still has {', '.join(sorted(left))}"
