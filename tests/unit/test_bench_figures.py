@@ -19,8 +19,16 @@ PROMISED = {
     "rule.latency_p50_ms": 0.3,
     "rule.latency_p99_ms": 2.0,
     "ingest.samples_per_s": 200_000.0,
+    "deploy.pull_overhead_ratio": None,
+    "compose.ratio": None,
+    "restart.detect_ms": None,
+    "reconcile.ms_at_200_apps_one_change": None,
+    "agent.rss_mib_at_200_apps": None,
+    "agent.cpu_idle_percent_at_200_apps": None,
+    "upgrade.downtime_ms_stop_first": None,
+    "upgrade.downtime_ms_start_first": None,
 }
-"""The architecture's budgets. They are not moved to be met."""
+"""The architecture's budgets, which are not moved to be met, and what else has been promised to be measured."""
 
 
 def test_every_promised_figure_is_measured_and_its_budget_has_not_moved() -> None:
