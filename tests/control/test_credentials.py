@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,26 @@ async def test_a_one_time_password_opens_the_registry_and_is_written_nowhere(
     texts = repr((reply, malformed, shown, rig.room.ledger.jobs, rig.room.ledger.desired))
     assert PASSWORD.encode() not in rig.written()
     assert PASSWORD not in caplog.text + texts
+
+
+def logins_in_memory() -> int:
+    """How many logins the process holds, whoever holds them."""
+    gc.collect()
+    return sum(isinstance(each, Login) for each in gc.get_objects())
+
+
+@pytest.mark.parametrize("word", [PASSWORD, "another"])
+async def test_a_login_is_let_go_when_its_job_is_over_however_it_ended(rig: Rig, word: str) -> None:
+    rig.images.lock(REGISTRY, Login("anna", word))
+    before = logins_in_memory()
+    gate = rig.images.faults.pause("pin")
+    reply = await rig.send("app.install", instance="pump", manifest=manifest(), credentials=CREDENTIALS)
+    await asyncio.wait_for(gate.reached.wait(), 10)
+    assert logins_in_memory() == before + 1
+    gate.open()
+    await rig.job(reply)
+    await rig.until(lambda: logins_in_memory() == before, "the login's end")
+    assert logins_in_memory() == before
 
 
 async def test_a_job_that_lost_its_credentials_in_a_restart_waits_for_them_and_goes_on_with_the_same_command(
