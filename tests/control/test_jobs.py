@@ -288,7 +288,8 @@ async def test_a_wrong_clock_ends_no_job(tmp_path: Path, years: int) -> None:
 async def test_jobs_of_three_instances_work_side_by_side_and_a_fourth_waits_for_room(rig: Rig) -> None:
     gates = [rig.images.faults.pause("pull") for _ in range(3)]
     replies = [
-        await rig.send("app.install", instance=f"pump-{n}", manifest=manifest(str(n + 1))) for n in range(len(gates) + 1)
+        await rig.send("app.install", instance=f"pump-{n}", manifest=manifest(str(n + 1)))
+        for n in range(len(gates) + 1)
     ]
     for gate in gates:
         await asyncio.wait_for(gate.reached.wait(), 5)
