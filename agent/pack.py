@@ -109,7 +109,8 @@ async def _bring_images(order: Order, manifest: Manifest, parts: Path, load_: _L
     registry = RegistryClient(parts, terms.registry_hosts(settings), terms.fetch_limits(settings))
     images = DockerImages(settings.engine.socket, registry, terms.image_rules(settings), registry.login)
     try:
-        for ref in manifest.images:
+        # What is built comes along as its folder, and is made where the bundle is imported.
+        for ref in sorted(set(manifest.images) - manifest.builds.keys()):
             try:
                 load_.images[ref] = await _from_registry(ref, order, registry, load_, told)
             except (GatewayError, OSError) as error:
@@ -154,14 +155,15 @@ async def _from_engine(
 
 
 def _beside(manifest_path: Path, manifest: Manifest) -> list[tuple[Path, str]]:
-    """The files that go along: all of the APP's folder when it has one of its own, else those the manifest names."""
+    """The files that go along: all of the APP's folder when it has one of its own, else those that the manifest names
+    and the folders of what it builds."""
     folder = manifest_path.parent
-    if manifest_path.name == MANIFEST:
-        found = [
-            p for p in sorted(folder.rglob("*")) if p.is_file() and p != manifest_path and p.suffix not in LEFT_OUT
-        ]
-    else:
-        found = [folder / each for each in manifest.files]
+    whole = [folder] if manifest_path.name == MANIFEST else [folder / each.context for each in manifest.builds.values()]
+    below = {p for each in whole for p in each.rglob("*") if p.is_file() and p.suffix not in LEFT_OUT}
+    named = {
+        folder / each for each in manifest.files if each not in manifest.optional_files or (folder / each).exists()
+    }
+    found = sorted(below - {manifest_path} | named)
     members: list[tuple[Path, str]] = []
     for path in found:
         member = FILES + path.relative_to(folder).as_posix()

@@ -47,7 +47,9 @@ def place(gw: Gateway, name: str, dockerfile: str) -> str:
     return str(path)
 
 
-def test_building_needs_its_grant_then_runs_and_a_dockerfile_that_fails_leaves_nothing(gw: Gateway) -> None:
+def test_building_needs_its_grant_then_runs_also_from_a_bundle_and_a_dockerfile_that_fails_leaves_nothing(
+    gw: Gateway,
+) -> None:
     made, broken = place(gw, "made", GOOD), place(gw, "broken", BAD)
     refused = gw.run("app", "install", made)
     assert refused.code == 4, refused.err
@@ -61,6 +63,13 @@ def test_building_needs_its_grant_then_runs_and_a_dockerfile_that_fails_leaves_n
     gw.ask("app", "install", made)
     (container,) = gw.containers("made")
     assert container["State"]["Running"]
+    assert "made-here" in docker("logs", container["Id"])
+    gw.ask("app", "remove", "made", "--volumes")
+    gw.ask("image", "prune")
+    bundle = str(gw.config.parent / "made.bundle")
+    gw.ask("bundle", "create", made, "-o", bundle, "--no-engine")
+    gw.ask("bundle", "import", bundle)
+    (container,) = gw.containers("made")
     assert "made-here" in docker("logs", container["Id"])
     gw.ask("app", "remove", "made", "--volumes")
     failed = gw.run("app", "install", broken)

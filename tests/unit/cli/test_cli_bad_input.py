@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.bundles.reader import open_bundle
 from agent.bundles.saved import unpack_saved
 from agent.cli.main import main
 from agent.errors import Failed
@@ -105,6 +106,17 @@ def test_a_bundle_that_would_hold_too_much_is_exit_2_and_leaves_no_file(
     assert main(pack) == 2
     assert "and 4096 of them" in capsys.readouterr().err
     assert [each.name for each in tmp_path.iterdir()] == ["app"]
+
+
+@pytest.mark.parametrize("name", ["app.yaml", "other.yaml"])
+def test_what_is_built_goes_into_a_bundle_as_its_folder_and_is_asked_of_no_registry(tmp_path: Path, name: str) -> None:
+    app = tmp_path / "app"
+    (app / "image").mkdir(parents=True)
+    (app / name).write_text(BARE.replace("{}", "{a: {build: image}}"))
+    (app / "image" / "Dockerfile").write_text("FROM ec/busybox:1\n")
+    assert main(["bundle", "create", str(app / name), "-o", str(tmp_path / "o.bundle"), "--no-engine"]) == 0
+    index = open_bundle(tmp_path / "o.bundle").index
+    assert (index.files, index.images) == (("image/Dockerfile",), {})
 
 
 def test_a_bundle_that_cannot_be_written_is_exit_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
