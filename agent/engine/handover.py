@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +19,7 @@ from agent.engine.client import EngineClient
 from agent.engine.imagetar import Cargo, write_archive
 from agent.engine.observed import ARCHITECTURES
 from agent.engine.source import ImageSource
-from agent.engine.transfer import Line, transfer
+from agent.engine.transfer import Line, transfer, until
 from agent.errors import Failed
 from agent.ports import Login, Progress
 
@@ -122,7 +122,7 @@ class Handover:
 
         def request(api: docker.APIClient) -> requests.Response:
             url = self._client.url(api, "/images/load")
-            body = _until(stop, write_archive(cargo))
+            body = until(stop, write_archive(cargo))
             headers = {"Content-Type": "application/x-tar"}
             return api.post(url, data=body, headers=headers, stream=True, timeout=_LOAD_STALL_S)
 
@@ -162,13 +162,6 @@ class Handover:
 
 def _ignore(line: Line) -> None:
     """What the engine tells while it loads; its errors are raised anyway."""
-
-
-def _until(stop: threading.Event, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    for chunk in chunks:
-        if stop.is_set():
-            raise Failed("image.load_stopped", "nobody waits for the image any more")
-        yield chunk
 
 
 def _layers_of(client: docker.APIClient, image_id: str) -> tuple[str, ...]:

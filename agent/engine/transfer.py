@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import docker
@@ -14,7 +14,7 @@ import requests
 from agent.domain.pace import pause_s
 from agent.engine.client import EngineClient, check, json_lines, stop_reading
 from agent.engine.translate import as_transfer, translate_transfer
-from agent.errors import Busy, TimedOut, Unreachable
+from agent.errors import Busy, Failed, TimedOut, Unreachable
 from agent.ports import Progress
 
 T = TypeVar("T")
@@ -54,6 +54,19 @@ async def transfer(
         ) from None
     finally:
         hold.cut()
+
+
+def until(stop: threading.Event, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """`chunks` on their way, until nobody waits for them any more: then Failed ``image.stopped`` in their thread."""
+    for chunk in chunks:
+        _go_on(stop)
+        yield chunk
+    _go_on(stop)
+
+
+def _go_on(stop: threading.Event) -> None:
+    if stop.is_set():
+        raise Failed("image.stopped", "nobody waits for it any more")
 
 
 async def with_retries(
