@@ -67,8 +67,11 @@ def _layer(cargo: Cargo, layer: Layer) -> Iterator[bytes]:
     unpack = cargo.unpack_zstd and layer.packing is Packing.ZSTD
     if unpack:
         # The archive says a file's size before its content: it is unpacked twice, once to count.
+        size_bytes = 0
         with cargo.open_blob(layer.blob.digest) as blob:
-            size_bytes = sum(len(chunk) for chunk in _unzstd(blob))
+            for chunk in _unzstd(blob):
+                size_bytes += len(chunk)
+                yield b""  # nothing is sent, but whoever takes the bytes may stop here: a layer can become very large
     with cargo.open_blob(layer.blob.digest) as blob:
         yield _header(_place(layer.blob.digest), size_bytes)
         yield from _unzstd(blob) if unpack else iter(lambda: blob.read(_CHUNK_BYTES), b"")

@@ -54,7 +54,7 @@ def read_token(body: bytes) -> str:
     """The token of an answer; "" if there is none that can stand in a header."""
     try:
         document = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     token = (document.get("token") or document.get("access_token")) if isinstance(document, dict) else ""
     return token if isinstance(token, str) and token.isascii() and token.isprintable() else ""

@@ -44,6 +44,8 @@ _TELL_EVERY_S: Final = 0.1
 _RATE_MARKS: Final = 50
 _QUICK_THREADS: Final = 4
 _LET_GO_S: Final = 0.3
+_MAX_DIGITS: Final = 15
+"""Of a file's length: more is on no disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,7 @@ class RegistryClient:
             with self._wire.ask(visit, endpoint, "", stop, Range="bytes=0-0") as response:
                 whole = response.headers.get("Content-Range", "").rpartition("/")[2]
                 length = whole if response.status == 206 else response.headers.get("Content-Length", "")
-            if not (length.isascii() and length.isdigit()):
+            if not (length.isascii() and length.isdigit() and len(length) <= _MAX_DIGITS):
                 raise Failed(
                     "bundle.url", f"{endpoint.host} does not say how long the file is", hint="serve it as a file"
                 )
