@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import http.client
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from agent.domain.container import ContainerState
 from agent.domain.manifest_model import Probe
@@ -62,13 +64,35 @@ async def _probe(pid: int, doing: str, work: Callable[[], ProbeResult], timeout_
         return ProbeResult(False, f"{doing}: {error}")
 
 
+class _Answering(socket.socket):
+    """A connection whose whole answer has `timeout_s`: one that drips would otherwise keep a thread for hours."""
+
+    def __init__(self, port: int, timeout_s: float) -> None:
+        super().__init__(socket.AF_INET, socket.SOCK_STREAM)
+        self._ends_at_s = time.monotonic() + timeout_s
+        self.settimeout(timeout_s)
+        try:
+            self.connect(("127.0.0.1", port))
+        except BaseException:
+            self.close()
+            raise
+
+    def recv_into(self, *given: Any) -> int:
+        left_s = self._ends_at_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        self.settimeout(left_s)
+        return super().recv_into(*given)
+
+
 def _connect(port: int, timeout_s: float) -> ProbeResult:
     with socket.create_connection(("127.0.0.1", port), timeout=timeout_s):
         return ProbeResult(True, f"port {port} accepts connections")
 
 
 def _get(port: int, path: str, timeout_s: float) -> ProbeResult:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection.sock = _Answering(port, timeout_s)
     try:
         connection.request("GET", path, headers={"User-Agent": "ec-probe", "Connection": "close"})
         answer = connection.getresponse()

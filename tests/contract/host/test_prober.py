@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import threading
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Protocol
@@ -101,3 +104,31 @@ async def test_one_that_does_not_is_ill_in_words_that_begin_with_its_name_until_
 
 async def test_a_container_without_a_process_is_ill_whoever_answers_at_its_port(lab: Lab, probe: Probe) -> None:
     assert await lab.prober.ask(replace(lab.running, pid=0), probe) == "main has no process"
+
+
+@pytest.mark.netns
+async def test_an_answer_that_comes_in_drips_costs_its_time_and_keeps_no_thread() -> None:
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        with contextlib.suppress(ConnectionError):
+            writer.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            while True:
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+        writer.close()
+        gone.set()
+
+    gone = asyncio.Event()
+    server = await asyncio.start_server(drip, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    said = await ContainerProber(timeout_s=0.3).ask(state(os.getpid()), Probe("http", "main", port, "/"))
+    assert said is not None
+    assert "no answer within 0.3 s" in said
+    deadline_s = time.monotonic() + 10
+    while (left := [each.name for each in threading.enumerate() if each.name.startswith("netns-")]) != []:
+        assert time.monotonic() < deadline_s, left
+        await asyncio.sleep(0.02)
+    async with asyncio.timeout(10):
+        await gone.wait()
+    server.close()
