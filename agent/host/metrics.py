@@ -6,15 +6,18 @@ import asyncio
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
 import agent
+from agent.errors import TimedOut
 from agent.host.premises import read_room, read_tree_bytes
 from agent.ports import Room
+
+T = TypeVar("T")
 
 _WITHIN_S = 10.0
 _TREE_WITHIN_S = 60.0
@@ -27,10 +30,20 @@ _MEANINGLESS = ("", "to be filled by o.e.m.", "not specified", "none", "default 
 class SystemHost:
     """This machine. `disk_path` is where the engine keeps its data; `root` is "/" outside tests.
 
-    `model` and `serial`, from the gateway's own settings, stand above what the firmware says.
+    `model` and `serial`, from the gateway's own settings, stand above what the firmware says. A disk that does not answer
+    is TimedOut ``host.slow``; `tree_within_s` is for the count of a whole tree.
     """
 
-    def __init__(self, disk_path: str, *, model: str = "", serial: str = "", root: Path = Path("/")) -> None:
+    def __init__(
+        self,
+        disk_path: str,
+        *,
+        model: str = "",
+        serial: str = "",
+        root: Path = Path("/"),
+        tree_within_s: float = _TREE_WITHIN_S,
+    ) -> None:
+        self._tree_within_s = tree_within_s
         self._disk_path = disk_path
         self._model = model
         self._serial = serial
@@ -39,23 +52,21 @@ class SystemHost:
 
     async def facts(self) -> Mapping[str, Any]:
         """model, serial, os, kernel, architecture, cpus, mem_bytes, boot_ms, boot_id, agent_version."""
-        async with asyncio.timeout(_WITHIN_S):
-            return await asyncio.to_thread(self._read_facts)
+        return await _answer("reading what this machine is", self._read_facts)
 
     async def usage(self) -> Mapping[str, Any]:
         """cpu_percent since the last call, mem_used_bytes, mem_bytes, disk_free_bytes, disk_bytes, load1, temperature_c."""
-        async with asyncio.timeout(_WITHIN_S):
-            return await asyncio.to_thread(self._read_usage)
+        return await _answer("reading how this machine does", self._read_usage)
 
     async def room(self, folder: str, *, listening: bool) -> Room:
         """What is left for APPs; `folder` is where the engine keeps images and volumes."""
-        async with asyncio.timeout(_WITHIN_S):
-            return await asyncio.to_thread(lambda: read_room(self._existing(folder), listening=listening))
+        return await _answer(
+            f"looking for room at {folder}", lambda: read_room(self._existing(folder), listening=listening)
+        )
 
     async def tree_bytes(self, folder: str) -> int:
         """What the files below `folder` take on disk; 0 where there is none."""
-        async with asyncio.timeout(_TREE_WITHIN_S):
-            return await asyncio.to_thread(read_tree_bytes, Path(folder))
+        return await _answer(f"counting {folder}", lambda: read_tree_bytes(Path(folder)), self._tree_within_s)
 
     def _read_facts(self) -> Mapping[str, Any]:
         return {
@@ -108,6 +119,15 @@ class SystemHost:
         """`path` or the nearest folder above it that is there: the engine may not have made its own yet."""
         at = Path(path)
         return next((p for p in (at, *at.parents) if p.exists()), Path("/"))
+
+
+async def _answer(doing: str, work: Callable[[], T], within_s: float = _WITHIN_S) -> T:
+    try:
+        async with asyncio.timeout(within_s):
+            return await asyncio.to_thread(work)
+    except TimeoutError:
+        words = f"{doing}: no answer within {within_s:g} s"
+        raise TimedOut("host.slow", words, hint="it is tried again; is the disk well?") from None
 
 
 def read_temperature() -> float | None:

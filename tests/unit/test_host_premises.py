@@ -7,6 +7,10 @@ import sys
 from ipaddress import ip_address
 from pathlib import Path
 
+import pytest
+
+from agent.errors import TimedOut
+from agent.host.metrics import SystemHost
 from agent.host.premises import read_room, read_tree_bytes
 
 
@@ -76,3 +80,11 @@ def test_a_folders_bytes_are_those_on_disk_and_links_are_not_followed(tmp_path: 
     (tmp_path / "in" / "link").symlink_to("/")
     assert 100_000 <= read_tree_bytes(tmp_path / "in") <= 200_000
     assert read_tree_bytes(tmp_path / "none") == 0
+
+
+async def test_a_count_that_takes_too_long_is_tried_again_and_no_failure_of_the_agent(tmp_path: Path) -> None:
+    host = SystemHost("/", tree_within_s=0)
+    with pytest.raises(TimedOut) as caught:
+        await host.tree_bytes(str(tmp_path))
+    assert caught.value.code == "host.slow"
+    assert caught.value.retryable
