@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -71,6 +72,14 @@ def test_jitter_stays_within_a_quarter(jitter: float, attempts: int) -> None:
     wait = record_death(Episode(looping=True, attempts=attempts), POLICY, 0, jitter, oom=False).not_before
     base = min(300, 2**attempts)
     assert 0.75 * base <= wait <= 1.25 * base
+
+
+def test_jitter_spreads_the_pauses_of_services_that_died_together() -> None:
+    waits = [
+        record_death(Episode(looping=True, attempts=3), POLICY, 0, jitter, oom=False).not_before
+        for jitter in (0, 0.5, 0.9)
+    ]
+    assert waits == pytest.approx([6, 8, 9.6])
 
 
 def test_a_healthy_time_ends_the_episode_and_a_short_one_does_not() -> None:
