@@ -124,6 +124,16 @@ async def test_a_kill_for_memory_is_told_apart_even_when_the_service_ends_with_0
     await rig.until(lambda: rig.alarms.standing == {}, "the alarm's end")
 
 
+async def test_a_kill_for_memory_that_no_event_told_is_read_off_the_container(rig: Rig) -> None:
+    job = await rig.job(await rig.send("app.upgrade", instance="pump", manifest=manifest("2", extra='restart: "no"')))
+    assert job.state == "done"
+    await rig.kill()
+    rig.engine.crash("pump", "main", exit_code=0, oom=True)
+    await rig.start()
+    await rig.until(lambda: MEMORY in rig.alarms.standing, "the alarm of an agent that was away when it happened")
+    assert "killed for memory (limit 64 MiB)" in rig.alarms.standing[MEMORY].message
+
+
 async def test_a_child_killed_for_memory_is_told_while_the_service_runs_on(rig: Rig) -> None:
     before = started(rig)
     rig.engine.kill_child_for_memory("pump", "main")
