@@ -88,22 +88,37 @@ def test_no_name_leads_out_of_the_bundle(tmp_path: Path, name: str) -> None:
     assert refusal(with_members(tmp_path, members, [(tarfile.TarInfo(name), b"x")])).code == "bundle.member"
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE])
-def test_links_devices_and_folders_are_refused(tmp_path: Path, kind: bytes) -> None:
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (tarfile.SYMTYPE, "is a symbolic link"),
+        (tarfile.LNKTYPE, "is a hard link"),
+        (tarfile.CHRTYPE, "is a device"),
+        (tarfile.FIFOTYPE, "is a pipe"),
+        (tarfile.DIRTYPE, "is a folder"),
+    ],
+)
+def test_links_devices_and_folders_are_refused_also_where_the_index_names_them(
+    tmp_path: Path, kind: bytes, words: str
+) -> None:
     info = tarfile.TarInfo("files/conf/a.conf")
     info.type, info.linkname = kind, "/etc/shadow"
-    members = content()
+    members = content({"conf/a.conf": b""})
     own = [(tarfile.TarInfo(n), d) for n, d in members.items() if n != info.name]
     path = hostile(tmp_path / "b", write_index(index_of(members)), [*own, (info, b"")])
-    assert refusal(path).code == "bundle.member"
+    found = refusal(path)
+    assert (found.code, words in found.message) == ("bundle.member", True)
 
 
-@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
-def test_extension_records_are_refused_before_they_are_read(tmp_path: Path, form: int) -> None:
+@pytest.mark.parametrize(
+    ("form", "words"), [(tarfile.PAX_FORMAT, "is an extension record"), (tarfile.GNU_FORMAT, "is a long name")]
+)
+def test_extension_records_are_refused_before_they_are_read(tmp_path: Path, form: int, words: str) -> None:
     long = tarfile.TarInfo("files/" + "a" * 200)
     members = content()
     path = hostile(tmp_path / "b", write_index(index_of(members)), [(long, b"x")], form)
-    assert refusal(path).code == "bundle.member"
+    found = refusal(path)
+    assert (found.code, words in found.message) == ("bundle.member", True)
 
 
 def test_members_that_stand_twice_or_changed_or_are_missing_are_refused(tmp_path: Path) -> None:
