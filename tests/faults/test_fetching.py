@@ -162,7 +162,7 @@ async def test_one_flipped_bit_costs_one_more_fetch(registry: FaultRegistry, mak
     assert registry.sent_bytes(BLOB.digest) == 2 * BLOB.size_bytes
 
 
-async def test_a_registry_without_ranges_gives_the_whole_again(
+async def test_a_registry_without_ranges_gives_the_whole_once_again(
     registry: FaultRegistry, make: Make, tmp_path: Path
 ) -> None:
     registry.plan(Fault.CUT, match="/blobs/", after=70_000)
@@ -172,6 +172,7 @@ async def test_a_registry_without_ranges_gives_the_whole_again(
     assert whole(tmp_path)
     assert told == sorted(told)
     assert told[-1] == BLOB.size_bytes
+    assert registry.sent_bytes(BLOB.digest) == 70_000 + BLOB.size_bytes, "and is not fetched a third time"
 
 
 async def test_a_beginning_that_is_not_the_blobs_is_found_out(
