@@ -126,7 +126,6 @@ DRIFT: dict[str, Callable[[Gateway], None]] = {
     "pause": lambda gw: by_hand(gw, "pause", "main"),
     "exec kill": kill_all,
     "update": lambda gw: by_hand(gw, "update", "--memory", "64m", "--memory-swap", "64m", "main"),
-    "rename": lambda gw: by_hand(gw, "rename", "main", f"{gw.gateway_id}-strange"),
     "network rm": remove_network,
     "stop and network rm": remove_network_of_stopped,
     "volume rm": remove_volume,
@@ -167,14 +166,32 @@ def as_installed(gw: Gateway) -> dict[str, Any]:
     return found
 
 
+WHILE_IT_RUNS = {"pause", "update"}
+"""What leaves a container's run as it is."""
+
+
 @pytest.mark.parametrize("kind", list(DRIFT))
 def test_meddling_by_hand_is_repaired(two: Gateway, kind: str) -> None:
-    before = as_installed(two)
+    before, ran = as_installed(two), set(lives(two))
     assert set(before) == {"main", "side"}
     DRIFT[kind](two)
     wait_until(lambda: as_installed(two) == before, f"the repair of docker {kind}", MENDED_WITHIN_S)
+    assert (set(lives(two)) == ran) is (kind in WHILE_IT_RUNS), "there was something to repair"
     phases = ("running", "crash_loop")
     wait_until(lambda: two.ask("app", "show", "pump")["phase"] in phases, "it says so", MENDED_WITHIN_S)
+
+
+def test_a_container_that_was_renamed_by_hand_is_still_the_apps_own_and_goes_with_its_next_version(gw: Gateway) -> None:
+    gw.ask("app", "install", str(gw.manifest("1", RUN)))
+    before = lives(gw)
+    docker("rename", gw.containers()[0]["Id"], f"{gw.gateway_id}-strange")
+    gw.kill()
+    gw.start()
+    wait_until(lambda: gw.ask("app", "show", "pump")["phase"] == "running", "its adoption", MENDED_WITHIN_S)
+    assert lives(gw) == before
+    gw.ask("app", "upgrade", str(gw.manifest("2", f": 2; {RUN}")))
+    assert gw.serving() == [f": 2; {RUN}"]
+    wait_until(lambda: len(gw.containers()) == 1, "the end of the renamed one", MENDED_WITHIN_S)
 
 
 LIVE_DRIFT: dict[str, Callable[[Gateway], None]] = {
