@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.domain.app import Wanted
 from agent.domain.command import Origin
 from tests.control.rig import REGISTRY, Rig, manifest, running
 
@@ -98,7 +99,9 @@ async def test_a_manifest_in_apps_d_is_installed_upgraded_and_removed_with_its_f
     await rig.until(lambda: "pump" not in rig.room.ledger.desired, "its removal")
 
 
-@pytest.mark.parametrize("how", ["emptied", "vanished", "emptied while the agent was away"])
+@pytest.mark.parametrize(
+    "how", ["emptied", "vanished", "emptied while the agent was away", "emptied, and the state lost, while it was away"]
+)
 async def test_a_folder_without_files_removes_nothing(rig: Rig, how: str) -> None:
     path = write(rig, "apps.d/pump.yaml", manifest())
     await rig.room.site.apply()
@@ -107,10 +110,14 @@ async def test_a_folder_without_files_removes_nothing(rig: Rig, how: str) -> Non
     if how == "vanished":
         path.parent.rmdir()
     if how.endswith("away"):
-        await rig.restart()
+        assert await rig.store.settled()
+        await rig.kill()
+        if "lost" in how:
+            (rig.root / "state.db").unlink()
+        await rig.start()
     await rig.room.site.apply()
+    assert rig.room.ledger.get("pump").wanted is Wanted.RUNNING, "nor is its removal only begun"
     assert rig.serving() == ["pump:1"]
-    assert "pump" in rig.room.ledger.desired
 
 
 async def test_the_sites_values_lie_over_the_clouds_also_when_the_file_was_there_first(rig: Rig) -> None:
