@@ -22,8 +22,8 @@ def adopt(desired: Desired, job: Job, version: Version, *, needs_trial: bool, ke
     """Its images are here: `version` becomes the wanted one; `keep` others are kept to go back to.
 
     The proven version before it is kept first, also when an unproven one is replaced half-way; then the data that go
-    back with it stay those of the proven one. What has proven itself needs no other trial; what comes while the
-    instance is stopped has its trial when it is started.
+    back with it stay those of the proven one, also when that was wanted again for a moment (`restore`). What has proven
+    itself needs no other trial; what comes while the instance is stopped has its trial when it is started.
     """
     on_trial = desired.trial is Trial.VERIFYING
     proven = desired.previous if on_trial else desired.current
@@ -38,7 +38,7 @@ def adopt(desired: Desired, job: Job, version: Version, *, needs_trial: bool, ke
         history=_kept(version, proven, older)[:keep],
         trial=Trial.VERIFYING if verifying else Trial.PROVEN,
         job=job.id,
-        snapshot=desired.snapshot if on_trial else job.id,
+        snapshot=desired.snapshot if on_trial else desired.restore or job.id,
         restore=desired.snapshot if on_trial and not verifying and not desired.restore else desired.restore,
         windows=0,
     )

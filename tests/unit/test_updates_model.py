@@ -183,7 +183,13 @@ def test_a_version_that_fails_leaves_no_trace_in_the_data_wherever_it_was_killed
     assert gateway.desired.current == Version(old)
 
 
-@given(st.lists(st.tuples(st.sampled_from(sorted(RELEASES)), st.integers(0, 12)), min_size=1, max_size=4))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([r for r in RELEASES if r.startswith("data")]), st.integers(0, 12)),
+        min_size=1,
+        max_size=4,
+    )
+)
 def test_trials_that_replace_each_other_go_back_to_the_data_of_the_proven_version(
     trials: list[tuple[str, int]],
 ) -> None:
@@ -192,17 +198,17 @@ def test_trials_that_replace_each_other_go_back_to_the_data_of_the_proven_versio
     gateway.converge()
     gateway.prove()
     gateway.converge()
+    data = gateway.machine.data["vol"]
     for release, cut in [*trials, ("data-2", 99)]:
         gateway.adopt(release)
         gateway.reconcile(cut)
-    if gateway.desired.trial is Trial.PROVEN:
-        return
-    back = gateway.machine.copies.get((gateway.desired.snapshot, "vol"))
+    assert gateway.desired.trial is Trial.VERIFYING
     gateway.fail()
     gateway.converge()
     assert gateway.desired.current == Version("data-1")
-    if back is not None:
-        assert gateway.machine.data["vol"][: len(back)] == back
+    written = gateway.machine.data["vol"]
+    assert written[: len(data)] == data
+    assert set(written) <= {c.image for c in RELEASES["data-1"].containers}
 
 
 def test_a_start_first_release_serves_beside_the_proven_one_until_it_has_proved_itself() -> None:
