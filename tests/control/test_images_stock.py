@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from agent.control.jobs.maker import MOST_WAITING
 from agent.domain.command import JobState, Origin
 from agent.domain.policy import Policy
 from agent.errors import NoSpace, Refused, Unreachable
@@ -45,6 +46,16 @@ async def test_before_a_fetch_gives_up_for_space_what_nobody_needs_goes_and_noth
     assert (await deploy(rig, "2")).state is JobState.DONE
     assert rig.images.log.count(("prune", "")) == 1
     assert here(rig) == {digest(rig, "1"), digest(rig, "2")}
+
+
+async def test_more_jobs_about_images_than_one_would_ever_wait_for_are_refused_until_one_is_over(rig: Rig) -> None:
+    later = rig.clock.now_ms() + 3_600_000
+    replies = [await rig.send("image.pull", image=f"{REGISTRY}/pump:1", at=later) for _ in range(MOST_WAITING + 1)]
+    assert [reply.code for reply in replies] == [202] * MOST_WAITING + [429]
+    assert "ecgw job list" in replies[-1].msg
+    assert len(rig.room.ledger.jobs) == MOST_WAITING
+    await rig.send("job.cancel", job=replies[0].job)
+    assert (await rig.send("image.pull", image=f"{REGISTRY}/pump:1", at=later)).code == 202
 
 
 async def test_an_image_that_the_disk_could_never_hold_ends_the_job_and_is_not_tried_again(rig: Rig) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from agent.control.images.stock import ImageStock
 from agent.control.inbox import Act, Decide, Read
-from agent.control.jobs.maker import NO_TIME, REGISTRIES, JobMaker, accepted
+from agent.control.jobs.maker import MOST_WAITING, NO_TIME, REGISTRIES, JobMaker, accepted
 from agent.control.jobs.runner import Told, Work
 from agent.control.jobs.vault import Vault
 from agent.control.ledger import Ledger
@@ -17,7 +17,7 @@ from agent.domain.command import Command, Job, JobState, Origin, Reply
 from agent.domain.dockerfile import BuildHow
 from agent.domain.journal import Change
 from agent.domain.params import Build, Credentials, Image, Load, Nothing, Params, Save
-from agent.errors import Conflict, NotFound
+from agent.errors import Busy, Conflict, NotFound
 from agent.ports import Images, Progress
 
 LONG = ("image.pull", "image.push", "image.build", "image.load", "image.save")
@@ -49,11 +49,16 @@ class ImageWork:
         if isinstance(params, Image) and (command.type == "image.pull" or leaves):
             self._stock.must_be_allowed(params.image)
         job = self._maker.make(command, command.type, params, params.model_dump(exclude=NO_TIME))
-        if isinstance(params, Credentials):
-            again = self._maker.take_up(command, job, self._ledger.open_jobs(""), params.credentials)
-            if again is not None:
-                return again
-            self._maker.keep_logins(job, params.credentials)
+        logins = params.credentials if isinstance(params, Credentials) else {}
+        open_jobs = self._ledger.open_jobs("")
+        again = self._maker.take_up(command, job, open_jobs, logins)
+        if again is not None:
+            return again
+        # Each holds a row and a task, also those that wait for a day or for a dead registry.
+        if len(open_jobs) >= MOST_WAITING:
+            hint = "wait, or cancel some (see `ecgw job list`)"
+            raise Busy("job.too_many", f"{MOST_WAITING} jobs about images are open", hint=hint)
+        self._maker.keep_logins(job, logins)
         job = self._maker.held(job) or job
         return Change(jobs=(job,)), accepted(command, job)
 
