@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from pathlib import Path
@@ -133,7 +134,7 @@ class Daemon:
         self._sticks = Sticks(folders, room.inbox, room.ledger, shelf, plane.alarms, take_over=take_over)
         self._watcher = Watcher(paths.root, every_s=settings.watch.every_s, settle_s=settings.watch.settle_s)
         self._admin = AdminApi(self.room.inbox.submit, plane.streams, self._health)
-        self._calendar = Calendar(clock, {"17 3 * * *": self._trim})
+        self._calendar = Calendar(clock, {"17 3 * * *": self._tidy_images})
         self._link: PahoLink | None = None
         self._north: Northbound | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -259,10 +260,11 @@ class Daemon:
         while True:
             if self._clock.sane():
                 await self.room.ledger.decide(lambda: Change(meta=((LAST_SEEN, str(self._clock.now_ms())),)))
+            # Here and not by the calendar: some machines are off every night, and some clocks are never right.
+            await self._state.trim(self._clock.now_ms())
             await asyncio.sleep(KEEP_TIME_S)
 
-    async def _trim(self) -> None:
-        await self._state.trim(self._clock.now_ms())
+    async def _tidy_images(self) -> None:
         await self.room.stock.tidy()
 
     def _instance_of(self, container_id: str) -> str | None:
@@ -296,18 +298,28 @@ class Daemon:
         return {"ready": self.ready, "version": __version__, "engine": self.room.engine.up}
 
 
-async def keep_running(name: str, work: Callable[[], Awaitable[None]]) -> None:
-    """Run `work` for ever: what it raises is logged once, and it is started again after a growing pause."""
+async def keep_running(
+    name: str,
+    work: Callable[[], Awaitable[None]],
+    now: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> None:
+    """Run `work` for ever: what it raises is logged once, and it is started again after a growing pause.
+
+    Having run for longer than the longest pause, it begins with the first again: `now` and `pause` are seconds.
+    """
     delay = RESTART_FIRST_S
     while True:
+        began = now()
         try:
             await work()
             return
         except asyncio.CancelledError:
             raise
         except Exception:
+            delay = RESTART_FIRST_S if now() - began > RESTART_LAST_S else delay
             log.exception("task_failed name=%s again_in_s=%.0f", name, delay)
-        await asyncio.sleep(delay)
+        await pause(delay)
         delay = min(RESTART_LAST_S, delay * 2)
 
 

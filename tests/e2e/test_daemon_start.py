@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.daemon import Daemon
+from agent.daemon import Daemon, keep_running
 from agent.logs import Recent
 from agent.settings import load
+from agent.store.state import KEEP_STEPS, StateStore
 
 RULES = """\
 rules:
@@ -64,6 +65,48 @@ async def test_settings_that_changed_during_the_start_are_said_to_wait_and_not_w
         assert "gateway.yaml:1:1: unknown key 'identitty'" in daemon.plane.alarms.active()[0].message
     finally:
         await daemon.stop()
+
+
+@pytest.mark.may_block  # the daemon is built before its loop serves anybody
+async def test_old_steps_are_forgotten_soon_after_a_start_whatever_the_time_of_day(
+    short_dir: Path, gateway_id: str
+) -> None:
+    root = short_dir / "etc"
+    root.mkdir()
+    (root / "gateway.yaml").write_text(f"identity: {{id: {gateway_id}}}\n")
+    daemon = Daemon(load(root, state=short_dir / "var"), Recent())
+    state = StateStore(short_dir / "var/state.db")
+    (short_dir / "var").mkdir()
+    await state.open()
+    await asyncio.gather(*(state.begin_step("pump", f"step {n}", n) for n in range(KEEP_STEPS + 100)))
+    await state.close()
+    await daemon.start()
+    try:
+        journal, deadline = daemon.room.ledger.journal, time.monotonic() + 10
+        while await journal.steps("pump", 0, 99):
+            assert time.monotonic() < deadline, "waited 10 s for the oldest steps to go"
+            await asyncio.sleep(0.05)
+        assert [each.step for each in await journal.steps("pump", 0, 101)] == ["step 100", "step 101"]
+    finally:
+        await daemon.stop()
+
+
+async def test_a_task_that_failed_now_and_then_over_months_is_not_away_for_longer_each_time() -> None:
+    clock = 0.0
+    pauses: list[float] = []
+
+    async def work() -> None:
+        nonlocal clock
+        clock += 3600.0 if len(pauses) == 3 else 1.0
+        if len(pauses) == 5:
+            return
+        raise RuntimeError("a defect")
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    await keep_running("work", work, lambda: clock, pause)
+    assert pauses == [1.0, 2.0, 4.0, 1.0, 2.0]
 
 
 def codes(daemon: Daemon) -> list[str]:
