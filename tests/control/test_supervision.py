@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from agent.domain.command import JobState
-from agent.domain.container import Restart
+from agent.domain.container import Restart, RunState
 from agent.errors import TimedOut, Unreachable
-from tests.control.rig import FAST, REGISTRY, Rig, manifest, running
+from tests.control.rig import CARE, FAST, REGISTRY, Rig, manifest, running
 
 ALARM = "app:pump/main/crash_loop"
 
@@ -169,3 +169,13 @@ async def test_leftovers_go_also_when_the_first_list_failed(rig: Rig) -> None:
     await rig.start()
     await rig.until(lambda: not rig.engine.find("gone", "main"), "the leftover to go")
     assert rig.serving() == ["pump:1"]
+
+
+async def test_a_crash_after_a_pause_that_was_lifted_counts(tmp_path: Path) -> None:
+    async with running(tmp_path, replace(CARE, restarts=replace(FAST, deaths=1))) as rig:
+        await rig.job(await rig.send("app.install", instance="pump", manifest=manifest("1")))
+        rig.engine.pause("pump", "main")
+        await rig.until(lambda: rig.engine.find("pump", "main")[0].state is RunState.RUNNING, "its going on")
+        rig.engine.crash("pump", "main")
+        await rig.until(lambda: "app:pump/main/crash_loop" in rig.alarms.raised, "the alarm", within_s=3)
+        assert rig.alarms.raised == ["app:pump/main/crash_loop"]

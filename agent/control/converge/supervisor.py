@@ -95,6 +95,8 @@ class Supervisor:
             self._stopping.discard(event.container_id)
             self._heartbeats.restarted(*key)
             self._episodes[key] = replace(record_unwell(self._episodes.get(key, Episode())), oom=False)
+        elif event.action == "unpause":
+            self._stopping.discard(event.container_id)  # nothing died: its next death is its own
         elif event.action == "oom":
             self.kills.note(key, now)
             self._episodes[key] = replace(self._episodes.get(key, Episode()), oom=True)
