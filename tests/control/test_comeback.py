@@ -58,6 +58,16 @@ async def test_after_a_boot_the_order_holds(rig: Rig) -> None:
     assert [len(rig.engine.find("chain", service)) for service in ORDER] == [1, 1, 1]
 
 
+async def test_a_machine_that_cannot_tell_its_boot_for_once_forgets_none(rig: Rig) -> None:
+    known = rig.room.ledger.meta["boot_id"]
+    await rig.kill()
+    rig.host.boot_id = ""
+    await rig.start()
+    await rig.until(lambda: "chain" in rig.room.reconciler.observed, "the look")
+    await rig.job(await rig.send("app.restart", instance="chain"))
+    assert rig.room.ledger.meta["boot_id"] == known != ""
+
+
 async def test_a_boot_is_dealt_with_once(rig: Rig) -> None:
     await boot(rig)
     await rig.until(lambda: rig.room.ledger.meta["boot_id"] == rig.host.boot_id, "its end")

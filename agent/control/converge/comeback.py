@@ -91,7 +91,7 @@ class Comeback:
 
     async def _remember(self) -> None:
         """Once all is in order. Refused by a full disk, it is written with the next instance that is found so."""
-        if self._booted or self._ledger.meta.get(BOOT_ID, "") == self._boot_id:
+        if self._booted or self._boot_id in ("", self._ledger.meta.get(BOOT_ID)):
             return
         boot = Change(meta=((BOOT_ID, self._boot_id),))
         try:
