@@ -109,12 +109,16 @@ class Outside:
 
 @dataclass(frozen=True, slots=True)
 class Care:
-    """How services are looked after: restarts, what counts as scarce, how often that is looked at, when updates may run."""
+    """How services are looked after: restarts, what counts as scarce, how often that is looked at, when updates may run.
+
+    Every `bridges_s` seconds the host's bridges are held against what runs.
+    """
 
     restarts: RestartPolicy
     lines: Lines = field(default_factory=Lines)
     pace: Pace = field(default_factory=Pace)
     times: UpdateTimes = field(default_factory=UpdateTimes)
+    bridges_s: float = 10.0
 
 
 class ControlRoom:
@@ -122,6 +126,7 @@ class ControlRoom:
 
     def __init__(self, outside: Outside, premises: Premises, plane: DataSide, site: Path, care: Care) -> None:
         self._snapshots = outside.snapshots
+        self._bridges_s = care.bridges_s
         self.ledger = ledger = Ledger(outside.journal, outside.clock)
         self.catalog = catalog = Catalog(ledger, premises, outside.doors, outside.shelf)
         self.supervisor = Supervisor(plane.alarms, outside.clock, care.restarts, outside.doors)
@@ -207,6 +212,7 @@ class ControlRoom:
             group.create_task(self.engine.run(), name="engine-watch")
             group.create_task(self.reconciler.run(), name="reconciler")
             group.create_task(self.metering.run(), name="metering")
+            group.create_task(self.reconciler.watch_bridges(self._bridges_s), name="bridges")
 
     async def stop(self) -> None:
         """Stop jobs; they go on at the next start."""

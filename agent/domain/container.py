@@ -186,6 +186,7 @@ class NetworkSpec:
 
     `isolated`: its containers reach each other and nothing else, not even the host's ports (``network: none`` with
     several services). Only an APP with ``network: outbound`` or ``inbound`` gets False.
+    `bridge` is the interface that the engine made for it; it tells that, and is not told.
     """
 
     name: str
@@ -193,6 +194,7 @@ class NetworkSpec:
     gateway: str
     subnet: str = ""
     isolated: bool = True
+    bridge: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

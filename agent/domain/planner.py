@@ -39,7 +39,7 @@ from agent.domain.steps import (
 class Observed:
     """What the engine reports of one instance, newest containers first. `looping` are services that the supervisor restarts.
 
-    `snapshots` are the finished copies of its volumes, each as (key, volume).
+    `snapshots` are the finished copies of its volumes, each as (key, volume); `cut` are networks that join nobody any more.
     """
 
     containers: tuple[ContainerState, ...] = ()
@@ -47,6 +47,7 @@ class Observed:
     volumes: tuple[VolumeSpec, ...] = ()
     looping: frozenset[str] = field(default_factory=frozenset)
     snapshots: frozenset[tuple[str, str]] = field(default_factory=frozenset)
+    cut: frozenset[str] = field(default_factory=frozenset)
 
     def copies(self, key: str) -> tuple[str, ...]:
         """The volumes with a finished copy under `key`."""
@@ -109,6 +110,7 @@ def _plan_running(desired: Desired, spec: AppSpec, observed: Observed, before: A
     # A dead container still holds its name, which the new one needs.
     steps: list[Step] = [RemoveContainer(c.id, c.service) for c in outdated if c.state is RunState.DEAD]
     outdated = [c for c in outdated if c.state is not RunState.DEAD]
+    steps += _remake(_versions(desired, spec, before), observed)
     have_networks = {n.name for n in observed.networks}
     have_volumes = {v.name for v in observed.volumes}
     steps += [CreateNetwork(n) for n in spec.networks if n.name not in have_networks]
@@ -132,6 +134,26 @@ def _plan_running(desired: Desired, spec: AppSpec, observed: Observed, before: A
         wanted = {n.name for n in spec.networks}
         steps += [RemoveNetwork(n.name) for n in observed.networks if n.name not in wanted]
     return tuple(steps)
+
+
+def _remake(versions: Sequence[AppSpec], observed: Observed) -> Iterable[Step]:
+    """Networks that are cut are made anew, and who runs is put back on them, as its own version says, without a restart.
+
+    Who does not run finds the new one when it is started.
+    """
+    cut = observed.cut & {n.name for n in observed.networks}
+    if not cut:
+        return
+    joined = [(c, tuple(sorted(cut & set(c.networks or ())))) for c in observed.containers if c.serving]
+    yield from (DisconnectContainer(c.id, c.service, names) for c, names in joined if names)
+    yield from (RemoveNetwork(name) for name in sorted(cut))
+    wanted = {n.name: n for version in reversed(versions) for n in version.networks if n.name in cut}
+    yield from (CreateNetwork(wanted[name]) for name in sorted(wanted))
+    places = {(c.service, c.spec_hash): c.networks for version in versions for c in version.containers}
+    for container, names in joined:
+        own = places.get((container.service, container.spec), ())
+        if back := tuple(each for each in own if each.network in names):
+            yield ConnectContainer(container.id, container.service, back)
 
 
 def _serving_on(spec: AppSpec, before: AppSpec | None, outdated: Sequence[ContainerState]) -> set[str]:

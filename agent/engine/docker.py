@@ -28,8 +28,9 @@ from agent.engine.body import create_body, live_body, network_body
 from agent.engine.client import EngineClient
 from agent.engine.events import follow_events
 from agent.engine.hostrules import HostRules
+from agent.engine.links import read_ports
 from agent.engine.observed import labels_of, read_container, read_info, read_network, read_volume
-from agent.engine.translate import translate
+from agent.engine.translate import foreign, translate
 from agent.errors import Busy, Conflict, Failed, NotFound, Refused, Unreachable
 from agent.ports import EngineEvent, EngineInfo
 
@@ -138,7 +139,7 @@ class DockerEngine:
             if present is None:
                 raise
             if not self._is_ours(present):
-                raise _foreign("container", spec.name) from None
+                raise foreign("container", spec.name) from None
             if labels_of(present).get(LABEL_SPEC) == spec.spec_hash:
                 return str(present["Id"])
             raise Conflict(
@@ -234,7 +235,7 @@ class DockerEngine:
         """Make a bridge; one of ours of that name is left as it is. An isolated one stands only with its host rule."""
         present = await self._find_network(spec.name)
         if present is not None and not self._is_ours(present):
-            raise _foreign("network", spec.name)
+            raise foreign("network", spec.name)
         async with self._network_lock:
             await self._make_network(spec, exists=present is not None)
         self._isolated[spec.name] = spec.isolated
@@ -244,9 +245,13 @@ class DockerEngine:
         present = await self._find_network(name)
         if present is not None:
             if not self._is_ours(present):
-                raise _foreign("network", name)
+                raise foreign("network", name)
             await self._tolerate_absence(f"removing network {name}", lambda c: c.remove_network(name))
         self._isolated.pop(name, None)
+
+    async def bridge_ports(self) -> Mapping[str, int] | None:
+        """The ports of each interface, by one question to the kernel; None where the engine's network is not the agent's."""
+        return await asyncio.to_thread(read_ports, self._client.socket_path)
 
     async def assure_isolation(self) -> None:
         """Put back what isolated networks need of the host, where one is. Raises Failed when that cannot be done."""
@@ -270,7 +275,7 @@ class DockerEngine:
 
         # The engine answers an existing name with what is there, whoever made it.
         if not self._is_ours(await self._client.call(f"creating volume {spec.name}", create)):
-            raise _foreign("volume", spec.name)
+            raise foreign("volume", spec.name)
 
     async def remove_volume(self, name: str) -> None:
         """Remove a named volume with its data; one that is gone is left alone."""
@@ -279,14 +284,14 @@ class DockerEngine:
         except NotFound:
             return
         if not self._is_ours(present):
-            raise _foreign("volume", name)
+            raise foreign("volume", name)
         await self._tolerate_absence(f"removing volume {name}", lambda c: c.remove_volume(name))
 
     async def volume_folder(self, name: str) -> str:
         """Where the data of a volume of ours lie on this machine."""
         found = await self._client.call(f"looking for volume {name}", lambda c: c.inspect_volume(name))
         if not self._is_ours(found):
-            raise _foreign("volume", name)
+            raise foreign("volume", name)
         return str(found["Mountpoint"])
 
     # -- inside -------------------------------------------------------------------------------------------------
@@ -387,11 +392,3 @@ class DockerEngine:
         except Failed as error:
             # Said, and not fatal: the supervision of everything goes on.
             _log.error("engine.host_rule %s", error)
-
-
-def _foreign(kind: str, name: str) -> Conflict:
-    return Conflict(
-        "engine.foreign",
-        f"the {kind} {name} is on the engine and not this gateway's",
-        hint="rename it or choose another prefix in gateway.yaml; the gateway never touches what is not its own",
-    )

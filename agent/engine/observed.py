@@ -78,6 +78,7 @@ def labels_of(document: Json) -> Mapping[str, str]:
 def read_network(document: Json) -> NetworkSpec:
     """One entry of `GET /networks`."""
     labels = labels_of(document)
+    options = document.get("Options") or {}
     pools = (document.get("IPAM") or {}).get("Config") or [{}]
     return NetworkSpec(
         name=str(document["Name"]),
@@ -85,6 +86,7 @@ def read_network(document: Json) -> NetworkSpec:
         gateway=labels.get(LABEL_GATEWAY, ""),
         subnet=str(pools[0].get("Subnet", "")),
         isolated=bool(document.get("Internal")),
+        bridge=str(options.get("com.docker.network.bridge.name") or f"br-{str(document.get('Id', ''))[:12]}"),
     )
 
 

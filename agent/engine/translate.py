@@ -55,9 +55,9 @@ _ENGINE: Sequence[_Meaning] = (
     ),
     _meaning(
         r"could not find bridge|bridge .* (not found|does not exist)",
-        Failed,
+        Unreachable,
         "engine.bridge_missing",
-        "the engine has lost its bridge: restart the engine (APPs restart with it); the gateway keeps trying",
+        "the engine has lost a bridge: an APP's own is made again by itself; for docker0 restart the engine",
     ),
     _meaning(
         r"task \S+: already exists|id already in use",
@@ -192,6 +192,15 @@ def as_transfer(error: BaseException, doing: str) -> GatewayError:
         status = error.response.status_code if error.response is not None else 500
         return translate_transfer(_words_of(error), doing, status=status)
     return translate(error, doing)
+
+
+def foreign(kind: str, name: str) -> Conflict:
+    """The error of a name that somebody else's object has."""
+    return Conflict(
+        "engine.foreign",
+        f"the {kind} {name} is on the engine and not this gateway's",
+        hint="rename it or choose another prefix in gateway.yaml; the gateway never touches what is not its own",
+    )
 
 
 def _words_of(error: docker_errors.APIError) -> str:

@@ -38,7 +38,7 @@ from tests.fakes.snapshots import FakeSnapshots
 REGISTRY = "127.0.0.1:5000"
 PACE = Pace(tick_s=0.05, look_s=0.1, measure_s=0.2, measure_most_s=0.4, tell_s=0.2)
 FAST = RestartPolicy(deaths=4, window_s=60, healthy_s=0.4, first_s=0.1, last_s=0.2)
-CARE = Care(FAST, pace=PACE)
+CARE = Care(FAST, pace=PACE, bridges_s=0.1)
 SLOW = "within: 20s, stable_for: 15s"
 """A health gate that watches for longer than a test."""
 

@@ -63,14 +63,14 @@ async def test_a_trouble_that_lasts_over_the_return_to_the_old_version_and_data_
         for version in "12"
     ]
     assert (await rig.job(await rig.send("app.install", instance="pump", manifest=texts[0]))).state is JobState.DONE
-    missing = Failed("engine.bridge_missing", "could not find bridge")
-    rig.engine.fail_next("start", missing, times=3)  # the new one, and after the data are back twice the old one
+    exposed = Failed("engine.host_rule", "isolated networks cannot be shut off from the host")
+    rig.engine.fail_next("start", exposed, times=3)  # the new one, and after the data are back twice the old one
     job = await rig.job(await rig.send("app.upgrade", instance="pump", manifest=texts[1]))
     assert job.state is JobState.ROLLED_BACK
     assert rig.serving() == ["pump:1"]
     assert rig.engine.faults.planned("start") == 0
     await rig.until(lambda: rig.plane.alarms.active() == [], "the alarm is over")
-    assert rig.alarms.raised == ["engine/bridge_missing"]
+    assert rig.alarms.raised == ["engine/host_rule"]
 
 
 async def test_the_first_that_gets_through_calls_the_others(rig: Rig) -> None:

@@ -54,7 +54,7 @@ async def test_a_pinned_release_that_is_known_bad_is_refused_at_once_from_everyw
     [
         (Failed("engine.cannot_execute", "exec: no such file"), True),
         (Failed("engine.runtime_broken", "no runc"), False),
-        (Failed("engine.bridge_missing", "could not find bridge"), False),
+        (Failed("engine.pools_exhausted", "no free address pool"), False),
         (NotFound("image.not_found", "no such image"), False),
         (Conflict("engine.port_taken", "port is already allocated"), False),
     ],

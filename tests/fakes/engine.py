@@ -25,6 +25,7 @@ from agent.domain.container import (
 from agent.domain.subnets import pick_subnet
 from agent.errors import Conflict, GatewayError, NoSpace, NotFound, Refused, Unreachable
 from agent.ports import EngineEvent, EngineInfo
+from tests.fakes.bridges import FakeBridges
 from tests.fakes.engine_box import Box
 from tests.fakes.faults import Faults
 from tests.fakes.images import FakeImages
@@ -50,6 +51,7 @@ class FakeEngine:
         self.on_start: Callable[[ContainerSpec], None] = lambda _: None
         self._images = images
         self._boxes: dict[str, Box] = {}
+        self.bridges = FakeBridges(lambda: [box.state for box in self._boxes.values()])
         self._networks: dict[str, NetworkSpec] = {}
         self._volumes: dict[str, VolumeSpec] = {}
         self._foreign_names: set[str] = set()
@@ -169,6 +171,7 @@ class FakeEngine:
         await self._call("disconnect", container_id)
         box = self._box(container_id)
         box.leave(networks)
+        self.bridges.free(container_id, networks)
         self._emit("disconnect", box.state)
 
     async def networks(self, instance: str | None = None) -> list[NetworkSpec]:
@@ -186,14 +189,21 @@ class FakeEngine:
         used = [n.subnet for n in self._networks.values()]
         if spec.subnet in used:
             raise Conflict("engine.subnet_taken", f"the subnet {spec.subnet} is taken")
-        self._networks[spec.name] = replace(spec, subnet=spec.subnet or pick_subnet("10.213.0.0/16", used))
+        subnet = spec.subnet or pick_subnet("10.213.0.0/16", used)
+        self._networks[spec.name] = replace(spec, subnet=subnet, bridge=self.bridges.name(spec.name))
 
     async def remove_network(self, name: str) -> None:
         """Remove a network that no container uses; one that is gone is left alone."""
         await self._call("remove_network", name)
-        if any(b.state.serving and name in {n.network for n in b.spec.networks} for b in self._boxes.values()):
+        if any(b.state.serving and name in (b.state.networks or ()) for b in self._boxes.values()):
             raise Conflict("engine.network_in_use", f"network {name} has active endpoints")
         self._networks.pop(name, None)
+        self.bridges.make(name)
+
+    async def bridge_ports(self) -> dict[str, int] | None:
+        """See `FakeBridges`; unseen too while the engine is away."""
+        await asyncio.sleep(0)
+        return self.bridges.count(self._networks) if self._back.is_set() else None
 
     async def assure_isolation(self) -> None:
         """Nothing to restore here; fails as it is told."""
@@ -351,6 +361,7 @@ class FakeEngine:
         for name in names:
             if name not in self._networks:
                 raise NotFound("engine.network_not_found", f"network {name} not found")
+            self.bridges.require(name)
 
     def _serving(self, instance: str, service: str) -> Box:
         for box in self._boxes.values():

@@ -16,7 +16,7 @@ from tests.faults.table import MODULES, load
 SAMPLES = {
     "engine-killed": ["restore/1", "plain/1"],
     "engine-frozen": ["short/8"],
-    "engine-ill": ["filling/8/upgrade", "bridge/0/upgrade"],
+    "engine-ill": ["filling/8/upgrade", "bridge/0/upgrade", "losing/0/rest", "losing/1/rest", "losing/1/install"],
     "engine-cut": ["1", "3"],
     "registry": ["cut/0", "moved/0", "unavailable/1", "hang/0", "flip/2", "no_range/0"],
     "never-healthy": ["0"],
@@ -43,9 +43,12 @@ def test_services_that_run_and_do_not_reach_each_other_are_found(short_dir: Path
     with SecondEngine(short_dir / "e") as second, open_gateway(short_dir, second) as gateway:
         gateway.prepare("upgrade")
         assert check_reach(gateway) == ""
+        gateway.agent.kill()  # or else it mends what is to be found
         take_bridges(second)
         cut = check_reach(gateway, within_s=0.0)
         assert [each["State"] for each in gateway.engine.containers()] == ["running", "running"]
+        gateway.agent.start()
+        assert check_reach(gateway) == "", "the next agent finds it, though it never saw it otherwise"
     assert cut == "front does not reach store and store does not reach front"
 
 

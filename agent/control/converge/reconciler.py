@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 
 from agent.control.catalog import Catalog
+from agent.control.converge.bridges import BRIDGE_MISSING, Bridges
 from agent.control.converge.comeback import Comeback
 from agent.control.converge.place import Place
 from agent.control.converge.retries import Retries
@@ -76,6 +77,7 @@ class Reconciler:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._retries = Retries()
+        self._bridges = Bridges(engine)
         self._stopped = False
         self._room = asyncio.Semaphore(AT_ONCE)
         self._watchers: list[Callable[[str], None]] = []
@@ -115,6 +117,14 @@ class Reconciler:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(sweeper, *tasks, return_exceptions=True)
+
+    async def watch_bridges(self, every_s: float) -> None:
+        """No event tells of a bridge that is gone. Who is being worked on, or tried again, is looked at by that."""
+        while True:
+            await asyncio.sleep(every_s)
+            rest = {n: seen for n, seen in self.observed.items() if n not in self._tasks and n not in self._retries}
+            for name in await self._bridges.look(rest):
+                self.touch(name)
 
     def touch(self, instance: str, delay_s: float = 0.0) -> None:
         """Mark an instance dirty, now or after `delay_s`."""
@@ -248,6 +258,8 @@ class Reconciler:
 
     async def _failed(self, instance: str, tried: Desired | None, error: GatewayError) -> float:
         self.errors[instance] = error
+        if error.code == BRIDGE_MISSING:
+            self._bridges.doubt(instance)
         desired = self._ledger.desired.get(instance)
         count = self._retries.fail(instance, _goal(desired), error.code)
         if desired is not None and _on_trial(desired):
@@ -273,6 +285,8 @@ class Reconciler:
             self._supervisor.looping(instance),
             self._steps.copies(instance),
         )
+        if instance in self._bridges:
+            seen = replace(seen, cut=await self._bridges.confirm(instance, seen))
         self.observed[instance] = seen
         if self._comeback is not None:
             self._comeback.note(instance, seen.containers)

@@ -35,6 +35,7 @@ class Rig(Protocol):
     async def make_unhealthy(self, state: ContainerState) -> None: ...
     async def remove_behind_its_back(self, state: ContainerState) -> None: ...
     async def plug(self, state: ContainerState, network: str, *, off: bool = False) -> None: ...
+    async def lose_bridge(self, bridge: str) -> None: ...
     async def take_name(self, kind: str, name: str) -> None: ...
     async def drop(self) -> None: ...
     async def restore(self) -> None: ...
@@ -67,6 +68,9 @@ class FakeRig:
 
     async def plug(self, state: ContainerState, network: str, *, off: bool = False) -> None:
         self.fake.plug(state.instance, state.service, network, off=off)
+
+    async def lose_bridge(self, bridge: str) -> None:
+        self.fake.bridges.lose(bridge.removeprefix("br-"))
 
     async def take_name(self, kind: str, name: str) -> None:
         self.fake.take_name(name)
@@ -108,6 +112,9 @@ class RealRig:
 
     async def plug(self, state: ContainerState, network: str, *, off: bool = False) -> None:
         docker("network", "disconnect" if off else "connect", network, state.id)
+
+    async def lose_bridge(self, bridge: str) -> None:
+        subprocess.run(["ip", "link", "del", bridge], check=True, timeout=10)
 
     async def take_name(self, kind: str, name: str) -> None:
         if kind == "container":

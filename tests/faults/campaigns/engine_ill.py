@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy.lab.process import LabError
+from deploy.lab.process import LabError, wait_until
 from tests.faults.campaign import MISSED, Bench, Campaign
 from tests.faults.lab.alarms import AlarmWatch
 from tests.faults.lab.engine2 import SecondEngine
@@ -19,7 +19,9 @@ from tests.faults.lab.strike import Begun, begin, strike_in_time
 FREE_KIB = (0, 4, 8, 16, 24, 32, 48, 64, 96)
 OPERATIONS = ("install", "upgrade", "rollback", "remove")
 BRIDGED = ("upgrade", "rollback")
+AT_REST = "rest"
 LOSSES = 5
+APART_S = 0.05
 STANDS_S = 6.0
 NO_FORESIGHT = "policy: {capacity: {disk_reserve: 1K}}\n"
 """Or else admission would see it coming. For little it does; a refusal that changes nothing is a good end too."""
@@ -33,14 +35,15 @@ _NO_SPACE = "no space left on device"
 def cases() -> list[str]:
     """``full/24/upgrade``: KiB that are left before it; ``filling/...``: once it is under way.
 
-    ``bridge/...``: bridges are gone before it; ``losing/...``: once it is under way.
+    ``bridge/...``: bridges are gone before it; ``losing/...``: once it is under way. ``losing/0/rest``: nothing is under way.
     """
     full = [
         f"{kind}/{free}/{operation}" for free in FREE_KIB for operation in OPERATIONS for kind in ("full", "filling")
     ]
     # A first installation makes its own bridge, and a removal needs none: they would not meet it.
     gone = [f"{kind}/{n}/{operation}" for n in range(LOSSES) for operation in BRIDGED for kind in ("bridge", "losing")]
-    return [*full, *gone]
+    lost = [f"losing/{n}/{operation}" for n in range(LOSSES) for operation in ("install", AT_REST)]
+    return [*full, *gone, *lost]
 
 
 @contextmanager
@@ -54,12 +57,16 @@ def run_case(gateway: Gateway, second: SecondEngine, case: str) -> str:
     """One operation in want of space or of a bridge; then it is mended."""
     kind, free, operation = case.split("/")
     strike = (lambda: fill(second, int(free))) if kind in FULL else (lambda: take_bridges(second))
+    if (kind, operation) == ("losing", "install"):
+        strike = lambda: take_new_bridge(second, int(free) * APART_S)  # noqa: E731
     with gateway.begun_anew_after_trouble() as round_:
-        if kind in BEFORE:
+        if operation == AT_REST:
+            round_.problem = strike_at_rest(gateway, strike, restart=int(free) % 2 == 1)
+        elif kind in BEFORE:
             round_.problem = strike_before(gateway, second, operation, strike)
         else:
             # At once, or not at all: where the operation was over all the same, the same moment is tried again.
-            round_.problem = strike_in_time(0.0, lambda _: strike_amid(gateway, second, operation, strike))
+            round_.problem = strike_in_time(0.0, lambda _: strike_amid(gateway, operation, strike))
     return round_.problem
 
 
@@ -81,7 +88,7 @@ def strike_before(gateway: Gateway, second: SecondEngine, operation: str, strike
     return problem or ("" if met else MISSED)
 
 
-def strike_amid(gateway: Gateway, second: SecondEngine, operation: str, strike: Callable[[], Mend]) -> str:
+def strike_amid(gateway: Gateway, operation: str, strike: Callable[[], Mend]) -> str:
     """The fault comes while the operation is under way. MISSED when all was well and the operation over before it."""
     gateway.prepare(operation)
     alarms = AlarmWatch(gateway)
@@ -90,7 +97,41 @@ def strike_amid(gateway: Gateway, second: SecondEngine, operation: str, strike: 
         stack.callback(strike())
         struck = begun.is_under_way()
         problem = stand(gateway)
-    return problem or judge(gateway, begun, alarms) or ("" if struck else MISSED)
+    problem = problem or judge(gateway, begun, alarms)
+    if operation == "install" and not problem and gateway.version != begun.goal:
+        problem = "a first installation did not survive what was the engine's fault"
+    return problem or ("" if struck else MISSED)
+
+
+def strike_at_rest(gateway: Gateway, strike: Callable[[], Mend], *, restart: bool) -> str:
+    """Bridges go under an APP at rest, and nothing fails: it is noticed, and mended without a restart of anything.
+
+    `restart`: the engine is killed and started first; it makes the bridge anew, and nobody is on it.
+    """
+    gateway.prepare(AT_REST)
+    alarms, version = AlarmWatch(gateway), gateway.version
+    before, networks = began(gateway), network_ids(gateway)
+    with contextlib.ExitStack() as stack:
+        stack.callback(strike())
+        if restart:
+            stack.close()
+        problem = check_reach(gateway)
+    problem = problem or judge(gateway, Begun(gateway, AT_REST, version, version, ""), alarms)
+    if not problem and began(gateway) != before:
+        problem = "a container was restarted or made anew"
+    return problem or (MISSED if network_ids(gateway) == networks else "")
+
+
+def began(gateway: Gateway) -> dict[str, str]:
+    """When each container was started."""
+    ids = [str(each["Id"]) for each in gateway.engine.containers()]
+    return {id_: str(gateway.engine.inspect(id_)["State"]["StartedAt"]) for id_ in ids}
+
+
+def network_ids(gateway: Gateway) -> set[str]:
+    """The networks that its containers are on, by an id that a network made anew does not have."""
+    found = [gateway.engine.inspect(id_)["NetworkSettings"]["Networks"].values() for id_ in began(gateway)]
+    return {str(wire["NetworkID"]) for wires in found for wire in wires}
 
 
 def stand(gateway: Gateway) -> str:
@@ -128,10 +169,22 @@ def fill(second: SecondEngine, free_kib: int) -> Mend:
     return lambda: second.run("rm", "-f", str(bulk), str(ballast))
 
 
+def bridges(second: SecondEngine) -> list[str]:
+    """The bridges in the engine's namespace."""
+    links = second.run("ip", "-o", "link", "show", "type", "bridge").splitlines()
+    return [line.split(":")[1].strip() for line in links]
+
+
+def take_new_bridge(second: SecondEngine, after_s: float) -> Mend:
+    """As `take_bridges`, a while after the bridge of a first installation came."""
+    wait_until(lambda: bridges(second) != ["docker0"], "the APP's bridge is there", 10.0)
+    time.sleep(after_s)
+    return take_bridges(second)
+
+
 def take_bridges(second: SecondEngine) -> Mend:
     """Remove every bridge in the engine's namespace. Only its next start brings back docker0; the APP's own is ours to mend."""
-    links = second.run("ip", "-o", "link", "show", "type", "bridge").splitlines()
-    names = [line.split(":")[1].strip() for line in links]
+    names = bridges(second)
     for name in names:
         second.run("ip", "link", "del", name)
 

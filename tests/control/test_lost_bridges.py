@@ -1,0 +1,97 @@
+"""A bridge that somebody deletes: the agent notices by itself, mends it without a restart, and blames no release."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agent.domain.command import JobState
+from agent.errors import NoSpace, Unreachable
+from tests.control.rig import Rig, manifest, running
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with running(tmp_path) as rig:
+        yield rig
+
+
+def networked(version: str) -> str:
+    """A manifest whose service has a network of the APP's own."""
+    return manifest(version).replace("  version:", "  network: outbound\n  version:")
+
+
+async def install(rig: Rig) -> str:
+    """It runs; the name of its network."""
+    job = await rig.job(await rig.send("app.install", instance="pump", manifest=networked("1")))
+    assert job.state is JobState.DONE, job
+    (network,) = await rig.engine.networks("pump")
+    return network.name
+
+
+async def ports(rig: Rig) -> list[int]:
+    return list((await rig.engine.bridge_ports() or {}).values())
+
+
+async def wait_for_ports(rig: Rig, within_s: float = 10.0) -> None:
+    async with asyncio.timeout(within_s):
+        while await ports(rig) != [1]:
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("remade", [False, True])
+async def test_at_rest_it_is_noticed_and_mended_without_a_restart(rig: Rig, remade: bool) -> None:
+    network = await install(rig)
+    (before,) = rig.engine.find("pump", "main")
+    rig.engine.bridges.lose(network)
+    if remade:
+        rig.engine.bridges.make(network)
+    await wait_for_ports(rig)
+    (after,) = rig.engine.find("pump", "main")
+    assert (after.id, after.started_at, after.networks) == (before.id, before.started_at, (network,))
+    await rig.until(lambda: "pump" not in rig.room.reconciler.errors, "no trouble left")
+    assert rig.alarms.raised == []
+
+
+async def test_what_fails_while_it_is_mended_is_an_alarm_and_tried_again(rig: Rig) -> None:
+    network = await install(rig)
+    rig.engine.fail_next("create_network", NoSpace("engine.no_space", "no space left on device"))
+    rig.engine.bridges.lose(network)
+    await wait_for_ports(rig)
+    await rig.until(lambda: rig.plane.alarms.active() == [], "the alarm is over")
+    assert rig.alarms.raised == ["engine/no_space"]
+
+
+async def test_what_runs_well_is_left_alone_at_every_look(rig: Rig) -> None:
+    """Five looks at the host and not one question to the engine, once the installation's last pass is over."""
+    await install(rig)
+    asked: list[int] = []
+    while 0 not in asked and len(asked) < 10:
+        calls = len(rig.engine.log)
+        await asyncio.sleep(0.5)
+        asked.append(len(rig.engine.log) - calls)
+    assert 0 in asked
+
+
+async def test_a_first_installation_whose_bridge_is_deleted_on_the_way_ends_with_it_working(rig: Rig) -> None:
+    """As `ip link del` between the making of the network and the start: the engine's fault, not the release's."""
+    gate = rig.engine.faults.pause("start")
+    reply = await rig.send("app.install", instance="pump", manifest=networked("1"))
+    await gate.reached.wait()
+    (network,) = await rig.engine.networks("pump")
+    rig.engine.bridges.lose(network.name)
+    gate.open()
+    job = await rig.job(reply)
+    assert (job.state, rig.serving()) == (JobState.DONE, ["pump:1"])
+    await rig.until(lambda: rig.plane.alarms.active() == [], "the alarm is over")
+    assert rig.alarms.raised == ["engine/bridge_missing"]
+
+
+async def test_a_bridge_that_comes_back_late_costs_no_installation(rig: Rig) -> None:
+    """Not one of the APP's own: only the engine can bring it back, and the job waits for it."""
+    rig.engine.fail_next("start", Unreachable("engine.bridge_missing", "could not find bridge docker0"), times=2)
+    job = await rig.job(await rig.send("app.install", instance="pump", manifest=networked("1")))
+    assert (job.state, rig.serving()) == (JobState.DONE, ["pump:1"])
