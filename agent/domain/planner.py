@@ -117,7 +117,10 @@ def _plan_running(desired: Desired, spec: AppSpec, observed: Observed, before: A
     steps += [CreateVolume(v) for v in spec.volumes if v.name not in have_volumes]
     steps += [CreateContainer(c) for c in spec.containers if c.service not in current]
     to_save = _to_save(desired, spec, observed)
-    in_use = [c for c in _writers(spec, current, to_save) if c.serving]
+    writers = _writers(spec, current, to_save)
+    # On trial, what a cut network made of its health and its restarts would else be taken for the release's own doing.
+    upset = [c for c in current.values() if on_trial and observed.cut & set(c.networks or ())]
+    in_use = [c for c in current.values() if c.serving and (c in writers or c in upset)]
     staying = _serving_on(spec, before, outdated) if on_trial else set()
     leaving = [c for c in outdated if c.serving and c.id not in staying]
     steps += [ReserveSnapshots(desired.snapshot, to_save)] if to_save else []

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.domain.command import JobState
+from agent.domain.container import Health
 from agent.errors import NoSpace, Unreachable
 from tests.control.rig import Rig, manifest, running
 
@@ -88,6 +89,28 @@ async def test_a_first_installation_whose_bridge_is_deleted_on_the_way_ends_with
     assert (job.state, rig.serving()) == (JobState.DONE, ["pump:1"])
     await rig.until(lambda: rig.plane.alarms.active() == [], "the alarm is over")
     assert rig.alarms.raised == ["engine/bridge_missing"]
+
+
+async def test_a_version_on_trial_that_is_unhealthy_for_want_of_its_bridge_is_watched_anew(rig: Rig) -> None:
+    """It is started again on a network that joins; else its gate would hold the engine's fault against the release."""
+    text = networked("1").replace("within: 3s, stable_for: 0s", "within: 20s, stable_for: 2s")
+    reply = await rig.send("app.install", instance="pump", manifest=text)
+    await rig.until(lambda: rig.serving() == ["pump:1"], "the trial")
+    (network,) = await rig.engine.networks("pump")
+    rig.engine.bridges.lose(network.name)
+    rig.engine.become("pump", "main", Health.UNHEALTHY)
+    job = await rig.job(reply)
+    assert (job.state, rig.serving(), await ports(rig)) == (JobState.DONE, ["pump:1"], [1])
+    assert [each.failed for each in rig.room.ledger.releases.values()] == [""]
+
+
+async def test_a_version_that_is_unhealthy_on_a_network_that_joins_is_its_own_fault(rig: Rig) -> None:
+    text = networked("1").replace("within: 3s, stable_for: 0s", "within: 20s, stable_for: 2s")
+    reply = await rig.send("app.install", instance="pump", manifest=text)
+    await rig.until(lambda: rig.serving() == ["pump:1"], "the trial")
+    rig.engine.become("pump", "main", Health.UNHEALTHY)
+    job = await rig.job(reply)
+    assert (job.state, "main is unhealthy" in job.message) == (JobState.FAILED, True)
 
 
 async def test_a_bridge_that_comes_back_late_costs_no_installation(rig: Rig) -> None:

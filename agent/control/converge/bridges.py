@@ -54,7 +54,8 @@ class Bridges:
         gone = find_gone(seen.networks, ports)
         same = frozenset(name for name, users in now.items() if before.get(name) == users)
         cut = same | (gone if instance in self._doubted else frozenset())
-        self._doubted.discard(instance)
+        if not gone:
+            self._doubted.discard(instance)
         if same:
             self._suspects[instance] = {name: now[name] for name in same}
         for name in sorted(cut):

@@ -230,7 +230,7 @@ class Reconciler:
                 wake_s = await self._once(instance, desired, place)
             self._get_through(instance)
             if desired is not None and _on_trial(desired) and instance not in self._dirty:
-                if not await self._trials.verify(desired, self._observe):
+                if not await self._trials.verify(desired, self._observe, self._is_cut):
                     self._dirty.add(instance)
                 self._supervisor.end_trial(instance)
             return wake_s
@@ -291,6 +291,12 @@ class Reconciler:
         if self._comeback is not None:
             self._comeback.note(instance, seen.containers)
         return seen
+
+    async def _is_cut(self, instance: str) -> bool:
+        """Whether a network of its own joins nobody: looked at, listed anew and looked at again."""
+        await self._bridges.look({instance: self.observed[instance]})
+        self._bridges.doubt(instance)
+        return bool((await self._observe(instance)).cut)
 
     async def _once(self, instance: str, desired: Desired | None, place: Place) -> float | None:
         """Bring the instance one plan closer to `desired`, which was the decision when the pass began."""

@@ -57,10 +57,13 @@ class TrialRunner:
         self._clock = clock
         self._prober = prober
 
-    async def verify(self, desired: Desired, look: Callable[[str], Awaitable[Observed]]) -> bool:
+    async def verify(
+        self, desired: Desired, look: Callable[[str], Awaitable[Observed]], is_cut: Callable[[str], Awaitable[bool]]
+    ) -> bool:
         """Watch the gate until it speaks or the decision is overtaken by another.
 
-        False: somebody took away what is watched. That is not the release's doing: it is to be made and watched anew.
+        False: somebody took away what is watched, or (`is_cut`) the network it needs. That is not the release's doing:
+        it is to be made and watched anew.
         """
         spec = self._catalog.spec(desired)
         watched = transition.open_window(desired)
@@ -81,6 +84,9 @@ class TrialRunner:
             if gate.verdict is Verdict.PASSED:
                 await self._pass(desired)
             elif gate.verdict is Verdict.FAILED:
+                if await is_cut(desired.name):
+                    log.warning("network_cut_on_trial instance=%s reason=%r", desired.name, gate.reason)
+                    return False
                 log.warning("health_gate_failed instance=%s reason=%r", desired.name, gate.reason)
                 await self._fail(desired, spec, gate.reason, blame=True)
             else:
