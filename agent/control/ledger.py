@@ -163,13 +163,17 @@ class Ledger:
         if self.jobs.get(job.id) is job:
             self.untold.pop(job.id, None)
 
-    async def move_job(self, job_id: str, state: JobState, message: str = "", progress: int = 0) -> None:
-        """Set a job's state, unless it is over already."""
+    async def move_job(
+        self, job_id: str, state: JobState, message: str = "", progress: int = 0, *, cause: str | None = None
+    ) -> None:
+        """Set a job's state, unless it is over already. `cause`: why a try of it failed; None: none has just now."""
 
         def decision() -> Change:
             job = self.jobs[job_id]
             if job.state.final:
                 return Change()
-            return Change(jobs=(replace(job, state=state, message=message, progress=progress, until_ms=0),))
+            why = job.cause if cause is None else cause
+            moved = replace(job, state=state, message=message, progress=progress, until_ms=0, cause=why)
+            return Change(jobs=(moved,))
 
         await self.decide(decision)

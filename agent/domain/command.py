@@ -81,6 +81,7 @@ class Job:
     It runs not before `at_ms`, and waits until `until_ms` where it waits for a time that is known; `at_once` lifts
     both. `deadline_ms` is by the wall clock (0 also where that was wrong); `deadline_s` counts from the command.
     `error_status` is the reply code of the error that it failed by, as the command itself would have been answered.
+    `cause` is why its last try failed; "" while none has.
     """
 
     id: str
@@ -102,6 +103,7 @@ class Job:
     done_bytes: int = 0
     total_bytes: int = 0
     error_status: int = 0
+    cause: str = ""
 
     @property
     def fetching(self) -> bool:

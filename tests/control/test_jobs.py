@@ -233,6 +233,17 @@ async def test_a_fetch_that_is_not_done_in_time_fails_and_leaves_the_version_bef
     assert rig.serving() == ["pump:2"]
 
 
+async def test_a_fetch_whose_time_ends_in_a_retry_says_why_the_try_before_failed(rig: Rig) -> None:
+    rig.images.fail_next("pin", Unreachable("image.registry_unreachable", "no route"))
+    reply = await rig.send("app.install", instance="pump", manifest=manifest(), deadline_s=5)
+    await rig.tries_again(reply.job)
+    rig.images.faults.pause("pin")
+    job = await rig.job(reply)
+    assert job.message == (
+        "not done within its deadline of 5 s (it was downloading: asking for the images); its last try failed: no route"
+    )
+
+
 async def test_an_installation_that_is_not_done_in_time_leaves_no_instance(rig: Rig) -> None:
     rig.images.faults.pause("pull")
     reply = await rig.send("app.install", instance="pump", manifest=manifest(), deadline_s=0.3)

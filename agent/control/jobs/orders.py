@@ -53,6 +53,8 @@ class JobOrders:
         reason = f"not done within its deadline of {job.deadline_s:g} s"
         if job.message:
             reason += f" (it was {job.state}: {job.message})"
+        if job.fetching and job.cause and job.cause not in job.message:
+            reason += f"; its last try failed: {job.cause}"
         desired = self._ledger.desired.get(job.instance)
         failed = replace(job, state=JobState.FAILED, message=reason)
         before = self._before_adoption(job, failed, desired)

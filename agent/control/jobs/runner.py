@@ -163,7 +163,7 @@ class JobRunner:
         message = f"{error}; trying again in {delay:.0f} s (attempt {attempt})"
         log.warning("job_retry id=%s kind=%s code=%s reason=%s", job.id, job.kind, error.code, error)
         with contextlib.suppress(GatewayError):
-            await self._ledger.move_job(job.id, JobState.DOWNLOADING, message)
+            await self._ledger.move_job(job.id, JobState.DOWNLOADING, message, cause=str(error))
         await asyncio.sleep(delay)
         return True
 
