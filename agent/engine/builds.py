@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +16,7 @@ from agent.domain.dockerfile import BuildHow
 from agent.engine.client import EngineClient
 from agent.engine.context import SENT_DOCKERFILE, pack_context
 from agent.engine.transfer import Line, transfer
-from agent.errors import Failed, NoSpace
+from agent.errors import Failed, Malformed, NoSpace
 from agent.ports import Progress
 
 LABEL_BUILT: Final = "ec.built"
@@ -23,12 +24,15 @@ _BUILD_WITHIN_S: Final = 1800.0
 _BUILD_STALL_S: Final = 900.0
 _BUILD_MEM_BYTES: Final = 1024**3
 _ROOM_EVERY_S: Final = 1.0
+_UNREADABLE: Final = re.compile(r": (dockerfile parse error|failed to parse \S*dockerfile)\b", re.IGNORECASE)
+"""The engine's words for a Dockerfile that it could not read; it has done nothing then."""
 
 
 async def build(client: EngineClient, folder: str, tag: str, progress: Progress, how: BuildHow) -> None:
     """An image from `folder` and its Dockerfile: without network, on bases that are here, on one core, for half an hour.
 
-    `progress` is given each line of the build's own output. Raises Failed with the failing step's words.
+    `progress` is given each line of the build's own output. Raises Failed with the failing step's words; Malformed
+    ``image.bad_dockerfile`` where the engine cannot read it.
     """
     written: list[str] = []
 
@@ -67,9 +71,10 @@ async def build(client: EngineClient, folder: str, tag: str, progress: Progress,
             hint="build it elsewhere and push it",
         ) from None
     except Failed as error:
+        if not written and _UNREADABLE.search(error.message):
+            raise Malformed("image.bad_dockerfile", error.message, hint="mend the Dockerfile") from error
         said = next((t for t in reversed(written) if not t.startswith((" --->", "Removing intermediate"))), "")
-        # A Dockerfile that cannot be read fails before its first step: there is no line then.
-        hint = f"the build's last line was: {said}" if said else "mend the Dockerfile"
+        hint = f"the build's last line was: {said}" if said else "see the engine's log"
         raise Failed("image.build_failed", error.message, hint=hint, output=written) from error
 
 

@@ -292,16 +292,15 @@ async def test_a_file_that_is_no_whole_archive_is_wrong_input(real: RealShelf, t
     assert str(path) in caught.value.message
 
 
-async def test_a_dockerfile_that_cannot_be_read_is_told_without_an_empty_last_line(
-    real: RealShelf, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("line", ["RAN echo", "COPY", "ENV LONELY"])
+async def test_a_dockerfile_that_cannot_be_read_is_wrong_input(real: RealShelf, tmp_path: Path, line: str) -> None:
     base = await real.add("base:1")
-    (tmp_path / "Dockerfile").write_text(f"FROM {base}\nRAN echo\n")
+    (tmp_path / "Dockerfile").write_text(f"FROM {base}\n{line}\n")
     how = await on_what_is_here(real, tmp_path)
-    with pytest.raises(Failed) as caught:
+    with pytest.raises(Malformed) as caught:
         await real.images.build(str(tmp_path), f"{real.stem}/bad:1", no_progress, how)
-    assert caught.value.code == "image.build_failed"
-    assert "RAN" in caught.value.message
+    assert (caught.value.code, caught.value.exit_code) == ("image.bad_dockerfile", 2)
+    assert line.partition(" ")[0] in caught.value.message
     assert caught.value.hint == "mend the Dockerfile"
 
 
