@@ -182,6 +182,17 @@ async def test_a_stick_that_was_pulled_out_is_waited_for(rig: Rig, packer: Packe
     assert (await rig.job(reply)).state is JobState.DONE
 
 
+async def test_a_job_that_an_older_agent_left_without_the_bundles_key_goes_on(rig: Rig, packer: Packer) -> None:
+    path = str(await packer.pack("1"))
+    reply = await rig.send("bundle.import", Origin.LOCAL, path=path, at=rig.clock.now_ms() + 400)
+    job = rig.job_now(reply.job)
+    given = {name: value for name, value in job.params.items() if name != "key"}
+    assert len(given) < len(job.params)
+    await rig.room.ledger.decide(lambda: Change(jobs=(replace(job, params=given),)))
+    ended = await rig.job(reply)
+    assert ended.state is JobState.DONE, ended.message
+
+
 async def test_a_watched_folder_takes_each_bundle_once_also_after_a_restart(rig: Rig, packer: Packer) -> None:
     path = await packer.pack("1")
 
