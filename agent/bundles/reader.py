@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from agent.bundles.tar import Entry, read_entries
+from agent.bundles.tar import BLOCK, Entry, read_entries
 from agent.domain import bundle
 from agent.domain.bundle import BundleIndex
 from agent.errors import Malformed, Unreachable
@@ -77,8 +77,10 @@ def open_bundle(path: Path) -> Bundle:
     """
     source = str(path)
     with _reading(path) as archive:
+        begin = archive.read(BLOCK)
+        short = len(begin) < BLOCK and not bundle.INDEX.encode().startswith(begin[: len(bundle.INDEX)])
         found = read_entries(archive, source, bundle.MAX_MEMBERS)
-        first = next(found, None)
+        first = None if short else next(found, None)  # too short for a header, and no bundle's beginning either
         if first is None or first.name != bundle.INDEX:
             hint = "a bundle is what `ecgw bundle create` writes"
             raise Malformed("bundle.foreign", f"{source}: no bundle: it does not begin with {bundle.INDEX}", hint=hint)

@@ -162,7 +162,7 @@ class Intake:
             raise Failed(
                 "image.corrupt",
                 f"blob {self._digest}: what came has the digest {found}",
-                hint="the bytes are not those of the digest; suspect the link or the registry if it repeats",
+                hint="the bytes are not those of the digest; suspect the link, or what serves it, if it repeats",
             )
         with _disk_words():
             self._file.flush()

@@ -121,7 +121,7 @@ class BlobFetcher:
                     raise Failed(
                         "image.corrupt",
                         f"{endpoint.host} gives more than the {blob.size_bytes} bytes of {blob.digest}",
-                        hint="suspect the registry",
+                        hint=f"suspect {endpoint.what}",
                     )
                 intake.write(piece)
                 told(intake.offset)

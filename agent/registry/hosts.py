@@ -56,6 +56,11 @@ class Endpoint:
         start = f"{'http' if self.plain else 'https'}://{self.host}/{'' if self.file else 'v2/'}{self.path}"
         return f"{start}?{self.query}" if self.query else start
 
+    @property
+    def what(self) -> str:
+        """Who answers, in words."""
+        return "the bundle's URL" if self.file else "the registry"
+
     def place_of(self, digest: str) -> str:
         """What follows `url` to ask for a blob; a file is its own blob."""
         return "" if self.file else f"/blobs/{digest}"

@@ -15,7 +15,6 @@ from urllib3 import exceptions as urllib3_errors
 from urllib3.response import BaseHTTPResponse
 
 from agent.errors import Busy, Failed, GatewayError, NotFound, TimedOut, Unauthorised, Unreachable
-from agent.ports import Login
 from agent.registry import auth
 from agent.registry.hosts import Endpoint, is_loopback
 from agent.registry.pace import Stop
@@ -57,7 +56,7 @@ class Wire:
         """
         doing = f"asking {endpoint.host} for {endpoint.path}{path[:40]}"
         url = endpoint.url + path
-        with _words(doing, self._stall_s, stop):
+        with _words(doing, endpoint.what, self._stall_s, stop):
             response = self._send(method, url, endpoint, visit.get(endpoint, ""), headers)
             if response.status == 401:
                 _let_go(response, method)
@@ -65,7 +64,7 @@ class Wire:
                 response = self._send(method, url, endpoint, visit.get(endpoint, ""), headers)
             try:
                 with stop.cutting(response.shutdown):
-                    _check(response, doing, endpoint.login)
+                    _check(response, doing, endpoint)
                     yield response
             finally:
                 _let_go(response, method)
@@ -113,7 +112,7 @@ class Wire:
         finally:
             _let_go(answer, "GET")
         if answer.status in (401, 403):
-            raise _unauthorised(f"asking {realm.netloc} for a token", login)
+            raise _unauthorised(f"asking {realm.netloc} for a token", endpoint)
         token = auth.read_token(body) if answer.status == 200 else ""
         if not token:
             raise Unreachable("image.registry_unreachable", f"{realm.netloc} gave no token but {answer.status}")
@@ -130,14 +129,15 @@ class Wire:
             return self._pools[ca_file]
 
 
-def _check(response: BaseHTTPResponse, doing: str, login: Login | None) -> None:
-    status = response.status
+def _check(response: BaseHTTPResponse, doing: str, endpoint: Endpoint) -> None:
+    status, what = response.status, endpoint.what
     if status < 300:
         return
     if status in (401, 403):
-        raise _unauthorised(doing, login)
+        raise _unauthorised(doing, endpoint)
     if status == 404:
-        raise NotFound("image.not_found", f"{doing}: it is not there", hint="check the name and tag; push it first")
+        hint = f"check {what}" if endpoint.file else "check the name and tag; push it first"
+        raise NotFound("image.not_found", f"{doing}: it is not there", hint=hint)
     if status == 429:
         wait_s = _seconds(response.headers.get("Retry-After", ""))
         raise Busy("image.registry_busy", f"{doing}: too many requests", hint="it is tried again", wait_s=wait_s)
@@ -146,15 +146,20 @@ def _check(response: BaseHTTPResponse, doing: str, login: Login | None) -> None:
     if status >= 500 or status == 408:
         raise Unreachable(
             "image.registry_unreachable",
-            f"{doing}: the registry answered {status}",
-            hint="check the registry; what runs is not affected",
+            f"{doing}: {what} answered {status}",
+            hint=f"check {what}; what runs is not affected",
             wait_s=_seconds(response.headers.get("Retry-After", "")),
         )
-    raise Failed("image.registry_refused", f"{doing}: the registry answered {status}", hint="see the registry's log")
+    raise Failed(
+        "image.registry_refused", f"{doing}: {what} answered {status}", hint="see the log of who answers there"
+    )
 
 
-def _unauthorised(doing: str, login: Login | None) -> Unauthorised:
-    who = f"as {login.username}" if login else "without a login"
+def _unauthorised(doing: str, endpoint: Endpoint) -> Unauthorised:
+    if endpoint.file:
+        hint = "give a URL that opens it: its signature may be wrong, or its time over"
+        return Unauthorised("image.unauthorised", f"{doing}: not allowed by {endpoint.what}", hint=hint)
+    who = f"as {endpoint.login.username}" if endpoint.login else "without a login"
     return Unauthorised(
         "image.unauthorised",
         f"{doing}: not allowed {who}",
@@ -179,7 +184,7 @@ def _let_go(response: BaseHTTPResponse, method: str) -> None:
 
 
 @contextmanager
-def _words(doing: str, stall_s: float, stop: Stop) -> Iterator[None]:
+def _words(doing: str, what: str, stall_s: float, stop: Stop) -> Iterator[None]:
     try:
         yield
     except GatewayError:
@@ -199,7 +204,7 @@ def _words(doing: str, stall_s: float, stop: Stop) -> Iterator[None]:
         raise Unreachable(
             "image.registry_unreachable",
             f"{doing}: {_root(error)}",
-            hint="check the link to the registry; what runs is not affected",
+            hint=f"check the link to {what}; what runs is not affected",
         ) from None
 
 

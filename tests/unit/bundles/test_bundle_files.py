@@ -49,6 +49,17 @@ def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
     assert pack(one).read_bytes() == pack(two).read_bytes()
 
 
+@pytest.mark.parametrize("content", [b"x", b"just a note\n", bytes(300)])
+def test_a_file_that_is_too_short_for_any_tar_is_no_bundle_and_a_short_beginning_of_one_is_cut(
+    tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "short.bundle"
+    path.write_bytes(content)
+    assert (refusal(path).code, f"does not begin with {INDEX}" in str(refusal(path))) == ("bundle.foreign", True)
+    path.write_bytes(pack(tmp_path).read_bytes()[:300])
+    assert refusal(path).code == "bundle.truncated"
+
+
 def test_a_bundle_cut_anywhere_is_refused_and_names_where(tmp_path: Path) -> None:
     whole = pack(tmp_path).read_bytes()
     cut = tmp_path / "cut.bundle"
