@@ -13,6 +13,7 @@ from agent.domain.alarm import Severity
 from agent.domain.command import JobState, Origin, Reply
 from agent.domain.container import Health
 from agent.domain.journal import Change
+from agent.errors import Failed
 from agent.ports import DesiredApp, DesiredBundle, DesiredIndex
 from tests.control.packer import Packer, installed, sticks_of
 from tests.control.rig import REGISTRY, Rig, manifest
@@ -206,6 +207,42 @@ async def test_a_watched_folder_takes_each_bundle_once_also_after_a_restart(rig:
     for _ in range(3):
         await looking.look()
     assert len(rig.room.ledger.jobs) == jobs
+
+
+@pytest.mark.may_block  # the test moves the file itself
+@pytest.mark.parametrize("taken_away", [False, True])
+async def test_a_watched_bundle_that_fails_in_its_job_is_one_alarm_until_it_succeeds_or_goes(
+    rig: Rig, packer: Packer, taken_away: bool
+) -> None:
+    path = await packer.pack("1")
+    away = path.with_suffix(".away")
+    rig.engine.fail_next("create", Failed("engine.failed", "no such runtime"), times=50)
+    looking = sticks_of(rig, path.parent)
+    for _ in range(2):
+        await looking.look()
+    [job] = rig.room.ledger.jobs
+    assert (await rig.ended(job)).state is JobState.FAILED
+    for _ in range(3):
+        await looking.look()
+    [alarm] = rig.plane.alarms.active()
+    assert (alarm.source, job in alarm.message, "no such runtime" in alarm.message) == (
+        f"bundle:{path.name}",
+        True,
+        True,
+    )
+    await rig.restart()
+    looking = sticks_of(rig, path.parent)
+    for _ in range(3):
+        await looking.look()
+    assert [each.source for each in rig.plane.alarms.active()] == [f"bundle:{path.name}"]
+    if taken_away:
+        path.rename(away)
+    else:
+        rig.engine.faults.clear()
+        again = await rig.send("bundle.import", Origin.LOCAL, path=str(path), force=True)
+        assert (await rig.job(again)).state is JobState.DONE
+    await looking.look()
+    assert rig.plane.alarms.active() == []
 
 
 @pytest.mark.may_block  # the test writes the file itself

@@ -3,7 +3,7 @@
 A bundle that stands still for one look is imported. What it says of itself (its index's hash) is remembered, so that it
 is not taken twice, also after a reboot or when the stick comes back. One whose bytes turned out not to be what its
 index says may come again, since only the copy was bad: once, when every byte of another is right. A refusal is an alarm
-until the file goes.
+until the file goes; so is a job that failed, until one of the same file is done.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from agent.control.converge.supervisor import Alarms
 from agent.control.inbox import Inbox
 from agent.control.ledger import Ledger
 from agent.domain.alarm import Severity
-from agent.domain.command import Command, JobState, Origin
+from agent.domain.command import Command, Job, JobState, Origin
 from agent.domain.journal import Change
 from agent.errors import BY_STATUS, GatewayError, Malformed
 from agent.files.sticks import Stamp
@@ -33,10 +33,11 @@ TAKEN = "bundle:"
 """Begins the mark of a bundle that was taken, by its key; what is marked is the job that it became, or one of these:"""
 SPOILT = "spoilt"
 """That job failed since the copy was cut short or spoilt. Said here, since jobs are forgotten."""
-WHOLE = "whole"
-"""It was taken again from a copy that had been read through before: whatever comes of that is not the copy's fault."""
+WHOLE = "whole:"
+"""Begins what is marked of one taken again, from a copy that was read through before: its failure is not the copy's fault."""
 SOURCE = "bundle:"
 REFUSED = "refused"
+FAILED = (JobState.FAILED, JobState.ROLLED_BACK)
 
 
 class Sticks:
@@ -62,6 +63,8 @@ class Sticks:
         self._done: dict[Path, Stamp] = {}
         self._said: dict[Path, str] = {}
         self._later: dict[Path, int] = {}
+        self._became: dict[Path, str] = {}
+        """The job that each file became, while that may still fail."""
         self._begun = False
 
     async def run(self, every_s: float = EVERY_S) -> None:
@@ -72,6 +75,7 @@ class Sticks:
 
     async def look(self) -> None:
         """Take every bundle that was there at the last look and has not changed since."""
+        self._see_ends()
         await self._mark_spoilt()
         found = await self._bundles.find(self._folders)
         if not self._begun:
@@ -80,6 +84,7 @@ class Sticks:
         for path in self._done.keys() - found.keys():
             del self._done[path]
             self._later.pop(path, None)
+            self._became.pop(path, None)
             self._clear(path)
         for path in list(self._later):
             self._later[path] -= 1
@@ -92,7 +97,21 @@ class Sticks:
                 await self._take(path)
         self._before = found
 
+    def _see_ends(self) -> None:
+        """Tell what failed in its job; a later job of the same file, by whomever, counts in its place."""
+        latest: dict[str, Job] = {str(job.params.get("bundle")): job for job in self._ledger.jobs.values()}
+        for path, became in self._became.items():
+            job = self._ledger.jobs.get(became)
+            after = latest.get(str(path))
+            if job is not None and after is not None and after.created_ms > job.created_ms:
+                self._became[path], job = after.id, after
+            if job is not None and job.state in FAILED:
+                self._refused(path, f"job {job.id} ended as {job.state}: {job.message}", later=False)
+            elif job is not None and job.state is JobState.DONE:
+                self._clear(path)
+
     async def _take(self, path: Path) -> None:
+        self._became.pop(path, None)
         try:
             key = (await self._bundles.look(str(path))).key
             mark = TAKEN + key
@@ -105,14 +124,17 @@ class Sticks:
             return
         if mark in self._ledger.meta and not spoilt:
             self._clear(path)
+            self._became[path] = self._ledger.meta[mark].removeprefix(WHOLE)
+            self._see_ends()
             log.info("bundle_known path=%r key=%s", str(path), key)
             return
         params = {"path": str(path), "take_over": self._take_over}
         command = Command(f"stick-{uuid.uuid4().hex}", "bundle.import", params, Origin.LOCAL, who=f"stick {path}")
         reply = await self._inbox.submit(command)
         if reply.ok:
-            await self._ledger.decide(lambda: Change(meta=((mark, WHOLE if spoilt else reply.job),)))
+            await self._ledger.decide(lambda: Change(meta=((mark, (WHOLE if spoilt else "") + reply.job),)))
             self._clear(path)
+            self._became[path] = reply.job
             log.info("bundle_taken path=%r key=%s job=%s", str(path), key, reply.job)
         else:
             self._refused(path, reply.msg, later=BY_STATUS.get(reply.code, GatewayError).retryable)
