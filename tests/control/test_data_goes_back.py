@@ -11,10 +11,9 @@ import pytest
 from agent.domain.command import JobState
 from agent.domain.container import ContainerSpec, Health
 from agent.errors import Failed, GatewayError, NoSpace
-from tests.control.rig import Rig, manifest, running
+from tests.control.rig import SLOW, Rig, manifest, running
 
 DATA = "/fake/ec-pump_data"
-SLOW = "within: 20s, stable_for: 15s"
 
 
 def with_data(version: str, health: str = "within: 5s, stable_for: 0s") -> str:

@@ -91,7 +91,12 @@ async def _make_all(compose: Compose, client: docker.APIClient, root: Path) -> d
             return await _make(name, compose, client, engine, root / name)
 
     try:
-        return dict(zip(ACCEPTED, await asyncio.gather(*map(one, ACCEPTED)), strict=True))
+        # All of them, also when one fails: each takes away what it made, and needs the engine for that.
+        made = await asyncio.gather(*map(one, ACCEPTED), return_exceptions=True)
+        for each in made:
+            if isinstance(each, BaseException):
+                raise each
+        return dict(zip(ACCEPTED, (each for each in made if not isinstance(each, BaseException)), strict=True))
     finally:
         engine.close()
 
