@@ -87,6 +87,7 @@ class Desired:
 class Phase(StrEnum):
     """How an instance is, in one word; the words on the wire."""
 
+    WAITING = "waiting"
     DOWNLOADING = "downloading"
     INSTALLING = "installing"
     VERIFYING = "verifying"
@@ -102,7 +103,7 @@ class Phase(StrEnum):
 
 
 _JOB_PHASE: Mapping[JobState, Phase] = {
-    JobState.WAITING: Phase.DOWNLOADING,
+    JobState.WAITING: Phase.WAITING,
     JobState.DOWNLOADING: Phase.DOWNLOADING,
     JobState.CREDENTIALS_NEEDED: Phase.DOWNLOADING,
     JobState.INSTALLING: Phase.INSTALLING,

@@ -14,7 +14,7 @@ import pytest
 from agent.domain.command import Job, JobState, Origin
 from agent.domain.schedule import UpdateTimes, parse_window
 from agent.errors import Unreachable
-from tests.control.rig import CARE, REGISTRY, Rig, manifest, running
+from tests.control.rig import CARE, REGISTRY, SLOW, Rig, manifest, running
 from tests.fakes.hand_clock import ShiftedClock
 
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -22,7 +22,6 @@ NOON_MS = 1_795_492_800_000
 """Tue 2026-11-24 12:00 in Shanghai."""
 HOUR_S = 3600.0
 NIGHT = UpdateTimes((parse_window("02:00-04:00"),), ZONE)
-SLOW = "within: 20s, stable_for: 15s"
 
 
 @pytest.fixture
@@ -129,6 +128,20 @@ async def test_a_window_that_ends_pauses_the_fetch_and_the_next_one_goes_on_with
     await passes(night, 22)
     assert (await night.job(reply)).state is JobState.DONE
     assert night.serving() == ["pump:2"]
+
+
+async def test_an_app_that_waits_for_the_window_says_that_and_until_when(night: Rig) -> None:
+    reply = await night.send("app.install", instance="pump", manifest=manifest())
+    await waits(night, reply.job, "outside of the update windows")
+    for shown in (night.room.views.summary("pump"), night.room.views.report("pump")):
+        assert shown["phase"] == "waiting"
+        assert shown["message"] == "install waiting: until Wed 2026-11-25 02:00+08:00: outside of the update windows"
+    gate = night.images.faults.pause("pull")
+    await passes(night, 14.1)
+    await asyncio.wait_for(gate.reached.wait(), 5)
+    await night.until(lambda: night.room.views.summary("pump")["phase"] == "downloading", "its fetch")
+    gate.open()
+    assert (await night.job(reply)).state is JobState.DONE
 
 
 async def test_a_window_that_ends_during_a_trial_does_not_disturb_it(night: Rig) -> None:
