@@ -137,3 +137,16 @@ async def test_jobs_that_wait_for_a_dead_registry_do_not_keep_others_waiting(rig
     job = await rig.job(await rig.send("app.install", instance="pump", manifest=manifest("1")))
     assert job.state is JobState.DONE
     assert [rig.room.ledger.jobs[r.job].state for r in waiting] == [JobState.DOWNLOADING] * 4
+
+
+async def test_a_newer_decision_holds_from_the_next_step_of_a_plan_on(rig: Rig) -> None:
+    await rig.job(await rig.send("app.install", instance="pump", manifest=manifest()))
+    gate = rig.engine.faults.pause("create")
+    await rig.send("app.upgrade", instance="pump", manifest=manifest("2"))
+    await asyncio.wait_for(gate.reached.wait(), 5)
+    begun = len(rig.engine.log)
+    reply = await rig.send("app.stop", instance="pump")
+    gate.open()
+    assert (await rig.job(reply)).state is JobState.DONE
+    assert "start" not in [op for op, _ in rig.engine.log[begun:]], "the rest of the plan was not carried out"
+    assert rig.serving() == []

@@ -52,6 +52,7 @@ async def test_an_unhealthy_service_is_restarted_under_one_alarm(rig: Rig) -> No
     for _ in range(2):
         await fall_ill(rig)
     assert rig.alarms.raised == [UNHEALTHY]
+    assert rig.engine.find("pump", "main")[0].live.restart is Restart.UNLESS_STOPPED, "our own stops are no crashes"
 
 
 async def test_the_episode_ends_when_it_has_been_healthy_for_a_while_and_not_when_it_only_runs(rig: Rig) -> None:
