@@ -30,6 +30,9 @@ KINDS = {
     # By default ext4 hides a missing fsync before a rename; this option shows it.
     "ext4-noalloc": Kind(("mkfs.ext4", "-q", "-F", "-b", "4096"), ",noauto_da_alloc", 24),
     "xfs": Kind(("mkfs.xfs", "-q", "-f"), ",nouuid", 320),
+    "host-ext4": Kind(("mkfs.ext4", "-q", "-F", "-b", "4096"), "", 600),
+    "host-ext4-noalloc": Kind(("mkfs.ext4", "-q", "-F", "-b", "4096"), ",noauto_da_alloc", 600),
+    "host-xfs": Kind(("mkfs.xfs", "-q", "-f"), ",nouuid", 600),
     "ext4-1k": Kind(("mkfs.ext4", "-q", "-F", "-b", "1024"), "", 16),
     "ext4-4k": Kind(("mkfs.ext4", "-q", "-F", "-b", "4096"), "", 16),
 }

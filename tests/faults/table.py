@@ -10,6 +10,7 @@ from tests.faults.campaign import Campaign
 MODULES: Mapping[str, str] = {
     "steps": "tests.faults.campaigns.steps",
     "power-cut": "tests.faults.campaigns.power_cut",
+    "host-cut": "tests.faults.campaigns.host_cut",
     "disk": "tests.faults.campaigns.disk",
     "syscalls": "tests.faults.campaigns.syscalls",
     "engine-killed": "tests.faults.campaigns.engine_killed",

@@ -20,6 +20,7 @@ SAMPLES = {
     "engine-cut": ["1", "3"],
     "registry": ["cut/0", "moved/0", "unavailable/1", "hang/0", "flip/2", "no_range/0"],
     "never-healthy": ["0"],
+    "host-cut": ["ext4-noalloc/0/upgrade/amid", "ext4-noalloc/0/fetch/done"],
     "clock": ["1970/upgrade/0", "jump-30-years-ahead/rollback/0"],
 }
 

@@ -23,6 +23,17 @@ def make_network(rig: Rig, name: str = "net", *, isolated: bool = True) -> Netwo
     return NetworkSpec(f"{rig.gateway}-{name}", "pump", rig.gateway, isolated=isolated)
 
 
+async def test_a_network_states_its_bridges_address_without_which_a_cut_removal_ends_the_engine(
+    real: RealRig,
+) -> None:
+    network = make_network(real)
+    await real.engine.create_network(network)
+    shown = json.loads(docker("network", "inspect", network.name))[0]["IPAM"]["Config"]
+    (found,) = await real.engine.networks("pump")
+    await real.engine.remove_network(network.name)
+    assert shown == [{"Subnet": found.subnet, "Gateway": str(IPv4Network(found.subnet)[1])}]
+
+
 async def test_a_network_is_made_once_and_takes_a_small_free_subnet(rig: Rig) -> None:
     first, second = make_network(rig), make_network(rig, "net2", isolated=False)
     await rig.engine.create_network(first)

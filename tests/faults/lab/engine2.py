@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import time
@@ -28,10 +29,16 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 class SecondEngine:
-    """`start`, `kill`, `freeze`; `enter` stands before the command line of whoever shall live with it (the agent)."""
+    """`start`, `kill`, `freeze`; `enter` stands before the command line of whoever shall live with it (the agent).
 
-    def __init__(self, folder: Path, *, live_restore: bool = True, size_mib: int = 400) -> None:
+    With a `disk` (where a file system is mounted) it has none of its own, and the agent lives outside, its state beside it.
+    """
+
+    def __init__(
+        self, folder: Path, *, live_restore: bool = True, size_mib: int = 400, disk: Path | None = None
+    ) -> None:
         self.folder = folder
+        self.disk = disk
         self.socket = folder / "docker.sock"
         self.live_restore = live_restore
         self.cgroup = f"ec-faults-{secrets.token_hex(3)}"
@@ -42,7 +49,7 @@ class SecondEngine:
     @property
     def data(self) -> Path:
         """Where its data root lies, inside."""
-        return self.folder / "data"
+        return self.disk / "docker" if self.disk else self.folder / "data"
 
     @property
     def root(self) -> Path:
@@ -59,21 +66,34 @@ class SecondEngine:
     def open(self) -> Self:
         """Make the disk and the namespaces, start the engine, give it the image."""
         self.data.mkdir(parents=True)
-        disk = self.folder / "disk"
-        with disk.open("wb") as file:
-            file.truncate(self._size_mib << 20)
-        _run("mkfs.ext4", "-q", "-F", "-m", "0", str(disk))
-        ready = self.folder / "holder.ready"
-        script = f"mount -o loop {disk} {self.data} && ip link set lo up && touch {ready} && exec sleep infinity"
-        argv = ["unshare", "-n", "-m", "--propagation", "private", "sh", "-c", script]
-        self._holder = Child("holder", argv, self.folder / "holder.log")
-        wait_until(ready.exists, "the second engine's namespaces are made", 10.0, child=self._holder)
-        self.start()
+        if self.disk is None:
+            disk = self._file_of_the_disk
+            with disk.open("wb") as file:
+                file.truncate(self._size_mib << 20)
+            _run("mkfs.ext4", "-q", "-F", "-m", "0", str(disk))
+        self.boot()
         image = subprocess.run(
             ["docker", "-H", f"unix://{engine_socket()}", "save", IMAGE], check=True, capture_output=True
         ).stdout
         subprocess.run(["docker", "-H", f"unix://{self.socket}", "load"], check=True, capture_output=True, input=image)
         return self
+
+    @property
+    def _file_of_the_disk(self) -> Path:
+        return self.folder / "disk"
+
+    def boot(self) -> None:
+        """New namespaces, no bridges, nothing of an earlier life but the disk; then the engine."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self.folder / "exec", ignore_errors=True)
+        ready = self.folder / "holder.ready"
+        ready.unlink(missing_ok=True)
+        mount = "" if self.disk else f"mount -o loop {self._file_of_the_disk} {self.data} && "
+        script = f"{mount}ip link set lo up && touch {ready} && exec sleep infinity"
+        argv = ["unshare", "-n", "-m", "--propagation", "private", "sh", "-c", script]
+        self._holder = Child("holder", argv, self.folder / "holder.log")
+        wait_until(ready.exists, "the second engine's namespaces are made", 10.0, child=self._holder)
+        self.start()
 
     def start(self) -> None:
         """Start the daemon (again) and wait until it answers; as a service manager would, again where it ends at once."""
@@ -116,9 +136,22 @@ class SecondEngine:
         assert self._daemon is not None
         self._daemon.signal(signal.SIGCONT)
 
+    def docker(self, *argv: str) -> str:
+        """A command of its client; its output."""
+        return _run("docker", "-H", f"unix://{self.socket}", *argv)
+
     def run(self, *argv: str) -> str:
         """A program inside; its output."""
         return _run(*self.enter, *argv)
+
+    def stop_all(self) -> None:
+        """Not one of its processes, or its containers', goes on."""
+        stopped: set[int] = set()
+        while new := set(self._inside()) - stopped:
+            for pid in new:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+            stopped |= new
 
     def close(self) -> None:
         """End everything that lives inside; nothing outside is touched."""
@@ -127,12 +160,20 @@ class SecondEngine:
         if self._daemon is not None:
             self.thaw()
             self._daemon.end(grace_s=15.0)
+        self.end_all()
+
+    def end_all(self) -> None:
+        """All its processes at once, and its containers', with their namespaces."""
+        if self._holder is None:
+            return
         deadline = time.monotonic() + 20.0
         while (inside := self._inside()) and time.monotonic() < deadline:
             for pid in inside:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.1)
+        if self._daemon is not None:
+            self._daemon.kill()
         self._holder.kill()
         for folder in (*CGROUPS.glob(f"*/{self.cgroup}"), CGROUPS / self.cgroup):
             for each in (*folder.glob("*/"), folder):

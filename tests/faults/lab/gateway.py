@@ -62,7 +62,8 @@ class Gateway:
         self.id = f"faults-{secrets.token_hex(3)}"
         self.second = second
         self.engine = EngineView(second.socket if second else engine_socket(), self.id)
-        self.agent = AgentProcess(root / "etc", root / "var", root / "agent.log")
+        disk = second.disk if second else None
+        self.agent = AgentProcess(root / "etc", (disk or root) / "var", root / "agent.log")
         self.agent.config.mkdir(parents=True)
         cloud = ""
         if broker is not None:
@@ -73,7 +74,7 @@ class Gateway:
         self._told = broker.subscribe(f"ec/1/{self.id}/job") if broker is not None else None
         settings = SETTINGS.format(gateway=self.id, socket=socket or self.engine.path, cloud=cloud, more=more)
         (self.agent.config / "gateway.yaml").write_text(settings)
-        if second is not None:
+        if second is not None and disk is None:
             self.agent.enter = second.enter
         self.watch = ServingWatch(self.engine, start_first=start_first)
         self.token = ""
@@ -260,13 +261,14 @@ def open_gateway(
     start_first: bool = False,
     more: str = "",
 ) -> Iterator[Gateway]:
-    """A gateway whose agent runs; where `cloud`, with a broker of its own, which a second engine's namespaces cannot reach.
+    """A gateway whose agent runs; where `cloud`, with a broker of its own, which who lives in a second engine's namespaces cannot reach.
 
     `agents_engine`: the socket that the agent takes for the engine's. `start_first`: see `Gateway`.
     `warm`: most agents are forked (`tests.faults.lab.warm`).
     """
     with contextlib.ExitStack() as stack:
-        broker = None if second or not cloud else stack.enter_context(Broker(folder / "broker", Pki(folder / "pki")))
+        enclosed = second is not None and second.disk is None
+        broker = None if enclosed or not cloud else stack.enter_context(Broker(folder / "broker", Pki(folder / "pki")))
         gateway = Gateway(folder / "g", second, broker=broker, socket=agents_engine, start_first=start_first, more=more)
         if warm:
             gateway.agent.nursery = stack.enter_context(Nursery(folder / "nursery.log"))

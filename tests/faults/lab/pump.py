@@ -1,8 +1,8 @@
 """The APP that is broken again and again: two services, one after the other, and a volume whose content tells its version.
 
-`store` writes its version into ``/data/format`` when it starts, and a token once, when the volume is new. It reads what
-either good version wrote. The bad version writes a format that no other reads, and never becomes healthy: going back
-without the data would not do.
+`store` writes its version into ``/data/format`` when it starts, and a token once, when the volume is new; it syncs both, as
+who cares for his data does. It reads what either good version wrote. The bad version writes a format that no other reads,
+and never becomes healthy: going back without the data would not do.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ IMAGE = "ec/busybox:1"
 _STORE = """\
 set -e
 if grep -qvxE '{reads}' /data/format 2>/dev/null; then exit 9; fi
-[ -e /data/born ] || cat /proc/sys/kernel/random/uuid > /data/born
-echo {version} > /data/format
+[ -s /data/born ] || dd if=/proc/sys/kernel/random/uuid of=/data/born conv=fsync 2>/dev/null
+echo {version} | dd of=/data/format conv=fsync 2>/dev/null
 {then}
 """
 _STORE_BESIDE = """\
 set -e
-[ -e /data/born ] || cat /proc/sys/kernel/random/uuid > /data/born
+[ -s /data/born ] || dd if=/proc/sys/kernel/random/uuid of=/data/born conv=fsync 2>/dev/null
 : version {version}
 {then}
 """
