@@ -65,12 +65,14 @@ def plan(desired: Desired, spec: AppSpec | None, observed: Observed, before: App
     """The steps that are missing, in order. An empty plan means: it is as it shall be.
 
     `before` is what the version to go back to is here: on trial, a start-first release lets it serve on. Each container
-    is stopped as its own version says. What is removed need have neither: `spec` is None for what nobody knows.
+    is stopped as its own version says. What is removed or stopped need have neither: `spec` is None for what nobody knows.
     """
     if desired.wanted in (Wanted.ABSENT, Wanted.PURGED):
         return _plan_removal(desired, _versions(desired, spec, before), observed)
     if spec is None:
-        return ()
+        # What nobody can read any more can still be stopped; whether it shall run as it is, nobody can tell.
+        stopped = desired.wanted is Wanted.STOPPED
+        return tuple(_stop([c for c in observed.containers if c.serving and stopped], _versions(desired, None, before)))
     if observed.copies(desired.restore):
         return _plan_restoring(desired, spec, observed, before)
     if desired.wanted is Wanted.STOPPED:

@@ -39,3 +39,19 @@ async def test_a_version_on_trial_that_cannot_be_read_any_more_goes_back(tmp_pat
         await spoil(rig, "pump")
         assert (await rig.job(reply)).state is JobState.ROLLED_BACK
         assert rig.serving() == ["pump:1"]
+
+
+async def test_it_can_be_stopped_upgraded_and_removed_and_is_not_stopped_by_a_restart(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        await rig.job(await rig.send("app.install", instance="pump", manifest=manifest("1")))
+        await spoil(rig, "pump")
+        again = await rig.send("app.restart", instance="pump")
+        assert (again.code, "not YAML" in again.msg, rig.serving()) == (400, True, ["pump:1"])
+        assert (await rig.job(await rig.send("app.stop", instance="pump"))).state is JobState.DONE
+        assert (rig.serving(), rig.room.views.summary("pump")["phase"]) == ([], "held")
+        await rig.job(await rig.send("app.upgrade", instance="pump", manifest=manifest("2")))
+        assert (await rig.job(await rig.send("app.start", instance="pump"))).state is JobState.DONE
+        assert rig.serving() == ["pump:2"]
+        await spoil(rig, "pump")
+        assert (await rig.job(await rig.send("app.remove", instance="pump"))).state is JobState.DONE
+        assert rig.engine.find("pump", "main") == []

@@ -154,6 +154,7 @@ class AppDecisions:
     def _restart(self, job: Job) -> tuple[Change, str]:
         """Stop and start it, in order of dependence."""
         desired = self._fetched(job.instance)
+        self._catalog.spec(desired)  # what cannot be read any more would be stopped, and never started
         return self._want(replace(desired, wanted=Wanted.STOPPED, hold=transition.RESTARTING), job)
 
     def _roll_back(self, job: Job) -> tuple[Change, str]:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from agent.control.catalog import Catalog
 from agent.control.converge.bridges import BRIDGE_MISSING, Bridges
@@ -26,7 +27,7 @@ from agent.domain.command import Origin
 from agent.domain.container import ContainerState
 from agent.domain.journal import Change
 from agent.domain.planner import Observed, plan
-from agent.domain.steps import RemoveVolume, RestoreVolumes
+from agent.domain.steps import RemoveVolume, RestoreVolumes, Step
 from agent.errors import GatewayError
 from agent.ports import Engine, EngineEvent
 
@@ -310,6 +311,9 @@ class Reconciler:
             return None
         if leaving:
             return await self._remove(desired, await self._observe(instance), place)
+        if desired.wanted is Wanted.STOPPED and self._catalog.find(desired) is None:
+            await self._stop_unread(desired, await self._observe(instance), place)
+            return None
         observed, _ = await asyncio.gather(self._observe(instance), self._catalog.prepare(desired))
         spec = self._catalog.spec(desired)
         if desired.trial is Trial.VERIFYING or desired.wanted is Wanted.STOPPED:
@@ -330,12 +334,7 @@ class Reconciler:
             again, wake_s = ([], None) if mends else self._supervisor.steps(spec, observed.containers)
             steps += (*mends, *again)
         if steps:
-            complete = await self._steps.run(
-                instance, steps, still=lambda: self._ledger.desired.get(instance) == desired, aside=place.aside
-            )
-            await self._observe(instance)
-            if not complete:
-                raise _UnfinishedError
+            await self._carry_out(desired, steps, place)
         if self._comeback is not None:
             await self._comeback.settled(instance)
         if restores:
@@ -345,13 +344,31 @@ class Reconciler:
             await self._trials.conclude(desired)
         return wake_s
 
+    async def _stop_unread(self, desired: Desired, observed: Observed, place: Place) -> None:
+        """Stop what this agent cannot read any more, with what is known of the version before."""
+        steps = plan(desired, None, observed, self._catalog.known(desired.name, desired.previous))
+        await self._carry_out(desired, steps, place)
+        self._supervisor.forget(desired.name)
+        await self._trials.conclude(desired)
+
+    async def _carry_out(self, desired: Desired, steps: Sequence[Step], place: Place) -> None:
+        """Run the steps and look what came of them. _UnfinishedError: another decision has overtaken `desired`."""
+        still = partial(self._is_still, desired)
+        complete = await self._steps.run(desired.name, steps, still=still, aside=place.aside)
+        await self._observe(desired.name)
+        if not complete:
+            raise _UnfinishedError
+
+    def _is_still(self, desired: Desired) -> bool:
+        return self._ledger.desired.get(desired.name) == desired
+
     async def _remove(self, desired: Desired, observed: Observed, place: Place) -> float | None:
         spec, before = (self._catalog.known(desired.name, each) for each in (desired.current, desired.previous))
         steps = plan(desired, spec, observed, before)
         complete = await self._steps.run(
             desired.name,
             steps,
-            still=lambda: self._ledger.desired.get(desired.name) == desired,
+            still=partial(self._is_still, desired),
             aside=place.aside,
         )
         if not complete:
