@@ -69,13 +69,14 @@ def plan(desired: Desired, spec: AppSpec | None, observed: Observed, before: App
     """
     if desired.wanted in (Wanted.ABSENT, Wanted.PURGED):
         return _plan_removal(desired, _versions(desired, spec, before), observed)
-    if spec is None:
-        # What nobody can read any more can still be stopped; whether it shall run as it is, nobody can tell.
-        stopped = desired.wanted is Wanted.STOPPED
-        return tuple(_stop([c for c in observed.containers if c.serving and stopped], _versions(desired, None, before)))
+    stopped = desired.wanted is Wanted.STOPPED
+    if spec is None and not stopped:
+        return ()  # whether what nobody can read any more shall run as it is, nobody can tell; it can still be stopped
     if observed.copies(desired.restore):
         return _plan_restoring(desired, spec, observed, before)
-    if desired.wanted is Wanted.STOPPED:
+    if spec is None:
+        return tuple(_stop([c for c in observed.containers if c.serving], _versions(desired, None, before)))
+    if stopped:
         stops = _stop([c for c in observed.containers if c.serving], _versions(desired, spec, before))
         gone = [*_outdated(spec, observed), *_to_run_again(spec, observed)]
         return (*stops, *_remove(gone), *_drop(desired, observed))
@@ -92,16 +93,19 @@ def _plan_removal(desired: Desired, versions: Sequence[AppSpec], observed: Obser
     return tuple(steps)
 
 
-def _plan_restoring(desired: Desired, spec: AppSpec, observed: Observed, before: AppSpec | None) -> tuple[Step, ...]:
+def _plan_restoring(
+    desired: Desired, spec: AppSpec | None, observed: Observed, before: AppSpec | None
+) -> tuple[Step, ...]:
     """Bring data back, and nothing else: the next plan, made once that is written down, starts what shall run."""
     volumes = observed.copies(desired.restore)
-    users = {c.service for c in spec.containers if _mounts(c, volumes)}
-    right = {c.id for c in _current(spec, observed).values() if c.service not in users}
     serving = [c for c in observed.containers if c.serving]
-    goes_on = right if desired.wanted is Wanted.RUNNING else set()
+    goes_on: set[str] = set()
+    if spec is not None and desired.wanted is Wanted.RUNNING:
+        users = {c.service for c in spec.containers if _mounts(c, volumes)}
+        goes_on = {c.id for c in _current(spec, observed).values() if c.service not in users}
     steps = _stop([c for c in serving if c.id not in goes_on], _versions(desired, spec, before))
     have = {v.name for v in observed.volumes}
-    steps += [CreateVolume(v) for v in spec.volumes if v.name in volumes and v.name not in have]
+    steps += [CreateVolume(v) for v in (spec.volumes if spec else ()) if v.name in volumes and v.name not in have]
     return (*steps, RestoreVolumes(desired.restore, volumes))
 
 

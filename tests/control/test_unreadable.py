@@ -6,8 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.domain.command import JobState
+from agent.domain.container import Health
 from agent.domain.journal import Change
+from agent.errors import Failed
 from tests.control.rig import SLOW, Rig, manifest, running
+from tests.control.test_data_goes_back import DATA, with_data
 
 
 async def spoil(rig: Rig, instance: str) -> None:
@@ -55,3 +58,22 @@ async def test_it_can_be_stopped_upgraded_and_removed_and_is_not_stopped_by_a_re
         await spoil(rig, "pump")
         assert (await rig.job(await rig.send("app.remove", instance="pump"))).state is JobState.DONE
         assert rig.engine.find("pump", "main") == []
+
+
+async def test_data_on_their_way_back_come_back_though_the_version_they_belong_to_cannot_be_read(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path) as rig:
+        await rig.job(await rig.send("app.install", instance="pump", manifest=with_data("1")))
+        rig.engine.disk[DATA] = {"kept": "precious"}
+        await rig.send("app.upgrade", instance="pump", manifest=with_data("2", SLOW))
+        await rig.until(lambda: rig.serving() == ["pump:2"], "the trial")
+        rig.engine.disk[DATA].clear()
+        rig.snapshots.fail_next("restore", Failed("snapshot.failed", "Input/output error"), times=1000)
+        rig.engine.become("pump", "main", Health.UNHEALTHY)
+        await rig.until(lambda: rig.room.ledger.desired["pump"].restore != "", "data to go back")
+        await spoil(rig, "pump")
+        rig.snapshots.faults.clear()
+        assert (await rig.job(await rig.send("app.stop", instance="pump"))).state is JobState.DONE
+        assert (rig.serving(), rig.engine.disk[DATA]) == ([], {"kept": "precious"})
+        assert rig.room.ledger.desired["pump"].restore == ""

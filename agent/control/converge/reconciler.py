@@ -345,10 +345,13 @@ class Reconciler:
         return wake_s
 
     async def _stop_unread(self, desired: Desired, observed: Observed, place: Place) -> None:
-        """Stop what this agent cannot read any more, with what is known of the version before."""
+        """Stop what this agent cannot read any more, with what is known of the version before; data go back first."""
         steps = plan(desired, None, observed, self._catalog.known(desired.name, desired.previous))
         await self._carry_out(desired, steps, place)
         self._supervisor.forget(desired.name)
+        if any(isinstance(step, RestoreVolumes) for step in steps):
+            await self._trials.mark_restored(desired)
+            raise _UnfinishedError
         await self._trials.conclude(desired)
 
     async def _carry_out(self, desired: Desired, steps: Sequence[Step], place: Place) -> None:
@@ -365,13 +368,8 @@ class Reconciler:
     async def _remove(self, desired: Desired, observed: Observed, place: Place) -> float | None:
         spec, before = (self._catalog.known(desired.name, each) for each in (desired.current, desired.previous))
         steps = plan(desired, spec, observed, before)
-        complete = await self._steps.run(
-            desired.name,
-            steps,
-            still=partial(self._is_still, desired),
-            aside=place.aside,
-        )
-        if not complete:
+        still = partial(self._is_still, desired)
+        if not await self._steps.run(desired.name, steps, still=still, aside=place.aside):
             # It stays after all: what still runs has the door's folder mounted, and a new one would not reach it.
             raise _UnfinishedError
         self._supervisor.forget(desired.name)
