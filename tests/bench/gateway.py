@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,8 +25,15 @@ from deploy.lab.process import Child, LabError, wait_until
 ROOT = Path(__file__).parents[2]
 DISK = "/var/tmp"
 JOB_WITHIN_S = 60.0
+UNIT = ROOT / "deploy" / "systemd" / "ecgw.service"
 BYTE_CODE = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(ROOT / "build" / "bytecode")}
 """An installed agent never compiles its sources at a start, whatever the environment of the bench says."""
+
+
+def as_a_service() -> dict[str, str]:
+    """What an agent's environment has on top of this program's: as the service starts it, with its byte code at hand."""
+    stated = re.findall(r"^Environment=(.+)$", UNIT.read_text(), re.MULTILINE)
+    return {**dict(word.split("=", 1) for line in stated for word in line.split()), **BYTE_CODE}
 
 
 class BenchGateway:
@@ -55,7 +63,9 @@ class BenchGateway:
         """Start the agent and wait for `/v1/health` to say ready; the seconds that took."""
         command = [str(Path(sys.executable).parent / "ecgw"), "run", "--config", str(self._config)]
         began_s = time.perf_counter()
-        self._process = Child("agent", [*command, "--state", str(self.state)], self.root / "agent.log", env=BYTE_CODE)
+        self._process = Child(
+            "agent", [*command, "--state", str(self.state)], self.root / "agent.log", env=as_a_service()
+        )
         while not self._ready():
             if not self._process.alive or time.perf_counter() - began_s > 30:
                 raise LabError("the agent did not get ready", f"its last words:\n{self._process.tail()}")
@@ -173,4 +183,4 @@ def one_service(
 
 def read_environment() -> dict[str, str]:
     """The environment in which an agent is measured, for child processes that are compared with it."""
-    return {**os.environ, **BYTE_CODE}
+    return {**os.environ, **as_a_service()}
