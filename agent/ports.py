@@ -155,7 +155,7 @@ class Images(Protocol):
 class BundleHead:
     """What an offline bundle says of itself, read without its images.
 
-    `files` are the small texts beside the manifest, by name; `images` maps each image as written to its pinned name;
+    `files` are the texts that the manifest refers to, by name; `images` maps each image as written to its pinned name;
     `key` is the hash of its index: the same bundle; `beside` that of its files: the same `folder`, where they will lie.
     """
 

@@ -19,8 +19,11 @@ from agent.bundles.reader import Bundle, open_bundle
 from agent.bundles.reading import Reading, Readings
 from agent.bundles.unpacked import watch_size
 from agent.domain import bundle
+from agent.domain.document import Mistakes
+from agent.domain.manifest import read_manifest
 from agent.errors import Conflict, GatewayError, Malformed, NoSpace
 from agent.files.sticks import MOST, Stamp, look_into
+from agent.files.yaml import read_document
 from agent.ports import BundleHead, Progress
 
 RESERVE_BYTES = 16 * 1024**2
@@ -28,8 +31,6 @@ _LOOKS = 4
 """Watched folders that are looked into at once."""
 _WRITERS = 6
 """Bundles that are written to the gateway's own disk at once."""
-_TEXTS = frozenset({".json", ".yaml", ".yml"})
-"""What a manifest may refer to by name, as `ecgw app install` sends it along."""
 
 T = TypeVar("T")
 Told = Callable[[int, int], None]
@@ -161,19 +162,15 @@ class BundleShelf:
     def _look(self, path: str) -> tuple[Bundle, BundleHead]:
         found = open_bundle(Path(path))
         key = _key(found)
-        texts = {
-            name: found.text(bundle.FILES + name)
-            for name in found.index.files
-            if found.entries[bundle.FILES + name].size <= bundle.MAX_TEXT_BYTES and Path(name).suffix in _TEXTS
-        }
+        text = found.text(bundle.MANIFEST)
         head = BundleHead(
             path=path,
             key=key,
             name=found.index.name,
             version=found.index.version,
             architecture=found.index.architecture,
-            manifest=found.text(bundle.MANIFEST),
-            files=texts,
+            manifest=text,
+            files=_named(found, text),
             images=dict(found.index.images),
             size_bytes=found.index.size_bytes,
             folder=str(self._folders.path(_folder(found))),
@@ -216,6 +213,16 @@ class BundleShelf:
                 needed_bytes=needed_bytes,
                 free_bytes=free_bytes,
             )
+
+
+def _named(found: Bundle, text: str) -> dict[str, str]:
+    """The files that the manifest `text` refers to, as `ecgw app install` sends them along; none of one with mistakes."""
+    try:
+        manifest, _ = read_manifest(read_document(text, bundle.MANIFEST))
+    except Mistakes:
+        return {}  # whoever deploys it reads it too, and says what is wrong and where
+    names = set(manifest.files) if manifest else set()
+    return {name: found.text(bundle.FILES + name) for name in found.index.files if name in names}
 
 
 def _read_all(reading: Reading, found: Bundle) -> None:

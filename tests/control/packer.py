@@ -63,7 +63,7 @@ class Packer:
             }
         ).encode()
         members = {MANIFEST: (text or manifest(version)).encode()}
-        members |= {FILES + name: content.encode() for name, content in files.items()}
+        members |= {FILES + name: content.encode(errors="surrogatepass") for name, content in files.items()}
         document = spoil.get("document", document)
         blobs = {"document": document, "config": config, "layer": layer}
         members |= {BLOBS + _digest(b).removeprefix("sha256:"): b for n, b in blobs.items() if n != leave_out}
