@@ -143,6 +143,10 @@ class DockerImages:
         asked, digest = read_ref(name), pinned.partition("@")[2]
         if asked.tag and digest:
             records = self._source.records
+            before = await self.find(asked.tagged)
+            if before is not None and asked.tagged in before.names and asked.tagged in before.tags:
+                # Lent to what the name led to, and left by a kill: the engine would go on finding that by it.
+                await self._loans.take_away(asked.tagged)
             await self._client.call(f"remembering {name}", lambda _: records.keep_name(asked.tagged, digest))
 
     async def push(self, ref: str, progress: Progress, login: Login | None = None) -> str:

@@ -37,9 +37,10 @@ class Loans:
             yield
         finally:
             self._users[tag] -= 1
-            await self._take_away(tag)
+            await self.take_away(tag)
 
-    async def _take_away(self, tag: str) -> None:
+    async def take_away(self, tag: str) -> None:
+        """Have the tag gone, unless somebody needs it now. That it could not be is logged."""
         async with self._tagging:
             if self._users[tag]:
                 return

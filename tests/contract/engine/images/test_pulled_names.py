@@ -172,6 +172,26 @@ async def test_a_lent_tag_that_a_kill_left_keeps_the_image_neither_from_a_prune_
     assert await real.images.find(image.id) is None
 
 
+async def test_a_name_that_is_pulled_again_leads_to_the_new_image_though_a_kill_left_it_lent_to_the_old(
+    real: RealShelf, tmp_path: Path
+) -> None:
+    name, old = await pulled(real, "1.0")
+    await real.publish("1.0", secrets.token_hex(8))
+    docker("tag", old.id, name)
+    pinned = await real.images.pin(name)
+    new = await real.images.pull(pinned, no_progress)
+    await real.images.remember(name, pinned)
+    found = await real.images.find(name)
+    assert found is not None
+    assert (found.id, found.names) == (new.id, (name,))
+    assert tags_of(old) == set(old.tags)
+    await real.images.save([name], str(tmp_path / "a.tar"))
+    await real.images.remove(name)
+    assert await real.images.find(new.id) is None
+    assert await real.images.load(str(tmp_path / "a.tar")) == [name]
+    assert tags_of(new) == {name}
+
+
 async def test_a_tag_that_people_gave_an_image_outlives_the_name_it_was_pulled_by(real: RealShelf) -> None:
     name, image = await pulled(real, "1.0")
     await real.images.push(name, no_progress)
