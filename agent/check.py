@@ -37,6 +37,7 @@ CONTENTS: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({"leds", "ports"}), "board"),
     (frozenset({"points"}), "points"),
 )
+UNKNOWN_YET = "values not held against the installed release, which only the agent knows (its alarms tell)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,7 @@ def _check_in_site(path: Path, kind: Kind) -> Report:
     summary = [line for line in _describe(site) if line.startswith(kind.name)] if path == folder else []
     if not mine and not about and path != folder:
         summary = [f"{path.name}: valid {kind.name}"]
+        summary += _unknown(app for app in site.apps if app.source == str(path))
     return _report([*mine, *about], summary, Site(warnings=warnings))
 
 
@@ -160,6 +162,7 @@ def _check_alone(path: Path, kind: Kind) -> Report:
         return Report(mistakes.problems, ())
     refused = _refusals(effect.items, Policy(registries=Registries().allow))
     summary = [] if refused else [f"{path.name}: valid {kind.name}", *_needs(effect)]
+    summary += [] if refused else _unknown(item for item in effect.items if isinstance(item, AppFile))
     return _report(refused, summary, Site(warnings=effect.warnings))
 
 
@@ -182,7 +185,13 @@ def _describe(site: Site) -> list[str]:
         f"rules: {len(site.rules)}{_names(rule.name for rule in site.rules)}",
         f"apps: {len(site.apps)}{_names(app.instance for app in site.apps)}",
     ]
-    return [line for line in lines if not line.split(": ")[1].startswith("0")]
+    return [*(line for line in lines if not line.split(": ")[1].startswith("0")), *_unknown(site.apps)]
+
+
+def _unknown(apps: Iterable[AppFile]) -> list[str]:
+    """That values were not held against a release, where there are some."""
+    values = [app.instance for app in apps if app.kind == "values"]
+    return [f"apps: {UNKNOWN_YET}{_names(values)}"] if values else []
 
 
 def _names(names: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from agent.control.ledger import Ledger
 from agent.domain.app import Desired, Layer, Trial, Version
 from agent.domain.appview import AppView
 from agent.domain.container import PlacedFile
-from agent.domain.document import Mistakes
+from agent.domain.document import Mistakes, Problem
 from agent.domain.instantiate import AppSpec, Place, Site, instantiate
 from agent.domain.journal import Change, StoredRelease
 from agent.domain.manifest import read_manifest
@@ -117,6 +117,11 @@ class Catalog:
         """The values of a version with where each came from; Mistakes when a layer does not fit the release."""
         release = self.release(version.release)
         return layered(release.manifest, version.cloud, version.site, release.files)
+
+    def misfits(self, version: Version, site: LayerFrom) -> tuple[Problem, ...]:
+        """Every mistake of another `site` layer over the version's release and cloud, where its document has it."""
+        release = self.release(version.release)
+        return layer_values(release.manifest, (LayerFrom("cloud", version.cloud), site), release.files)[1]
 
     def spec(self, desired: Desired) -> AppSpec:
         """The containers, networks and volumes of the wanted version."""

@@ -22,8 +22,10 @@ from agent.control.ledger import Ledger
 from agent.domain.alarm import Severity
 from agent.domain.app import Layer
 from agent.domain.command import Command, Origin
+from agent.domain.document import Problem
 from agent.domain.journal import Change, StoredRule
 from agent.domain.rule import RuleConfig
+from agent.domain.values import LayerFrom
 from agent.errors import GatewayError, Malformed
 from agent.files.apps import AppFile
 from agent.files.rules import read_rules_text
@@ -199,9 +201,13 @@ class SiteFiles:
             params = {"instance": app.instance, "values": dict(app.values), "ports": dict(app.ports)}
             if app.config is not None:
                 params["config"] = dict(app.config)
-            await self._submit("app.configure", params, app.instance, seal(app))
+            misfits = self._deployer.misfits(app.instance, LayerFrom(app.source, layer_of(app), app.document))
+            await self._submit("app.configure", params, app.instance, seal(app), misfits)
 
-    async def _submit(self, kind: str, params: Mapping[str, Any], instance: str, mark: str) -> None:
+    async def _submit(
+        self, kind: str, params: Mapping[str, Any], instance: str, mark: str, misfits: Sequence[Problem] = ()
+    ) -> None:
+        """Have a command carried out. Where it is refused, `misfits` say why better than the reply, which has no file."""
         command = Command(f"file-{uuid.uuid4().hex}", kind, params, Origin.FILE, who=f"apps.d/{instance}")
         reply = await self._inbox.submit(command)
         if reply.ok:
@@ -210,8 +216,9 @@ class SiteFiles:
         else:
             if reply.code in (400, 403, 404, 409):
                 self._refused[instance] = mark
-            log.warning("site_app_refused instance=%s code=%d reason=%s", instance, reply.code, reply.msg)
-            self._alarms.raise_alarm(OF_APP + instance, "refused", Severity.MINOR, f"apps.d/{instance}: {reply.msg}")
+            why = " | ".join(str(each) for each in misfits) if reply.code == 400 and misfits else reply.msg
+            log.warning("site_app_refused instance=%s code=%d reason=%s", instance, reply.code, why)
+            self._alarms.raise_alarm(OF_APP + instance, "refused", Severity.MINOR, f"apps.d/{instance}: {why}")
 
     def _report(self) -> None:
         site = self.site

@@ -134,6 +134,21 @@ async def test_the_sites_values_lie_over_the_clouds_also_when_the_file_was_there
     assert rig.room.ledger.get("pump").owner is Origin.CLOUD
 
 
+async def test_every_mistake_of_a_sites_values_is_named_at_once_with_its_place(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    await rig.job(await rig.send("app.install", instance="pump", manifest=manifest()))
+    path = write(rig, "apps.d/pump.yaml", "app: pump\nvalues:\n  LIMIT: 17\n  LIMTI: 2\n  Q: 1\nports: {bus: com1}\n")
+    await rig.room.site.apply()
+    message = rig.alarms.standing["file:pump/refused"].message
+    for told in (message, caplog.text):
+        assert f"{path}:3:10: LIMIT is the number 17; it must be from 0 to 16" in told
+        assert f"{path}:4:3: unknown parameter 'LIMTI'; did you mean 'LIMIT'?" in told
+        assert f"{path}:5:3: unknown parameter 'Q'; allowed: LIMIT" in told
+        assert f"{path}:6:9: unknown port role 'bus'; the APP has none" in told
+    assert rig.room.views.detail("pump")["values"]["values"]["LIMIT"]["value"] == 6.5
+
+
 async def test_values_that_come_during_an_installation_wait_for_its_end(rig: Rig) -> None:
     text = manifest(health="within: 5s, stable_for: 1s")
     reply = await rig.send("app.install", instance="pump", manifest=text)

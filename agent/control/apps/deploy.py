@@ -27,7 +27,7 @@ from agent.domain.journal import Change
 from agent.domain.manifest_model import Build, Manifest
 from agent.domain.params import Deploy
 from agent.domain.release import Release, make_release
-from agent.domain.values import Effective
+from agent.domain.values import Effective, LayerFrom
 from agent.errors import Busy, Conflict, GatewayError, Refused
 from agent.ports import Bundles
 
@@ -80,6 +80,11 @@ class Deployer:
         with contextlib.suppress(GatewayError):
             return self._catalog.release(desired.current.release).name if desired and desired.current else ""
         return ""
+
+    def misfits(self, instance: str, site: LayerFrom) -> tuple[Problem, ...]:
+        """What of a site's layer does not fit what the instance runs: every mistake, each where it stands."""
+        desired = self._ledger.desired.get(instance)
+        return self._catalog.misfits(desired.current, site) if desired and desired.current else ()
 
     def layers(self, job: Job, app: str, desired: Desired | None) -> tuple[Layer, Layer]:
         """The cloud's and the site's layer after this job: its own values go to the layer of where it came from."""

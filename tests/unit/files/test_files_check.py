@@ -25,7 +25,16 @@ ANYWHERE = {
 @pytest.mark.parametrize("kind", ANYWHERE)
 def test_a_file_away_from_its_place_is_told_by_its_content(tmp_path: Path, kind: str) -> None:
     report = check(write(tmp_path, {"some.yaml": ANYWHERE[kind]}) / "some.yaml")
-    assert (report.problems, report.summary) == ((), (f"some.yaml: valid {kind}",))
+    assert (report.problems, report.summary[0]) == ((), f"some.yaml: valid {kind}")
+    assert len(report.summary) == (2 if kind == "apps" else 1), "values say what cannot be known"
+
+
+@pytest.mark.parametrize("what", ["", "apps.d", "apps.d/pump.yaml"])
+def test_values_are_said_to_be_unchecked_against_a_release_that_only_the_agent_knows(tmp_path: Path, what: str) -> None:
+    write(tmp_path, {"apps.d/pump.yaml": "app: m\nvalues: {A: 11}", "apps.d/m.yaml": MANIFEST})
+    summary = check(tmp_path / what).summary
+    words = "apps: values not held against the installed release, which only the agent knows (its alarms tell) (pump)"
+    assert summary.count(words) == 1
 
 
 def test_a_manifest_a_table_and_an_instances_folder_are_told_too(tmp_path: Path) -> None:
