@@ -22,12 +22,11 @@ from agent.bundles.saved import unpack_saved
 from agent.bundles.writer import describe, write_bundle
 from agent.domain.bundle import BLOBS, FILES, MANIFEST, MAX_MEMBERS, BundleIndex, check_name, largest_bytes
 from agent.domain.document import Mistakes
-from agent.domain.imageplan import Platform
 from agent.domain.imageref import read_ref
 from agent.domain.manifest import read_manifest
 from agent.domain.manifest_model import Manifest
+from agent.domain.platform import Platform, read_machine
 from agent.engine.images import DockerImages
-from agent.engine.observed import ARCHITECTURES
 from agent.errors import Failed, GatewayError, Malformed, NoSpace, NotFound
 from agent.files.beside import find_beside
 from agent.files.yaml import read_document
@@ -192,7 +191,7 @@ def _member(digest: str) -> str:
 
 
 def _architecture(order: Order) -> str:
-    return order.architecture or ARCHITECTURES.get(platform.machine(), platform.machine())
+    return order.architecture or read_machine(platform.machine()).architecture
 
 
 def _read_text(path: Path) -> str:

@@ -21,21 +21,9 @@ from agent.domain.container import (
     VolumeSpec,
 )
 from agent.domain.dockerfile import BuildHow
+from agent.domain.platform import EngineInfo
 from agent.domain.priority import Priority
 from agent.domain.usage import Folder, Usage
-
-
-@dataclass(frozen=True, slots=True)
-class EngineInfo:
-    """Facts about the engine. `architecture` in the registry's words (amd64, arm64, arm)."""
-
-    version: str
-    api_version: str
-    architecture: str
-    cpus: int
-    mem_bytes: int
-    root_dir: str
-    storage_driver: str
 
 
 @dataclass(frozen=True, slots=True)

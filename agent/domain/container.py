@@ -292,6 +292,7 @@ class ImageInfo:
     volumes: tuple[str, ...] = ()
     has_healthcheck: bool = False
     names: tuple[str, ...] = ()
+    variant: str = ""
 
 
 def as_json(value: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from agent.domain.platform import Platform
 from agent.errors import Failed, Refused
 
 MAX_DOCUMENT_BYTES: Final = 4 * 1024**2
@@ -34,14 +35,6 @@ class Packing(StrEnum):
     PLAIN = "plain"
     GZIP = "gzip"
     ZSTD = "zstd"
-
-
-@dataclass(frozen=True, slots=True)
-class Platform:
-    """What the engine runs, in the registries' words: amd64; arm64; arm with v7."""
-
-    architecture: str
-    variant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,18 +128,17 @@ def read_diff_ids(config: bytes, name: str) -> tuple[str, ...]:
 
 def choose(index: Index, platform: Platform, name: str) -> str:
     """The digest of the manifest that fits best. Refused ``image.no_platform`` when none does."""
-    order = _variants(platform)
+    order = platform.variants()
     fitting = [
         (order.index(variant), digest)
         for architecture, variant, digest in index.entries
         if architecture == platform.architecture and variant in order
     ]
     if not fitting:
-        offered = ", ".join(sorted({a + (f"/{v}" if v else "") for a, v, _ in index.entries})) or "nothing"
-        wanted = platform.architecture + (f"/{platform.variant}" if platform.variant else "")
+        offered = ", ".join(sorted({str(Platform(a, v)) for a, v, _ in index.entries})) or "nothing"
         raise Refused(
             "image.no_platform",
-            f"{name}: there is no image for {wanted}, only for {offered}",
+            f"{name}: there is no image for {platform}, only for {offered}",
             hint="build and push it for this gateway's architecture",
         )
     return min(fitting)[1]
@@ -160,16 +152,6 @@ def chain_in_common(wanted: Sequence[str], present: Sequence[str]) -> int:
             break
         count += 1
     return count
-
-
-def _variants(platform: Platform) -> list[str]:
-    """Variants that run on the platform, best first."""
-    if platform.architecture == "arm":
-        newest = int(platform.variant.removeprefix("v") or "7")
-        return [*(f"v{number}" for number in range(newest, 4, -1)), ""]
-    if platform.architecture == "arm64":
-        return ["", "v8"]
-    return ["", "v1"]
 
 
 def _entry(row: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -97,6 +97,7 @@ class Facts:
     """
 
     architecture: str = ""
+    variant: str = ""
     cpus: int = 0
     mem_bytes: int = 0
     pids: int = 0

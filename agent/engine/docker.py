@@ -22,6 +22,7 @@ from agent.domain.container import (
     NetworkSpec,
     VolumeSpec,
 )
+from agent.domain.platform import EngineInfo
 from agent.domain.subnets import pick_subnet
 from agent.engine import attach
 from agent.engine.body import create_body, live_body, network_body
@@ -32,7 +33,7 @@ from agent.engine.links import read_ports
 from agent.engine.observed import labels_of, read_container, read_info, read_network, read_volume
 from agent.engine.translate import foreign, translate
 from agent.errors import Busy, Conflict, Failed, NotFound, Refused, Unreachable
-from agent.ports import EngineEvent, EngineInfo
+from agent.ports import EngineEvent
 
 _log = logging.getLogger(__name__)
 

@@ -12,12 +12,12 @@ from typing import Any, Final
 import docker
 import requests
 
-from agent.domain.imageplan import Blob, ImagePlan, Platform, chain_in_common
+from agent.domain.imageplan import Blob, ImagePlan, chain_in_common
 from agent.domain.imageref import Ref, mark_tag
+from agent.domain.platform import Platform, read_machine
 from agent.domain.space import Disk, Need, require_room, unpacked_bytes
 from agent.engine.client import EngineClient
 from agent.engine.imagetar import Cargo, write_archive
-from agent.engine.observed import ARCHITECTURES
 from agent.engine.source import ImageSource
 from agent.engine.transfer import Line, transfer, until
 from agent.errors import Failed
@@ -173,12 +173,10 @@ def _layers_of(client: docker.APIClient, image_id: str) -> tuple[str, ...]:
 
 
 def _read_engine(info: Mapping[str, Any], api_version: str) -> Engine:
-    machine = str(info.get("Architecture", ""))
-    variant = machine[4:6] if machine.startswith("armv") else ""
     driver = str(info.get("DriverStatus"))
     major, _, minor = api_version.partition(".")
     return Engine(
-        Platform(ARCHITECTURES.get(machine, machine), variant),
+        read_machine(str(info.get("Architecture", ""))),
         str(info.get("DockerRootDir", "")),
         own_store="io.containerd.snapshotter" not in driver,
         zstd=(int(major), int(minor or 0)) >= _ZSTD_SINCE_API,

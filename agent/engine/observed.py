@@ -22,20 +22,18 @@ from agent.domain.container import (
     RunState,
     VolumeSpec,
 )
-from agent.ports import EngineEvent, EngineInfo
+from agent.domain.platform import EngineInfo, read_machine
+from agent.ports import EngineEvent
 
 Json = Mapping[str, Any]
-
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm", "i686": "386"}
 
 
 def read_info(info: Json, api_version: str) -> EngineInfo:
     """`GET /info`."""
-    machine = str(info.get("Architecture", ""))
     return EngineInfo(
         version=str(info.get("ServerVersion", "")),
         api_version=api_version,
-        architecture=ARCHITECTURES.get(machine, machine),
+        platform=read_machine(str(info.get("Architecture", ""))),
         cpus=int(info.get("NCPU") or 0),
         mem_bytes=int(info.get("MemTotal") or 0),
         root_dir=str(info.get("DockerRootDir", "")),
@@ -110,6 +108,7 @@ def read_image(document: Json) -> ImageInfo:
         working_dir=str(config.get("WorkingDir") or ""),
         volumes=tuple(sorted(str(target) for target in config.get("Volumes") or ())),
         has_healthcheck=bool(test) and test[0] != "NONE",
+        variant=str(document.get("Variant") or ""),
     )
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import IO, Protocol
 
-from agent.domain.imageplan import Blob, ImagePlan, Platform
+from agent.domain.imageplan import Blob, ImagePlan
 from agent.domain.imageref import Ref
+from agent.domain.platform import Platform
 from agent.ports import Login, Progress
 
 

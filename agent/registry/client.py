@@ -21,7 +21,6 @@ from agent.domain.imageplan import (
     Blob,
     ImagePlan,
     Index,
-    Platform,
     choose,
     digest_of,
     make_plan,
@@ -29,6 +28,7 @@ from agent.domain.imageplan import (
 )
 from agent.domain.imageref import Ref
 from agent.domain.pace import pause_s
+from agent.domain.platform import Platform
 from agent.errors import Busy, Failed, GatewayError, TimedOut, Unreachable
 from agent.ports import Login, Progress
 from agent.registry.blobs import BlobStore

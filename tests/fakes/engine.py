@@ -22,9 +22,10 @@ from agent.domain.container import (
     RunState,
     VolumeSpec,
 )
+from agent.domain.platform import EngineInfo, Platform
 from agent.domain.subnets import pick_subnet
 from agent.errors import Conflict, GatewayError, NoSpace, NotFound, Refused, Unreachable
-from agent.ports import EngineEvent, EngineInfo
+from agent.ports import EngineEvent
 from tests.fakes.bridges import FakeBridges
 from tests.fakes.engine_box import Box
 from tests.fakes.faults import Faults
@@ -69,7 +70,7 @@ class FakeEngine:
     async def info(self) -> EngineInfo:
         """Facts of a small gateway."""
         await self._call("info", "")
-        return EngineInfo("20.10.0-fake", "1.41", "amd64", 4, 2 * 1024**3, "/var/lib/fake", "overlay2")
+        return EngineInfo("20.10.0-fake", "1.41", Platform("amd64"), 4, 2 * 1024**3, "/var/lib/fake", "overlay2")
 
     async def containers(self, instance: str | None = None) -> list[ContainerState]:
         """This gateway's containers, of one instance or of all, newest first."""

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.domain.imageplan import Blob, Platform
+from agent.domain.imageplan import Blob
 from agent.domain.imageref import Ref, read_ref
+from agent.domain.platform import Platform
 from agent.errors import Failed, GatewayError, NoSpace, TimedOut, Unauthorised, Unreachable
 from agent.ports import Login
 from agent.registry.client import Limits, RegistryClient
@@ -111,12 +112,11 @@ async def test_the_waits_between_tries_are_spread_whatever_is_asked_for(
 ) -> None:
     chances = iter((0.99, 0.99))
     client = make(limits=Limits(stall_s=0.5, retry_waits_s=(0.1, 0.1), chance=lambda: next(chances)))
-    digest = await client.resolve(ref(registry))
-    pinned = read_ref(f"{registry.address}/pump@{digest}")
+    pinned = read_ref(f"{registry.address}/pump@{await client.resolve(ref(registry))}")
     registry.plan(Fault.UNAVAILABLE, match="/blobs/" if what in ("configuration", "layer") else "/manifests/", times=2)
     began_s = time.monotonic()
     if what == "tag":
-        assert await client.resolve(ref(registry)) == digest
+        assert (await client.resolve(ref(registry))) == pinned.digest
     elif what == "layer":
         await client.fetch(pinned, [BLOB], no_progress)
     else:

@@ -15,9 +15,10 @@ from agent.domain.app import Desired, Trial, Version
 from agent.domain.container import ImageInfo
 from agent.domain.instantiate import AppSpec
 from agent.domain.manifest_model import Strategy
+from agent.domain.platform import EngineInfo
 from agent.domain.policy import Claim, Facts
 from agent.errors import GatewayError, Refused
-from agent.ports import EngineInfo, Ground, Room
+from agent.ports import Ground, Room
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,8 @@ class FactBook:
         info = self._engine_info()
         premises = self._catalog.premises
         return Facts(
-            architecture=info.architecture if info else "",
+            architecture=info.platform.architecture if info else "",
+            variant=info.platform.variant if info else "",
             cpus=info.cpus if info else 0,
             mem_bytes=info.mem_bytes if info else 0,
             pids=look.room.pids,

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 
 from agent.control.converge.supervisor import Alarms
 from agent.domain.alarm import Severity
+from agent.domain.platform import EngineInfo
 from agent.errors import GatewayError
-from agent.ports import Engine, EngineInfo
+from agent.ports import Engine
 
 PING_S = 15.0
 SOURCE = "engine"
@@ -46,7 +47,7 @@ class EngineWatch:
 
     def architecture(self) -> str:
         """The engine's, in the registries' words (amd64, arm64); "" before it was ever reached."""
-        return self.info.architecture if self.info else ""
+        return self.info.platform.architecture if self.info else ""
 
     async def run(self, every_s: float = PING_S) -> None:
         """Ask the engine now and then whether it is there, for ever."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from agent.domain.admission.case import Case, Found, Rule
 from agent.domain.document import Path
+from agent.domain.platform import Platform
 from agent.domain.policy import Policy
 
 HUB = "docker.io"
@@ -53,11 +54,11 @@ def _digest(case: Case) -> Iterator[Found]:
 
 
 def _architecture(case: Case) -> Iterator[Found]:
-    here = case.facts.architecture
+    here = Platform(case.facts.architecture, case.facts.variant)
     for container in case.spec.containers:
         image = case.facts.images.get(container.image)
-        made_for = image.architecture if image is not None else ""
-        if made_for and here and made_for != here:
+        made_for = Platform(image.architecture, image.variant) if image is not None else Platform("")
+        if made_for.architecture and here.architecture and here.surely_fails(made_for):
             words = f"the image is made for {made_for}, this gateway is {here}"
             yield Found(_place(container.service), words, f"build it for {here}")
 

@@ -179,7 +179,7 @@ async def test_an_engine_that_is_away_is_unreachable_and_comes_back(rig: Rig) ->
 
 async def test_facts_of_the_engine(rig: Rig) -> None:
     info = await rig.engine.info()
-    assert info.architecture in ("amd64", "arm64", "arm")
+    assert info.platform.architecture in ("amd64", "arm64", "arm")
     assert info.cpus >= 1
     assert info.mem_bytes > 0
     assert info.root_dir.startswith("/")

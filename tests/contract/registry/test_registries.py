@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.domain.imageplan import Blob, Platform
+from agent.domain.imageplan import Blob
 from agent.domain.imageref import read_ref
+from agent.domain.platform import Platform
 from agent.errors import NotFound, Refused
 from agent.registry.client import RegistryClient
 from tests.contract.registry.shelves import RealShelf, Shelf

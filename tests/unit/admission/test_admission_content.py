@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -75,3 +76,13 @@ def test_a_healthcheck_that_the_manifest_turns_off_is_known_before_any_image_is_
     text = service("healthcheck: {disable: true}") + WAITS[len(SMALL) :]
     assert [each.code for each in admitted(text)] == ["admission.healthcheck"]
     assert [each.code for each in admitted(text, facts=known(has_healthcheck=True))] == ["admission.healthcheck"]
+
+
+def test_an_image_for_a_newer_arm_is_refused_as_one_for_another_architecture() -> None:
+    image = pinned("registry.example/guard:1.0")
+    info = ImageInfo("sha256:1", (), (image,), 1, "arm", variant="v7")
+    facts = Facts(architecture="arm", variant="v6", images={image: info})
+    (problem,) = admitted(SMALL, facts=facts)
+    assert shown((problem,)) == [(4, 5, "admission.architecture")]
+    assert "made for arm/v7, this gateway is arm/v6" in problem.message
+    assert admitted(SMALL, facts=replace(facts, variant="v7")) == ()
