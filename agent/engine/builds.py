@@ -28,11 +28,13 @@ _UNREADABLE: Final = re.compile(r": (dockerfile parse error|failed to parse \S*d
 """The engine's words for a Dockerfile that it could not read; it has done nothing then."""
 
 
-async def build(client: EngineClient, folder: str, tag: str, progress: Progress, how: BuildHow) -> None:
+async def build(
+    client: EngineClient, folder: str, tag: str, progress: Progress, how: BuildHow, cgroup_parent: str
+) -> None:
     """An image from `folder` and its Dockerfile: without network, on bases that are here, on one core, for half an hour.
 
-    `progress` is given each line of the build's own output. Raises Failed with the failing step's words; Malformed
-    ``image.bad_dockerfile`` where the engine cannot read it.
+    `cgroup_parent` holds its steps, "" for the engine's own. `progress` is given each line of the build's own output.
+    Raises Failed with the failing step's words; Malformed ``image.bad_dockerfile`` where the engine cannot read it.
     """
     written: list[str] = []
 
@@ -56,6 +58,7 @@ async def build(client: EngineClient, folder: str, tag: str, progress: Progress,
             "cpuquota": "100000",
             "memory": str(_BUILD_MEM_BYTES),
             "memswap": str(_BUILD_MEM_BYTES),
+            "cgroupparent": cgroup_parent,
             "labels": json.dumps({LABEL_BUILT: "1"}),
         }
         with pack_context(Path(folder), how) as context:

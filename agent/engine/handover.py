@@ -29,12 +29,15 @@ _ZSTD_SINCE_API: Final = (1, 42)
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What of the engine matters to an image. `own_store`: it keeps images itself, not in containerd."""
+    """What of the engine matters to an image. `own_store`: it keeps images itself, not in containerd.
+    `cgroup_driver`: cgroupfs or systemd.
+    """
 
     platform: Platform
     root_dir: str
     own_store: bool
     zstd: bool
+    cgroup_driver: str
 
 
 def measure_disk(path: str) -> Disk:
@@ -180,4 +183,5 @@ def _read_engine(info: Mapping[str, Any], api_version: str) -> Engine:
         str(info.get("DockerRootDir", "")),
         own_store="io.containerd.snapshotter" not in driver,
         zstd=(int(major), int(minor or 0)) >= _ZSTD_SINCE_API,
+        cgroup_driver=str(info.get("CgroupDriver", "")),
     )

@@ -23,6 +23,7 @@ from agent.engine import archive
 from agent.engine.builds import LABEL_BUILT, build, within_room
 from agent.engine.client import EngineClient
 from agent.engine.context import measure_context, read_dockerfile
+from agent.engine.fence import BuildFence
 from agent.engine.handover import Handover, Rooms
 from agent.engine.loans import Loans
 from agent.engine.observed import labels_of
@@ -46,6 +47,7 @@ class ImageRules:
     retry_waits_s: Sequence[float] = RETRY_WAITS_S
     watermarks: Watermarks = field(default_factory=Watermarks)
     rooms: Rooms = field(default_factory=Rooms)
+    fence: BuildFence = field(default_factory=BuildFence)
 
 
 def nobody(registry: str) -> Login | None:
@@ -182,7 +184,10 @@ class DockerImages:
         context_bytes = await asyncio.to_thread(measure_context, Path(folder), how)
         # The engine spools the context, and a layer may hold it once more.
         await self._handover.require_room(2 * context_bytes + 1)
-        await within_room(build(self._client, folder, tag, progress, how), tag, self._handover.require_room)
+        driver = (await self._handover.engine()).cgroup_driver
+        parent = await asyncio.to_thread(self._rules.fence.put_up, driver)
+        building = build(self._client, folder, tag, progress, how, parent)
+        await within_room(building, tag, self._handover.require_room)
         return await self._require(tag)
 
     async def load(self, path: str) -> list[str]:
