@@ -68,6 +68,8 @@ def show_plan(screen: Screen, data: Any) -> None:
         screen.line(f"{number:>3}. {describe_step(step)}")
     if not steps:
         screen.line("nothing would change")
+    if waits := data.get("cloud_waits"):
+        screen.line(f"ordered by the cloud, it would wait {plain(waits)}")
     for warning in data.get("warnings") or ():
         screen.line(f"warning: {plain(warning.get('message') if isinstance(warning, Mapping) else warning)}")
     screen.line()

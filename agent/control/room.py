@@ -12,6 +12,7 @@ from agent.control.apps.belongings import Belongings
 from agent.control.apps.decisions import AppDecisions
 from agent.control.apps.deploy import Deployer
 from agent.control.apps.facts import FactBook
+from agent.control.apps.plans import AppPlans
 from agent.control.apps.views import AppViews
 from agent.control.bundles.fetch import FetchOrders, FetchWork
 from agent.control.bundles.work import BundleWork
@@ -166,7 +167,8 @@ class ControlRoom:
         orders = JobOrders(ledger)
         self.runner = JobRunner(ledger, kinds, timetable, vault, apps.enter)
         self.deadlines = Deadlines(ledger, timetable, orders)
-        self.views = AppViews(ledger, catalog, self.reconciler, self.deployer, outside.engine, metering)
+        self.views = AppViews(ledger, catalog, self.reconciler, outside.engine, metering)
+        plans = AppPlans(ledger, catalog, self.reconciler, self.deployer, timetable)
         jobs = JobViews(ledger, self.runner.notes)
         self.inbox = Inbox(ledger, outside.clock)
         self.wishes = Wishes(ledger, self.inbox)
@@ -185,7 +187,9 @@ class ControlRoom:
         plant = PlantWork(ledger, plane.table, plane.writes, plane.devices, plane.alarms, rules)
         learn = dict.fromkeys(("app.install", "app.upgrade", "app.plan"), self.deployer.learn)
         self.inbox.offer(
-            reads={**self.views.table, **jobs.table}, decisions={**apps.table, **orders.table}, prepares=learn
+            reads={**self.views.table, **plans.table, **jobs.table},
+            decisions={**apps.table, **orders.table},
+            prepares=learn,
         )
         self.inbox.offer(reads=bundles.reads, decisions=bundles.decisions, prepares=bundles.prepares)
         self.inbox.offer(decisions=fetches.decisions)

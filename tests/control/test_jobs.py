@@ -346,3 +346,13 @@ async def test_progress_is_shown_in_percent_bytes_and_words(rig: Rig) -> None:
     assert (shown["done_bytes"], shown["total_bytes"]) == (0, 2_000_000)
     gate.open()
     assert (await rig.job(reply)).state is JobState.DONE
+
+
+async def test_a_plan_says_which_window_the_cloud_would_wait_for(night: Rig) -> None:
+    ask: dict[str, Any] = {"instance": "pump", "manifest": manifest("1")}
+    held = await night.send("app.plan", **ask)
+    assert held.data["cloud_waits"] == "until Wed 2026-11-25 02:00+08:00: outside of the update windows"
+    waits = await night.send("app.install", **ask)
+    assert held.data["cloud_waits"] in waits.msg
+    await passes(night, 14.5)
+    assert (await night.send("app.plan", **ask)).data["cloud_waits"] == ""

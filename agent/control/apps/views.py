@@ -6,18 +6,16 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from agent.control.apps.deploy import Deployer
 from agent.control.apps.versions import list_versions
-from agent.control.catalog import Catalog, read
+from agent.control.catalog import Catalog
 from agent.control.converge.reconciler import Reconciler
 from agent.control.inbox import Read
 from agent.control.ledger import Ledger
 from agent.control.watch.metering import Metering
 from agent.domain.app import Version, phase
-from agent.domain.command import Job, JobState, Origin
+from agent.domain.command import JobState
 from agent.domain.container import as_json
-from agent.domain.forecast import foresee
-from agent.domain.params import Deploy, Logs, MaybeInstance, Nothing
+from agent.domain.params import Logs, MaybeInstance, Nothing
 from agent.domain.planner import Observed
 from agent.domain.release import Release
 from agent.errors import GatewayError, NotFound
@@ -32,20 +30,17 @@ class AppViews:
         ledger: Ledger,
         catalog: Catalog,
         reconciler: Reconciler,
-        deployer: Deployer,
         engine: Engine,
         metering: Metering,
     ) -> None:
         self._ledger = ledger
         self._catalog = catalog
         self._reconciler = reconciler
-        self._deployer = deployer
         self._engine = engine
         self._metering = metering
         self.table: dict[str, Read] = {
             "app.list": self.list_apps,
             "app.status": self.status,
-            "app.plan": self.plan,
             "app.logs": self.logs,
         }
 
@@ -113,34 +108,6 @@ class AppViews:
         if params.instance is not None:
             return self.detail(params.instance)
         return [self.detail(name) for name in sorted(self._ledger.desired)]
-
-    async def plan(self, params: Deploy) -> Any:
-        """What an install or upgrade would do, step by step, trial and gate with it, with tags not yet resolved."""
-        manifest = read(params.manifest, params.instance)
-        desired = self._ledger.desired.get(params.instance)
-        job = Job(
-            "plan", "plan", params.instance, "", JobState.WAITING, params=params.model_dump(), origin=Origin.LOCAL
-        )
-        pins = self._pins(manifest.images)
-        release, effective, spec = self._deployer.draft(job, manifest, desired, pins)
-        observed = self._reconciler.observed.get(params.instance, Observed())
-        after = self._deployer.foresee(job, release, spec, desired)
-        before = self._catalog.known(params.instance, after.previous)
-        return {
-            "instance": params.instance,
-            "exists": desired is not None,
-            "version": manifest.version,
-            "images": pins,
-            "values": effective.as_dict(),
-            "grants": as_json(spec.grants),
-            "steps": list(foresee(after, spec, observed, before)),
-            "warnings": [p.as_dict() for p in manifest.warnings],
-        }
-
-    def _pins(self, images: tuple[str, ...]) -> dict[str, str]:
-        """Digests that releases on this gateway already gave to these references."""
-        known = {ref: pin for stored in self._ledger.releases.values() for ref, pin in stored.digests.items()}
-        return {image: known.get(image, image) for image in images}
 
     async def logs(self, params: Logs) -> Any:
         """The last lines of one service, or of all."""

@@ -151,9 +151,11 @@ def test_a_plan_is_its_steps_or_nothing(
     desk.on("app.plan", {"instance": "a", "steps": ["create container main", "start container main"], "warnings": []})
     assert ecgw("app", "plan", str(manifest)) == 0
     assert capsys.readouterr().out.splitlines()[:2] == ["  1. create container main", "  2. start container main"]
-    desk.on("app.plan", {"instance": "a", "steps": []})
+    desk.on("app.plan", {"instance": "a", "steps": [], "cloud_waits": "until Wed 02:00"})
     assert ecgw("app", "plan", str(manifest)) == 0
-    assert capsys.readouterr().out.splitlines()[0] == "nothing would change"
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "nothing would change", "ordered by the cloud, it would wait until Wed 02:00",
+    ]  # fmt: skip
 
 
 def test_a_job_is_shown_with_what_was_done_for_it(ecgw: Run, desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
