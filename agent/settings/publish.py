@@ -1,6 +1,6 @@
-"""`python -m agent.settings.publish`: write config/schemas/ and the table of docs/settings.md anew.
+"""`python -m agent.settings.publish`: write config/schemas/, the table of docs/settings.md and docs/commands.md anew.
 
-Both are checked in, and a test holds them against the definitions.
+All are checked in, and a test holds them against the definitions.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from agent.files.points import PointsFile
 from agent.files.rules import RulesFile
 from agent.files.shape import Shape, schema_of
 from agent.settings.board import Board
+from agent.settings.commandpage import commands_page
 from agent.settings.describe import all_settings, default_text, key_of
 from agent.settings.model import GatewayFile
 
@@ -95,6 +96,7 @@ def main(root: Path) -> None:
         path.write_text(schema_text(name))
     document = root / "docs" / "settings.md"
     document.write_text(with_table(document.read_text()))
+    (root / "docs" / "commands.md").write_text(commands_page())
 
 
 if __name__ == "__main__":
