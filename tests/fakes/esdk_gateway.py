@@ -25,6 +25,7 @@ from agent.host.clock import SystemClock
 from agent.http.limits import Limits
 from agent.http.messages import Peer
 from tests.fakes.outbox import FakeAlarmStore, FakeOutboxStore
+from tests.fakes.plane import FakeHost
 from tests.fakes.raw_http import RawClient, problem_of
 
 VALVE = PointConfig(
@@ -58,20 +59,6 @@ class AnyProcess:
         self.asked.append((instance, peer))
         if peer.uid in self.refused_uids:
             raise Unauthorised("esdk.foreign_process", "not yours", hint="use your own")
-
-
-class FakeHost:
-    """A machine of fixed size; counts how often it was measured."""
-
-    def __init__(self) -> None:
-        self.measured = 0
-
-    async def facts(self) -> Mapping[str, Any]:
-        return {"model": "EC-1", "serial": "42", "cpus": 2, "mem_bytes": 10**9, "boot_ms": 1, "agent_version": "0.1.0"}
-
-    async def usage(self) -> Mapping[str, Any]:
-        self.measured += 1
-        return {"cpu_percent": 97.5, "mem_used_bytes": 5 * 10**8, "mem_bytes": 10**9, "temperature_c": None}
 
 
 class EsdkGateway:
@@ -148,6 +135,7 @@ async def esdk_gateway(
     await plane.start()
     plane.configure([BOILER, METER], (), ())
     desk, logs, host = UplinkDesk(plane.outbox.add, clock), AppLogs(root / "logs"), FakeHost()
+    host.now = {"cpu_percent": 97.5}
     services = EsdkServices(
         plane.ingest, plane.table, plane.streams, plane.writes, plane.alarms, plane.devices, desk, host, clock, logs,
         use_of=some_use, thresholds={"cpu_percent": 95.0},

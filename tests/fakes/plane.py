@@ -50,7 +50,8 @@ class FakeDoors:
 class FakeHost:
     """A small machine. `boot_id` changes when it boots; `left` is what it has left for APPs, `trees` what folders hold.
 
-    `socket_reads` counts how often somebody wanted to know who listens: a walk through all sockets on a real one.
+    `socket_reads` counts how often somebody wanted to know who listens: a walk through all sockets on a real one;
+    `measured` how often it was asked how it does. `now` is laid over what it says then.
     """
 
     def __init__(self) -> None:
@@ -58,6 +59,7 @@ class FakeHost:
         self.now: dict[str, Any] = {"cpu_percent": 1.0}
         self.left = Room()
         self.socket_reads = 0
+        self.measured = 0
         self.faults = Faults()
         self.trees: dict[str, int] = {}
 
@@ -70,10 +72,18 @@ class FakeHost:
         return self.trees.get(folder, 0)
 
     async def facts(self) -> Mapping[str, Any]:
-        return {"model": "fake", "boot_id": self.boot_id}
+        return {
+            "model": "EC-1", "serial": "42", "os": "none", "kernel": "6.1", "architecture": "x86_64", "cpus": 2,
+            "mem_bytes": 10**9, "boot_ms": 1, "boot_id": self.boot_id, "agent_version": "0.1.0",
+        }  # fmt: skip
 
     async def usage(self) -> Mapping[str, Any]:
-        return dict(self.now)
+        self.measured += 1
+        quiet = {
+            "mem_used_bytes": 10**8, "mem_bytes": 10**9, "disk_free_bytes": 10**10, "disk_bytes": 2 * 10**10,
+            "load1": 0.1, "temperature_c": None,
+        }  # fmt: skip
+        return quiet | self.now
 
 
 class FakeProber:
