@@ -116,6 +116,12 @@ class NoSpace(GatewayError):
     retryable = True
 
 
+class NoSpaceThere(NoSpace):
+    """As `NoSpace`, at a place that a person named and that the gateway does not keep free: to wait makes no room."""
+
+    retryable = False
+
+
 BY_STATUS: Mapping[int, type[GatewayError]] = {kind.status: kind for kind in GatewayError.__subclasses__()}
 
 

@@ -99,7 +99,6 @@ async def save(client: EngineClient, refs: Sequence[str], path: Path, stall_s: f
             except OSError as error:
                 if isinstance(error, requests.exceptions.RequestException):
                     raise
-                # Only room comes back by itself; a folder that is not there stays so however often it is tried.
                 kind = NoSpace if error.errno in _FULL else Failed
                 raise kind("image.archive_not_written", f"cannot write {path}: {error.strerror}") from error
             finally:

@@ -136,3 +136,13 @@ async def test_a_name_that_is_a_tag_too_is_listed_once(rig: Rig) -> None:
     assert (await rig.job(await rig.send("image.pull", image=name))).state is JobState.DONE
     (row,) = (await rig.send("image.list")).data
     assert row["tags"] == (name,)
+
+
+async def test_a_save_to_a_full_stick_ends_with_the_error_and_a_later_one_is_made(rig: Rig) -> None:
+    rig.images.fail_next("save", NoSpace("image.archive_not_written", "cannot write /stick/a.tar: full"))
+    rig.images.add("mine:1")
+    job = await rig.job(await rig.send("image.save", Origin.LOCAL, images=["mine:1"], path="/stick/a.tar"))
+    assert (job.state, job.error_status) == (JobState.FAILED, 507)
+    assert job.message.startswith("cannot write /stick/a.tar: full; free space there")
+    again = await rig.job(await rig.send("image.save", Origin.LOCAL, images=["mine:1"], path="/stick/a.tar"))
+    assert again.state is JobState.DONE

@@ -17,7 +17,7 @@ from agent.domain.command import Command, Job, JobState, Origin, Reply
 from agent.domain.dockerfile import BuildHow
 from agent.domain.journal import Change
 from agent.domain.params import Build, Credentials, Image, Load, Nothing, Params, Save
-from agent.errors import Busy, Conflict, NotFound
+from agent.errors import Busy, Conflict, NoSpace, NoSpaceThere, NotFound
 from agent.ports import Images, Progress
 
 LONG = ("image.pull", "image.push", "image.build", "image.load", "image.save")
@@ -91,9 +91,13 @@ class ImageWork:
         await self._done(job, ", ".join(await self._images.load(Load.model_validate(job.params).path)))
 
     async def save(self, job: Job, told: Told) -> None:
-        """Save images into an archive."""
+        """Save images into an archive. A person waits for it: where there is no room it ends, and is not tried again."""
         params = Save.model_validate(job.params)
-        size = await self._images.save(params.images, params.path)
+        try:
+            size = await self._images.save(params.images, params.path)
+        except NoSpace as error:
+            hint = error.hint or "free space there, or name a file on a larger disk or stick"
+            raise NoSpaceThere(error.code, error.message, hint=hint, **error.fields) from error
         await self._done(job, f"{size} bytes in {params.path}")
 
     async def remove(self, command: Command, params: Image) -> Any:
