@@ -128,10 +128,12 @@ def test_a_bad_bundle_is_refused_with_a_reason_and_leaves_nothing(gw: Gateway, t
     os.mkfifo(tmp_path / "pipe.bundle")
     named = [("nothing.bundle", "No such file"), ("nothing/a.bundle", "No such file"), ("pipe.bundle", "is a pipe"),
              ("x" * 300, "too long"), ("app", "is a folder"), ("a\nb", "cannot be shown"), ("\udcff", "")]  # fmt: skip
-    for name, words in [*named, ("/dev/zero", "is a device"), ("/proc/self/mem", "")]:
+    for name, words in [*named, ("/dev/zero", "is a device"), ("/proc/self/mem", "the medium may be failing")]:
         for verb in ("show", "import"):
             done = gw.run("bundle", verb, str(tmp_path / name))
             assert words in done.err + done.out, done
-            assert done.code == 2, done
+            assert done.code == (1 if name == "/proc/self/mem" else 2), (
+                done
+            )  # what cannot be read is not the asker's fault
     assert traces(gw) == before
     assert not leftovers(gw.gateway_id)
