@@ -14,6 +14,7 @@ import pytest
 from agent.domain.command import Job, JobState, Origin
 from agent.domain.schedule import UpdateTimes, parse_window
 from agent.errors import Unreachable
+from agent.ports import Login
 from tests.control.rig import CARE, REGISTRY, SLOW, Rig, manifest, running
 from tests.fakes.hand_clock import ShiftedClock
 
@@ -215,6 +216,26 @@ async def test_a_newer_deployment_replaces_the_one_that_waits_and_a_restart_does
     await passes(night, 14.1)
     assert (await night.job(second)).state is JobState.DONE
     assert night.serving() == ["pump:3"]
+
+
+@pytest.mark.parametrize("at_h", [0, 1])
+async def test_a_login_lost_while_a_job_waits_for_its_time_is_asked_for_at_once(night: Rig, at_h: int) -> None:
+    await install(night)
+    night.images.lock(REGISTRY, Login("anna", "once"))
+    origin, at = (Origin.LOCAL, {"at": NOON_MS + round(at_h * HOUR_S * 1000)}) if at_h else (Origin.CLOUD, {})
+    given: dict[str, Any] = {"instance": "pump", "manifest": manifest("2"), **at}
+    given |= {"credentials": {REGISTRY: {"username": "anna", "password": "once"}}, "take_over": True}
+    first = await night.send("app.upgrade", origin, **given)
+    await waits(night, first.job, "")
+    await night.restart()
+    await night.until(lambda: job_of(night, first.job).state is JobState.CREDENTIALS_NEEDED, "its asking")
+    assert night.serving() == ["pump:1"]
+    again = await night.send("app.upgrade", origin, **given)
+    assert (again.code, again.job) == (202, first.job)
+    await waits(night, first.job, "")
+    await passes(night, 14.1)
+    assert (await night.job(again)).state is JobState.DONE
+    assert night.serving() == ["pump:2"]
 
 
 async def test_what_is_ordered_for_later_is_refused_now_when_it_can_never_be(night: Rig) -> None:

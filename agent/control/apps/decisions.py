@@ -213,8 +213,7 @@ class AppDecisions:
 
     def _continued(self, command: Command, job: Job, params: Deployment) -> tuple[Change, Reply] | None:
         """The same command again, with credentials, goes on with the job that waits for them."""
-        waiting = self._ledger.open_job(job.instance)
-        return self._maker.take_up(command, job, (waiting,) if waiting else (), params.credentials)
+        return self._maker.take_up(command, job, self._ledger.open_jobs(job.instance), params.credentials)
 
     def _check(self, command: Command, params: Deploy, job: Job, desired: Desired | None) -> None:
         if params.folder and command.origin is Origin.CLOUD and not isinstance(params, FromBundle):

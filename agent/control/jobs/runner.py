@@ -151,10 +151,8 @@ class JobRunner:
 
     async def _after(self, job: Job, error: GatewayError, attempt: int) -> bool:
         """What follows an error: another try after a pause (True), waiting for credentials, or the end."""
-        lost = sorted(job.params.get(REGISTRIES) or ())
-        if isinstance(error, Unauthorised) and lost and not self._vault.holds(job.id):
-            message = f"the credentials for {', '.join(lost)} went with the agent's restart: send the command again"
-            await _until_written(job.id, partial(self._ledger.move_job, job.id, JobState.CREDENTIALS_NEEDED, message))
+        if isinstance(error, Unauthorised) and self._lost(job):
+            await self._ask(job)
             return False
         if not error.retryable:
             await self._end(job, str(error), error.status)
@@ -167,6 +165,16 @@ class JobRunner:
         await asyncio.sleep(delay)
         return True
 
+    def _lost(self, job: Job) -> list[str]:
+        """The registries that the job had a login for, where it went with a restart."""
+        return [] if self._vault.holds(job.id) else sorted(job.params.get(REGISTRIES) or ())
+
+    async def _ask(self, job: Job) -> None:
+        message = (
+            f"the credentials for {', '.join(self._lost(job))} went with the agent's restart: send the command again"
+        )
+        await _until_written(job.id, partial(self._ledger.move_job, job.id, JobState.CREDENTIALS_NEEDED, message))
+
     async def _turn(self, job_id: str) -> bool:
         """Wait for the job's time, its window and its turn. False when it has nothing to fetch any more."""
         wake = self._wakes[job_id] = asyncio.Event()
@@ -176,6 +184,10 @@ class JobRunner:
                 wait = self._timetable.wait(job)
                 if wait is None and await self._enters(job):
                     return self._ledger.jobs[job_id].state in RESUMABLE and job.kind in self._kinds
+                if wait is not None and self._lost(job):
+                    # Asked for now, there is time to send it before its own time comes.
+                    await self._ask(job)
+                    return False
                 why, until_ms = (wait.why, wait.until_ms) if wait else ("for another job of this APP", 0)
                 await self._let_wait(job, why, until_ms)
                 left_s = (until_ms - self._timetable.now_ms()) / 1000 if until_ms else WAKE_S
