@@ -246,7 +246,11 @@ async def test_what_is_ordered_for_later_is_refused_now_when_it_can_never_be(nig
     assert (await night.send("app.stop", instance="pump", at=5.5)).code == 400
     assert (await night.send("app.stop", instance="pump", at=-1)).code == 400
     assert (await night.send("app.stop", instance="pump", deadline_s=0)).code == 400
-    replies = [await night.send("app.stop", instance="pump", at=later) for _ in range(70)]
+    late = await night.send("app.stop", instance="pump", at=night.clock.now_ms() + 60_000, deadline_s=59)
+    assert (late.code, "is over before its time" in late.msg) == (400, True)
+    in_time = await night.send("app.stop", instance="pump", at=night.clock.now_ms() + 60_000, deadline_s=90)
+    assert in_time.code == 202
+    replies = [in_time, *[await night.send("app.stop", instance="pump", at=later) for _ in range(70)]]
     assert {r.code for r in replies} == {202, 409}
     assert sum(r.code == 202 for r in replies) == 64
 

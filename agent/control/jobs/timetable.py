@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from agent.domain.command import Job, Origin
 from agent.domain.schedule import UpdateTimes, Wait, wait_for
+from agent.errors import Malformed
 from agent.ports import Clock
 
 HELD_UP = frozenset({"install", "upgrade"})
@@ -39,9 +40,12 @@ class Timetable:
         return wait_for(self._times, self._clock.now_ms(), sane=self._clock.sane(), at_ms=job.at_ms, bound=bound)
 
     def order(self, job: Job, at_ms: int | None, deadline_s: float | None) -> Job:
-        """The job with its own time and its deadline, which counts from now."""
+        """The job with its own time and its deadline, which counts from now; Malformed where it could only fail."""
         # A deadline by a wrong clock would be over as soon as that is set right: then only the time that passes counts.
         by_wall = self._clock.sane() and deadline_s is not None
+        if by_wall and at_ms is not None and at_ms >= self._clock.now_ms() + (deadline_s or 0.0) * 1000:
+            hint = "the deadline counts from the command: give a longer one, or an earlier time"
+            raise Malformed("job.deadline", f"the deadline of {deadline_s:g} s is over before its time", hint=hint)
         return replace(
             job,
             at_ms=at_ms or 0,
