@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from agent.control.ledger import Ledger
 from agent.domain.command import Command, Origin, Reply
@@ -93,7 +93,7 @@ class Inbox:
             params = self._check(command, expiry_left_s)
             reply = await self._carry_out(command, params, journaled=journaled)
         except GatewayError as error:
-            reply = self._refusal(command, error)
+            reply = self.refusal(command.id, error)
             if journaled and not error.retryable:
                 await self._journal_refusal(command, reply)
         except Exception:
@@ -120,7 +120,7 @@ class Inbox:
         try:
             data = await self._acts[command.type](command, params)
         except GatewayError as error:
-            reply = self._refusal(command, error)
+            reply = self.refusal(command.id, error)
         else:
             reply = data if isinstance(data, Reply) else Reply(command.id, 200, data=data, ts_ms=now_ms)
         await self._ledger.decide(Change, answered=(command, reply))
@@ -148,12 +148,12 @@ class Inbox:
         except ValidationError as error:
             mistakes = _mistakes(error)
             where, what = mistakes[0]
-            named_wrong = any(each["type"] in ("extra_forbidden", "missing") for each in error.errors())
+            first = error.errors()[0]
             raise Malformed(
                 "command.params",
                 f"{command.type}: params.{where}: {what}",
                 # Names help who gave a wrong one; what a value must be, `what` says already.
-                hint=f"allowed: {', '.join(model.model_fields) or 'no parameters'}" if named_wrong else "",
+                hint=_allowed(model, first["loc"][:-1]) if first["type"] in ("extra_forbidden", "missing") else "",
                 field=f"params.{where}",
                 mistakes=[{"field": f"params.{w}", "message": m} for w, m in mistakes],
             ) from None
@@ -178,8 +178,9 @@ class Inbox:
         if command.ts_ms and late_ms > 0:
             raise TooLate("command.late", f"the time to live passed {late_ms / 1000:.0f} s ago", hint="send it again")
 
-    def _refusal(self, command: Command, error: GatewayError) -> Reply:
-        return Reply(command.id, error.status, str(error), data=error.problem(), ts_ms=self._clock.now_ms())
+    def refusal(self, command_id: str, error: GatewayError) -> Reply:
+        """The reply that says why not, with the time; also to what could not be read as a command."""
+        return Reply(command_id, error.status, str(error), data=error.problem(), ts_ms=self._clock.now_ms())
 
     async def _journal_refusal(self, command: Command, reply: Reply) -> None:
         try:
@@ -188,12 +189,22 @@ class Inbox:
             log.warning("refusal_not_journaled id=%s reason=%s", command.id, error)
 
 
+def _allowed(model: type[BaseModel], place: Sequence[int | str]) -> str:
+    """The names allowed at `place` within a command's parameters: of the level where one is wrong or missing."""
+    level: Any = model
+    for step in place:
+        known = getattr(level, "model_fields", {})
+        level = known[step].annotation if step in known else (get_args(level) or (None,))[-1]
+    names = getattr(level, "model_fields", None)
+    return "" if names is None else f"allowed: {', '.join(names) or 'no parameters'}"
+
+
 def _mistakes(error: ValidationError) -> list[tuple[str, str]]:
     """Where and what, one row a place: of a value that fits none of several types, pydantic tells each type's mistake."""
     found: dict[str, str] = {}
     for each in error.errors():
         place = [str(step) for step in each["loc"]]
-        words = each["msg"]
+        words = "Input should be a mapping" if each["type"] == "model_type" else each["msg"]
         if len(place) > 1 and place[-1] in _SCALARS and each["type"] in _NOT_SCALAR:
             place, words = place[:-1], "Input should be true or false, a number or text"
         found.setdefault(".".join(place) or "params", words)

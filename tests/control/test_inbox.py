@@ -58,6 +58,18 @@ async def test_a_refusal_is_remembered_under_its_id_too(rig: Rig) -> None:
         ("app.stop", {"instance": "a", "now": True}, 400, "params.now: Extra inputs are not permitted"),
         ("app.list", {"all": True}, 400, "params.all: Extra inputs are not permitted; allowed: no parameters"),
         (
+            "image.pull",
+            {"image": "a", "credentials": {"h:1": {"username": "u", "password": "p", "x": 1}}},
+            400,
+            "params.credentials.h:1.x: Extra inputs are not permitted; allowed: username, password",
+        ),
+        (
+            "image.pull",
+            {"image": "a", "credentials": {"username": "u"}},
+            400,
+            "params.credentials.username: Input should be a mapping",
+        ),
+        (
             "app.configure",
             {"instance": "a", "values": {"LIMIT": [1]}},
             400,

@@ -27,12 +27,14 @@ class FullOutbox:
     def __init__(self) -> None:
         self.full = True
         self.replies: list[tuple[str, int]] = []
+        self.times_ms: list[int] = []
 
     async def add(self, record: OutRecord) -> None:
         if self.full:
             raise NoSpace("outbox.full", "the outbox is full of critical records")
         body = msgspec.json.decode(record.payload)
         self.replies.append((body["id"], body["code"]))
+        self.times_ms.append(body["ts"])
 
 
 @contextlib.asynccontextmanager
@@ -63,6 +65,16 @@ async def test_replies_that_a_full_outbox_refused_come_when_there_is_room_and_gi
         outbox.full = False
         await rig.until(lambda: len(outbox.replies) == PLACES + 2, "all replies, without another connection")
         assert sorted(outbox.replies) == [("bad", 400), *((f"c{n}", 200) for n in range(PLACES + 1))]
+
+
+async def test_a_reply_to_what_cannot_be_read_carries_the_time_as_every_reply_does(tmp_path: Path) -> None:
+    outbox = FullOutbox()
+    outbox.full = False
+    async with running(tmp_path) as rig, listening(rig, outbox) as broker:
+        before_ms = rig.clock.now_ms()
+        broker.publish("ec/1/gw/command", b'{"id": "bad", "type": 5, "ts": 1}')
+        await rig.until(lambda: outbox.replies == [("bad", 400)], "its reply")
+        assert before_ms <= outbox.times_ms[-1] <= rig.clock.now_ms()
 
 
 class Later:

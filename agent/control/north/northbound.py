@@ -120,7 +120,7 @@ class Northbound:
             self.malformed += 1
             log.warning("cloud_message_malformed topic=%s code=%s reason=%s", message.topic, error.code, error)
             command_id = error.fields.get("id")
-            return Reply(str(command_id), error.status, str(error), data=error.problem()) if command_id else None
+            return self._inbox.refusal(str(command_id), error) if command_id else None
         if isinstance(decoded, Command):
             return await self._inbox.submit(decoded, expiry_left_s=message.expiry_left_s)
         try:
