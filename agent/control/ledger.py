@@ -173,7 +173,10 @@ class Ledger:
             if job.state.final:
                 return Change()
             why = job.cause if cause is None else cause
-            moved = replace(job, state=state, message=message, progress=progress, until_ms=0, cause=why)
+            # What is over has brought all; the last word on its bytes may have come before.
+            done_bytes = job.total_bytes if state is JobState.DONE else job.done_bytes
+            told = replace(job, state=state, message=message, progress=progress, until_ms=0, cause=why)
+            moved = replace(told, done_bytes=done_bytes)
             return Change(jobs=(moved,))
 
         await self.decide(decision)

@@ -42,7 +42,8 @@ def adopt(desired: Desired, job: Job, version: Version, *, needs_trial: bool, ke
         restore=desired.snapshot if on_trial and not verifying and not desired.restore else desired.restore,
         windows=0,
     )
-    return after, replace(job, state=JobState.INSTALLING, message="", progress=0)
+    # The last word on its bytes may have come before they all had.
+    return after, replace(job, state=JobState.INSTALLING, message="", progress=0, done_bytes=job.total_bytes)
 
 
 def _kept(current: Version, proven: Version | None, older: Sequence[Version]) -> tuple[Version, ...]:

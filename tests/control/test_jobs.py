@@ -381,3 +381,16 @@ async def test_a_plan_says_which_window_the_cloud_would_wait_for(night: Rig) -> 
     assert held.data["cloud_waits"] in waits.msg
     await passes(night, 14.5)
     assert (await night.send("app.plan", **ask)).data["cloud_waits"] == ""
+
+
+@pytest.mark.parametrize(
+    ("type_", "given"),
+    [("image.pull", {"image": f"{REGISTRY}/pump:1"}), ("app.install", {"instance": "pump", "manifest": manifest()})],
+)
+async def test_the_bytes_of_a_job_that_is_done_have_all_come(rig: Rig, type_: str, given: dict[str, Any]) -> None:
+    gate = rig.images.faults.pause("pull progress")
+    reply = await rig.send(type_, **given)
+    await rig.until(lambda: job_of(rig, reply.job).total_bytes > 0, "the word on its bytes half-way")
+    gate.open()
+    job = await rig.job(reply)
+    assert (job.state, job.done_bytes, job.total_bytes) == (JobState.DONE, 2_000_000, 2_000_000)
