@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from agent.domain.app import Desired, Trial, Version, Wanted
-from agent.domain.command import Job, JobState
+from agent.domain.command import DEPLOYMENTS, Job, JobState
 
 RESTARTING = "restarting"
 UNPROVEN = "did not pass its health gate"
 REASON = "reason"
+CARRIES = "carries"
+"""Under this key a start, stop or restart names the job whose version it goes on with."""
 MAX_WINDOWS = 5
 PAST_FETCHING = (JobState.INSTALLING, JobState.VERIFYING)
 
@@ -105,9 +107,21 @@ def conclude(desired: Desired, job: Job | None) -> tuple[Desired, Job | None]:
     reason = job.params.get(REASON)
     if reason:
         return replace(desired, job=""), replace(job, state=JobState.ROLLED_BACK, message=str(reason), progress=100)
-    return replace(desired, job=""), replace(job, state=JobState.DONE, message="", progress=100)
+    message = ""
+    if carried := job.params.get(CARRIES):
+        proven = "has proven itself" if desired.trial is Trial.PROVEN else "is still on trial"
+        message = f"the version that job {carried} brought {proven}"
+    return replace(desired, job=""), replace(job, state=JobState.DONE, message=message, progress=100)
 
 
-def supersede(job: Job, by: str) -> Job:
-    """A newer command replaces this job."""
-    return replace(job, state=JobState.SUPERSEDED, message=f"replaced by job {by}")
+def supersede(job: Job, by: Job) -> Job:
+    """A newer command replaces this job; what it brought already, the newer one goes on with, and the words say so."""
+    goes_on = f"; its version stays, and job {by.id} goes on with it" if brought(job, by) else ""
+    return replace(job, state=JobState.SUPERSEDED, message=f"replaced by job {by.id}{goes_on}")
+
+
+def brought(job: Job, by: Job) -> str:
+    """The job that brought the version which `by` goes on with in the place of `job`; "" when that brings its own."""
+    if by.kind not in ("start", "stop", "restart") or job.state not in PAST_FETCHING or job.params.get(REASON):
+        return ""
+    return job.id if job.kind in DEPLOYMENTS else str(job.params.get(CARRIES, ""))

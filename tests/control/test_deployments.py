@@ -127,6 +127,22 @@ async def test_a_newer_upgrade_replaces_one_that_is_still_fetching(rig: Rig) -> 
     assert rig.serving() == ["pump:3"]
 
 
+@pytest.mark.parametrize(("kind", "end"), [("restart", "has proven itself"), ("stop", "is still on trial")])
+async def test_an_order_during_a_trial_says_that_the_version_stays_and_what_became_of_it(
+    rig: Rig, kind: str, end: str
+) -> None:
+    await install(rig)
+    upgrade = await rig.send(
+        "app.upgrade", instance="pump", manifest=manifest("2", health="within: 9s, stable_for: 2s")
+    )
+    await rig.until(lambda: rig.job_now(upgrade.job).state is JobState.VERIFYING, "its trial")
+    order = await rig.job(await rig.send(f"app.{kind}", instance="pump"))
+    replaced = rig.job_now(upgrade.job)
+    assert replaced.state is JobState.SUPERSEDED
+    assert replaced.message == f"replaced by job {order.id}; its version stays, and job {order.id} goes on with it"
+    assert (order.state, order.message) == (JobState.DONE, f"the version that job {upgrade.job} brought {end}")
+
+
 async def test_an_upgrade_during_a_trial_goes_back_to_the_proven_version_not_to_the_other_trial(rig: Rig) -> None:
     await install(rig)
     slow = "within: 20s, stable_for: 15s"

@@ -185,7 +185,10 @@ class AppDecisions:
         """Running or stopped. While its first version is still fetched there is nothing to do but to remember it."""
         if desired.current is None:
             return Change(desired=(desired,)), f"{desired.name}: {job.kind} holds once it is installed"
-        return self._taken(desired, replace(job, state=JobState.INSTALLING)), ""
+        open_job = self._ledger.open_job(job.instance)
+        carried = transition.brought(open_job, job) if open_job else ""
+        params = {**job.params, transition.CARRIES: carried} if carried else job.params
+        return self._taken(desired, replace(job, state=JobState.INSTALLING, params=params)), ""
 
     def _superseded(self, by: Job) -> tuple[Job, ...]:
         """What `by` replaces: the job in hand, and older deployments. One that is still fetched outlasts start and stop."""
@@ -194,10 +197,10 @@ class AppDecisions:
         outlasts = by.kind in ("start", "stop", "restart") and open_job is not None and open_job.fetching
         if open_job is not None and open_job.id != by.id and not outlasts:
             replaced[open_job.id] = open_job
-        return tuple(transition.supersede(job, by.id) for job in replaced.values())
+        return tuple(transition.supersede(job, by) for job in replaced.values())
 
     def _outdated(self, by: Job) -> tuple[Job, ...]:
-        return tuple(transition.supersede(job, by.id) for job in self._outdated_jobs(by))
+        return tuple(transition.supersede(job, by) for job in self._outdated_jobs(by))
 
     def _outdated_jobs(self, by: Job) -> list[Job]:
         """Jobs that wait or fetch and that a newer one makes pointless."""
