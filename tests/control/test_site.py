@@ -141,11 +141,14 @@ async def test_every_mistake_of_a_sites_values_is_named_at_once_with_its_place(
     path = write(rig, "apps.d/pump.yaml", "app: pump\nvalues:\n  LIMIT: 17\n  LIMTI: 2\n  Q: 1\nports: {bus: com1}\n")
     await rig.room.site.apply()
     message = rig.alarms.standing["file:pump/refused"].message
-    for told in (message, caplog.text):
-        assert f"{path}:3:10: LIMIT is the number 17; it must be from 0 to 16" in told
-        assert f"{path}:4:3: unknown parameter 'LIMTI'; did you mean 'LIMIT'?" in told
-        assert f"{path}:5:3: unknown parameter 'Q'; allowed: LIMIT" in told
-        assert f"{path}:6:9: unknown port role 'bus'; the APP has none" in told
+    mistakes = [
+        f"{path}:3:10: LIMIT is the number 17; it must be from 0 to 16",
+        f"{path}:4:3: unknown parameter 'LIMTI'; did you mean 'LIMIT'?",
+        f"{path}:5:3: unknown parameter 'Q'; allowed: LIMIT",
+        f"{path}:6:9: unknown port role 'bus'; the APP has none",
+    ]
+    assert [each for each in mistakes if each not in caplog.text] == []
+    assert mistakes[0] in message  # as many as an alarm's words have room for
     assert rig.room.views.detail("pump")["values"]["values"]["LIMIT"]["value"] == 6.5
 
 
