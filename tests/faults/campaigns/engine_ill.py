@@ -29,6 +29,7 @@ Mend = Callable[[], object]
 FULL = ("full", "filling")
 BEFORE = ("full", "bridge")
 _REFUSED = "admission.disk"
+FORBIDDEN = 403
 _NO_SPACE = "no space left on device"
 
 
@@ -98,7 +99,9 @@ def strike_amid(gateway: Gateway, operation: str, strike: Callable[[], Mend]) ->
         struck = begun.is_under_way()
         problem = stand(gateway)
     problem = problem or judge(gateway, begun, alarms)
-    if operation == "install" and not problem and gateway.version != begun.goal:
+    # What admission sees coming it refuses (403), and nothing is changed: a good end too.
+    refused = gateway.job(begun.job)["error_status"] == FORBIDDEN
+    if operation == "install" and not problem and not refused and gateway.version != begun.goal:
         problem = "a first installation did not survive what was the engine's fault"
     return problem or ("" if struck else MISSED)
 
