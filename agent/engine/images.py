@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -72,6 +72,7 @@ class DockerImages:
         self._logins = logins
         self._rules = rules = rules or ImageRules()
         self._mark = rules.mark
+        self._going = asyncio.Lock()
         self._handover = Handover(self._client, source, rules.mark, rules.rooms, rules.watermarks.reserve_bytes)
 
     def close(self) -> None:
@@ -119,11 +120,13 @@ class DockerImages:
         Raises NotFound, Unauthorised, Unreachable and TimedOut (after several tries), NoSpace, Failed.
         """
         if is_id(pinned):
-            return await self._require(pinned)
+            async with self._going:
+                return await self._require(pinned)
         name = read_ref(pinned)
         if not name.digest:
             raise Failed("image.not_pinned", f"{pinned} names no digest", hint="pin it first")
-        found = await self.find(name.pinned)
+        async with self._going:  # what a clean-up is just removing is here no more
+            found = await self.find(name.pinned)
         if found is None:
             await self._handover.bring(name, progress, login)
             found = await self.find(name.pinned)
@@ -232,25 +235,26 @@ class DockerImages:
         if pulled:
             await self._forget_name(name)
 
-    async def prune(self, keep: Sequence[str]) -> int:
+    async def prune(self, keep: Callable[[], Collection[str]]) -> int:
         """Remove what this gateway pulled or built and neither `keep` (tags, digests, ids) nor a container needs.
 
+        `keep` is asked anew for each: a job may have come to need it meanwhile, and `pull` then says whether it is here.
         Images that carry anybody else's tag stay. The answer is the images' sizes in bytes, shared layers counted.
         """
         freed_bytes = 0
-        for image in await self._leftovers(keep):
-            freed_bytes += await self._let_go(image)
+        for image in await self._leftovers():
+            freed_bytes += await self._let_go(image, keep)
         return freed_bytes
 
-    async def tidy(self, keep: Sequence[str], *, idle: bool) -> int:
+    async def tidy(self, keep: Callable[[], Collection[str]], *, idle: bool) -> int:
         """As `prune`, but only while the engine's disk is above the high mark, oldest first, until it is below the low one.
 
         `idle`: no fetch is open, so that what unfinished ones left goes too. The bytes as `prune` counts them.
         """
         freed_bytes = await self._source.clean() if idle else 0
         if (await self._handover.disk()).used_percent >= self._rules.watermarks.high_percent:
-            for image in await self._leftovers(keep):
-                freed_bytes += await self._let_go(image)
+            for image in await self._leftovers():
+                freed_bytes += await self._let_go(image, keep)
                 if (await self._handover.disk()).used_percent < self._rules.watermarks.low_percent:
                     break
         if idle:
@@ -300,24 +304,21 @@ class DockerImages:
         rows = await self._client.call("listing what uses images", lambda c: c.containers(all=True))
         return {str(row["ImageID"]) for row in rows}
 
-    async def _leftovers(self, keep: Sequence[str]) -> builtins.list[ImageInfo]:
-        """What may go, oldest first."""
-        kept = {ref.partition("@")[2] or ref for ref in keep}
+    async def _leftovers(self) -> builtins.list[ImageInfo]:
+        """What may go unless it is kept, oldest first."""
         users = await self._in_use()
         images = sorted(await self.list(), key=lambda image: image.created)
-        return [
-            image
-            for image in images
-            if image.id not in users
-            and kept.isdisjoint((image.id, *image.tags, *(d.partition("@")[2] for d in image.digests)))
-            and await self._is_our_leftover(image)
-        ]
+        return [image for image in images if image.id not in users and await self._is_our_leftover(image)]
 
-    async def _let_go(self, image: ImageInfo) -> int:
-        try:
-            await self.remove(image.id)
-        except (Conflict, NotFound):
-            return 0  # a container or a child image came meanwhile
+    async def _let_go(self, image: ImageInfo, keep: Callable[[], Collection[str]]) -> int:
+        async with self._going:
+            kept = {ref.partition("@")[2] or ref for ref in keep()}
+            if not kept.isdisjoint((image.id, *image.tags, *(d.partition("@")[2] for d in image.digests))):
+                return 0
+            try:
+                await self.remove(image.id)
+            except (Conflict, NotFound):
+                return 0  # a container or a child image came meanwhile
         return image.size_bytes
 
     async def _forget_records(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,34 @@ async def test_an_image_that_the_disk_could_never_hold_ends_the_job_and_is_not_t
     assert "the whole disk has 8 MiB" in job.message
     assert [what for what, _ in rig.images.log[before:] if what in ("pull", "prune")] == []
     assert rig.serving() == ["pump:1"]
+
+
+async def test_a_job_that_comes_while_its_image_is_being_cleaned_up_brings_it_again(rig: Rig) -> None:
+    await rig.job(await rig.send("image.pull", image=f"{REGISTRY}/pump:1"))
+    removing = rig.images.faults.pause("let go")
+    pruning = asyncio.create_task(rig.send("image.prune"))
+    await removing.reached.wait()
+    pulls = rig.images.log.count(("pull", pinned := rig.images.publish(f"{REGISTRY}/pump:1")))
+    install = await rig.send("app.install", instance="pump", manifest=manifest("1"))
+    await rig.until(lambda: rig.images.log.count(("pull", pinned)) > pulls, "the job asking for its image anew")
+    removing.open()
+    assert (await pruning).data["freed_bytes"] > 0
+    assert (await rig.ended(install.job)).state is JobState.DONE
+    assert here(rig) == {digest(rig, "1")}
+
+
+async def test_an_image_that_a_job_finds_during_a_clean_up_stays(rig: Rig) -> None:
+    for name in ("other", "pump"):
+        await rig.job(await rig.send("image.pull", image=f"{REGISTRY}/{name}:1"))
+    removing = rig.images.faults.pause("let go")
+    pruning = asyncio.create_task(rig.send("image.prune"))
+    await removing.reached.wait()
+    install = await rig.send("app.install", instance="pump", manifest=manifest("1"))
+    await rig.until(lambda: bool(rig.room.stock.needed()), "the job to hold its image")
+    removing.open()
+    await pruning
+    assert (await rig.ended(install.job)).state is JobState.DONE
+    assert here(rig) == {digest(rig, "1")}
 
 
 async def test_above_the_high_mark_a_deployment_cleans_up_but_what_can_be_gone_back_to_stays(rig: Rig) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ class FakeImages:
         self.disk_is_full = False
         self.tidied: list[bool] = []
         self.left_bytes = 0
+        self._going = asyncio.Lock()
         self.brings: dict[str, dict[str, Any]] = {}
         self._locks: dict[str, Login] = {}
         self._registry: dict[str, str] = {}
@@ -106,7 +107,9 @@ class FakeImages:
     async def pull(self, pinned: str, progress: Progress, login: Login | None = None) -> ImageInfo:
         """Bring the image here."""
         await self._call("pull", pinned)
-        if (found := self._find(pinned)) is not None:
+        async with self._going:
+            found = self._find(pinned)
+        if found is not None:
             return found
         self._admit(pinned, login)
         if pinned not in self._shelf:
@@ -182,16 +185,21 @@ class FakeImages:
             return
         del self._local[image.id]
 
-    async def prune(self, keep: Sequence[str]) -> int:
-        """Remove pulled images that are neither kept nor used; the bytes they held."""
+    async def prune(self, keep: Callable[[], Collection[str]]) -> int:
+        """Remove pulled images that are neither kept nor used; the bytes they held. It pauses at ``let go`` before each."""
         await self._call("prune", "")
-        kept = {image.id for ref in keep if (image := self._find(ref)) is not None} | self.in_use
-        gone = [image for image in self._local.values() if image.digests and image.id not in kept]
-        for image in gone:
-            del self._local[image.id]
-        return sum(image.size_bytes for image in gone)
+        freed_bytes = 0
+        for image in [image for image in self._local.values() if image.digests]:
+            async with self._going:
+                kept = {found.id for ref in keep() if (found := self._find(ref)) is not None} | self.in_use
+                if image.id in kept or image.id not in self._local:
+                    continue
+                await self.faults.pass_through("let go")
+                del self._local[image.id]
+            freed_bytes += image.size_bytes
+        return freed_bytes
 
-    async def tidy(self, keep: Sequence[str], *, idle: bool) -> int:
+    async def tidy(self, keep: Callable[[], Collection[str]], *, idle: bool) -> int:
         """As `prune`, if `disk_is_full`."""
         self.tidied.append(idle)
         left_bytes, self.left_bytes = (self.left_bytes, 0) if idle else (0, self.left_bytes)

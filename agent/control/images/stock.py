@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from typing import Any
 
 from agent.control.catalog import Catalog
 from agent.control.ledger import Ledger
@@ -32,6 +33,7 @@ class ImageStock:
         self._catalog = catalog
         self._images = images
         self._held: dict[str, set[str]] = {}
+        self._cleaners = 0
         self._cleaning: asyncio.Task[int] | None = None
         ledger.listen(self._on_change)
 
@@ -63,13 +65,14 @@ class ImageStock:
     async def bring(self, job: Job, pinned: str, progress: Progress, login: Login | None) -> ImageInfo:
         """Have an image here, and keep it as long as the job is open. Before it gives up for space, it cleans up."""
         self._held.setdefault(job.id, set()).add(pinned)
+        may_be_going = self._cleaners > 0
         found = await self._images.find(pinned)
-        if found is not None:
+        if found is not None and not may_be_going:
             return found
         try:
             return await self._images.pull(pinned, progress, login)
         except NoSpace:
-            freed_bytes = await self._images.prune(sorted(self.needed()))
+            freed_bytes = await self._clean(self._images.prune(self.needed))
             log.info("images_pruned for=%s freed_bytes=%d", pinned, freed_bytes)
             if not freed_bytes:
                 raise
@@ -98,13 +101,13 @@ class ImageStock:
 
     async def prune(self) -> int:
         """Remove at once what nothing needs, and what the gateway knew of it. The bytes as `ports.Images.prune` counts them."""
-        return await self._images.prune(sorted(self.needed())) + await self.tidy()
+        return await self._clean(self._images.prune(self.needed)) + await self.tidy()
 
     async def tidy(self) -> int:
         """Clean up as the watermarks say; what unfinished fetches left goes when no job could go on with it. As `prune`."""
         idle = not any(job.state in FETCHING for job in self._ledger.jobs.values())
         try:
-            freed_bytes = await self._images.tidy(sorted(self.needed()), idle=idle)
+            freed_bytes = await self._clean(self._images.tidy(self.needed, idle=idle))
         except GatewayError as error:
             log.warning("images_not_tidied code=%s reason=%s", error.code, error)
             return 0
@@ -117,6 +120,14 @@ class ImageStock:
         if self._cleaning is not None:
             self._cleaning.cancel()
             await asyncio.gather(self._cleaning, return_exceptions=True)
+
+    async def _clean(self, work: Coroutine[Any, Any, int]) -> int:
+        """Have images removed. Who looks for one meanwhile cannot rely on what was just here: see `bring`."""
+        self._cleaners += 1
+        try:
+            return await work
+        finally:
+            self._cleaners -= 1
 
     def _on_change(self, change: Change) -> None:
         """After each deployment there may be images that nobody needs any more."""

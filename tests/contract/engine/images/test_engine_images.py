@@ -128,18 +128,47 @@ async def two_and_anothers(shelf: Shelf) -> list[str]:
 
 async def test_prune_keeps_what_is_named(shelf: Shelf) -> None:
     kept, gone, local = await two_and_anothers(shelf)
-    assert await shelf.images.prune([kept]) > 0
+    assert await shelf.images.prune(lambda: [kept]) > 0
     assert await shelf.images.find(kept) is not None
     assert await shelf.images.find(gone) is None
     assert await shelf.images.find(local) is not None
 
 
+async def test_what_is_needed_is_asked_before_each_removal(shelf: Shelf) -> None:
+    first, second, _ = await two_and_anothers(shelf)
+    asked: list[int] = []
+
+    def keep() -> list[str]:
+        # A job began meanwhile, found both, and relies on them.
+        asked.append(1)
+        return [] if len(asked) == 1 else [first, second]
+
+    await shelf.images.prune(keep)
+    assert len(asked) > 1
+    assert [await shelf.images.find(name) for name in (first, second)] != [None, None]
+
+
+async def test_what_a_clean_up_is_just_removing_is_brought_again_to_who_pulls_it(shelf: Shelf) -> None:
+    pinned, *_ = await two_and_anothers(shelf)
+    pulling: list[asyncio.Task[Any]] = []
+
+    def keep() -> list[str]:
+        # Too late to be kept: what is needed was asked, and the removal follows.
+        if not pulling:
+            pulling.append(asyncio.ensure_future(shelf.images.pull(pinned, no_progress)))
+        return []
+
+    assert await shelf.images.prune(keep) > 0
+    image = await pulling[0]
+    assert await shelf.images.find(pinned) == image
+
+
 async def test_only_a_full_disk_is_tidied_and_what_is_kept_or_anothers_stays(shelf: Shelf) -> None:
     kept, gone, local = await two_and_anothers(shelf)
-    assert await shelf.images.tidy([kept], idle=True) == 0
+    assert await shelf.images.tidy(lambda: [kept], idle=True) == 0
     assert await shelf.images.find(gone) is not None
     shelf.fill()
-    assert await shelf.images.tidy([kept], idle=True) > 0
+    assert await shelf.images.tidy(lambda: [kept], idle=True) > 0
     found = [await shelf.images.find(name) is not None for name in (kept, gone, local)]
     assert found == [True, False, True]
 
@@ -159,14 +188,14 @@ async def test_an_image_that_a_container_uses_is_neither_removed_nor_pruned(real
     image = await real.images.pull(pinned, no_progress)
     container = docker("create", "--network", "none", image.id, "true")
     try:
-        assert await real.images.prune([]) == 0
+        assert await real.images.prune(list) == 0
         with pytest.raises(Conflict) as caught:
             await real.images.remove(pinned)
         assert caught.value.code == "image.in_use"
         assert await real.images.find(pinned) == image
     finally:
         docker("rm", container)
-    assert await real.images.prune([]) == image.size_bytes
+    assert await real.images.prune(list) == image.size_bytes
 
 
 async def test_a_name_that_is_none_is_refused_before_anything_is_asked(real: RealShelf) -> None:

@@ -61,8 +61,8 @@ async def test_a_name_that_was_pulled_keeps_no_image_from_a_prune_and_outlives_a
     await real.images.remove(f"{real.repository}:mine")
     await real.images.pull(pinned, no_progress)
     await real.images.remember(name, pinned)
-    assert await real.images.prune([]) > 0
-    assert await real.images.tidy([], idle=True) == 0
+    assert await real.images.prune(list) > 0
+    assert await real.images.tidy(list, idle=True) == 0
     assert await asyncio.to_thread(real.source.records.names) == {}
 
 
@@ -120,7 +120,7 @@ async def test_a_name_that_several_jobs_need_at_once_is_there_until_the_last_has
     assert name in tags_of(image)
     assert await held.push(name, no_progress)
     assert name in tags_of(image)
-    await held.prune([])
+    await held.prune(list)
     with pytest.raises(Conflict, match="pushed or saved"):
         await held.remove(name)
     held.gates[second].open()
@@ -168,7 +168,7 @@ async def test_a_lent_tag_that_a_kill_left_keeps_the_image_neither_from_a_prune_
         assert await real.images.find(stable) is None
         await real.images.remove(name)
     else:
-        assert await real.images.prune([]) > 0
+        assert await real.images.prune(list) > 0
     assert await real.images.find(image.id) is None
 
 
@@ -225,7 +225,7 @@ async def test_what_is_pulled_while_a_clean_up_looks_around_is_not_forgotten(rea
     await real.images.remember(names[2], gone)
     meanwhile = Meanwhile(str(real.socket), real.source, real.rules)
     meanwhile.names = (names[0], names[1])
-    assert await meanwhile.tidy([], idle=True) == 0
+    assert await meanwhile.tidy(list, idle=True) == 0
     found = [await meanwhile.find(name) for name in (*meanwhile.names, meanwhile.pinned)]
     meanwhile.close()
     assert [image and set(image.names) for image in found] == [set(meanwhile.names)] * 3
