@@ -14,7 +14,7 @@ from typing import Any
 from agent.control.catalog import Catalog
 from agent.control.ledger import Ledger
 from agent.domain.admission import allowed_registry
-from agent.domain.command import DEPLOYMENTS, FETCHING, Job
+from agent.domain.command import DEPLOYMENTS, FETCHING, Job, JobState
 from agent.domain.container import ImageInfo
 from agent.domain.dockerfile import BuildHow
 from agent.domain.imageref import read_ref
@@ -23,6 +23,9 @@ from agent.errors import GatewayError, NoSpace, Refused
 from agent.ports import Images, Login, Progress
 
 log = logging.getLogger("agent.control.images.stock")
+
+BRINGING = DEPLOYMENTS | {"image.pull", "image.load", "image.build"}
+"""Kinds of jobs after which the disk is fuller, or an image is needed no more."""
 
 
 class ImageStock:
@@ -33,6 +36,7 @@ class ImageStock:
         self._catalog = catalog
         self._images = images
         self._held: dict[str, set[str]] = {}
+        self._fresh: set[str] = set()
         self._cleaners = 0
         self._cleaning: asyncio.Task[int] | None = None
         ledger.listen(self._on_change)
@@ -104,10 +108,13 @@ class ImageStock:
         return await self._clean(self._images.prune(self.needed)) + await self.tidy()
 
     async def tidy(self) -> int:
-        """Clean up as the watermarks say; what unfinished fetches left goes when no job could go on with it. As `prune`."""
+        """Clean up as the watermarks say; what unfinished fetches left goes when no job could go on with it. As `prune`.
+
+        What was brought last stays: somebody had it come for what follows.
+        """
         idle = not any(job.state in FETCHING for job in self._ledger.jobs.values())
         try:
-            freed_bytes = await self._clean(self._images.tidy(self.needed, idle=idle))
+            freed_bytes = await self._clean(self._images.tidy(lambda: self.needed() | self._fresh, idle=idle))
         except GatewayError as error:
             log.warning("images_not_tidied code=%s reason=%s", error.code, error)
             return 0
@@ -130,7 +137,10 @@ class ImageStock:
             self._cleaners -= 1
 
     def _on_change(self, change: Change) -> None:
-        """After each deployment there may be images that nobody needs any more."""
-        ended = any(job.state.final and job.kind in DEPLOYMENTS for job in change.jobs)
+        """After each job that brings images the disk may be too full, with images that nobody needs any more."""
+        ended = [job for job in change.jobs if job.state.final and job.kind in BRINGING]
+        for job in ended:
+            if job.state is JobState.DONE:
+                self._fresh = self._held.get(job.id) or self._fresh
         if ended and (self._cleaning is None or self._cleaning.done()):
             self._cleaning = asyncio.create_task(self.tidy(), name="images-tidy")
