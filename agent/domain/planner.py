@@ -110,12 +110,12 @@ def _plan_restoring(
 
 
 def _plan_running(desired: Desired, spec: AppSpec, observed: Observed, before: AppSpec | None) -> tuple[Step, ...]:
+    on_trial = desired.trial is Trial.VERIFYING
+    in_the_way = _in_the_way(spec, observed)
+    steps = _stop([c for c in in_the_way if c.serving], _versions(desired, spec, before)) + _remove(in_the_way)
+    observed = replace(observed, containers=tuple(c for c in observed.containers if c not in in_the_way))
     current = _current(spec, observed)
     outdated = _outdated(spec, observed)
-    on_trial = desired.trial is Trial.VERIFYING
-    # A dead container still holds its name, which the new one needs.
-    steps: list[Step] = [RemoveContainer(c.id, c.service) for c in outdated if c.state is RunState.DEAD]
-    outdated = [c for c in outdated if c.state is not RunState.DEAD]
     steps += _remake(_versions(desired, spec, before), observed)
     have_networks = {n.name for n in observed.networks}
     have_volumes = {v.name for v in observed.volumes}
@@ -260,6 +260,12 @@ def _current(spec: AppSpec, observed: Observed) -> dict[str, ContainerState]:
 def _outdated(spec: AppSpec, observed: Observed) -> list[ContainerState]:
     right = {c.id for c in _current(spec, observed).values()}
     return [c for c in observed.containers if c.id not in right]
+
+
+def _in_the_way(spec: AppSpec, observed: Observed) -> list[ContainerState]:
+    """Containers that hold a name which the one made in their place needs: the dead, and the right ones that are bent."""
+    wanted = {(c.service, c.spec_hash) for c in spec.containers}
+    return [c for c in observed.containers if c.state is RunState.DEAD or (c.bent and (c.service, c.spec) in wanted)]
 
 
 def _to_run_again(spec: AppSpec, observed: Observed) -> list[ContainerState]:

@@ -27,6 +27,12 @@ from agent.ports import EngineEvent
 
 Json = Mapping[str, Any]
 
+FOREIGN_LIMITS = (
+    "CpuShares", "CpusetCpus", "CpusetMems", "CpuRealtimePeriod", "CpuRealtimeRuntime",
+    "MemoryReservation", "KernelMemory", "BlkioWeight",
+)  # fmt: skip
+"""What `docker update` can set and the gateway never does. An update reads 0 and "" as "as it was": there is no way back."""
+
 
 def read_info(info: Json, api_version: str) -> EngineInfo:
     """`GET /info`."""
@@ -45,6 +51,7 @@ def read_container(document: Json) -> ContainerState:
     """`GET /containers/{id}/json`."""
     state: Json = document.get("State") or {}
     labels = labels_of(document)
+    host: Json = document.get("HostConfig") or {}
     return ContainerState(
         id=str(document["Id"]),
         name=str(document.get("Name", "")).removeprefix("/"),
@@ -61,9 +68,10 @@ def read_container(document: Json) -> ContainerState:
         restart_count=int(document.get("RestartCount") or 0),
         pid=int(state.get("Pid") or 0),
         address=_read_address(document),
-        live=_read_live(document.get("HostConfig") or {}),
+        live=_read_live(host),
         places=_read_places(document),
         networks=_read_networks(document),
+        bent=any(host.get(limit) for limit in FOREIGN_LIMITS),
     )
 
 

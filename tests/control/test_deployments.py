@@ -243,6 +243,21 @@ async def test_what_was_paused_by_hand_goes_on_without_a_restart(rig: Rig) -> No
     assert (after.id, after.started_at) == (before.id, before.started_at)
 
 
+async def test_what_was_limited_by_hand_in_a_way_that_nothing_takes_back_is_made_anew_once_and_is_no_crash(
+    rig: Rig,
+) -> None:
+    await install(rig)
+    (before,) = rig.engine.find("pump", "main")
+    rig.engine.bend("pump", "main")
+    await rig.until(lambda: rig.serving() == ["pump:1"] and not rig.engine.find("pump", "main")[0].bent, "a new one")
+    await rig.restart()
+    await rig.until(lambda: "pump" in rig.room.reconciler.observed, "a look by a new agent")
+    (after,) = rig.engine.find("pump", "main")
+    assert (after.id == before.id, after.name, after.spec, after.live) == (False, before.name, before.spec, before.live)
+    assert [op for op, _ in rig.engine.log if op in ("create", "remove", "update")] == ["create", "remove", "create"]
+    assert rig.alarms.raised == []
+
+
 async def test_removal_leaves_nothing_but_volumes_and_purging_takes_those(rig: Rig) -> None:
     text = manifest("1", extra='volumes: ["data:/data"]') + "volumes: {data: {}}\n"
     await rig.job(await rig.send("app.install", instance="pump", manifest=text))

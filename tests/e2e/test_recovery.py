@@ -126,6 +126,9 @@ DRIFT: dict[str, Callable[[Gateway], None]] = {
     "pause": lambda gw: by_hand(gw, "pause", "main"),
     "exec kill": kill_all,
     "update": lambda gw: by_hand(gw, "update", "--memory", "64m", "--memory-swap", "64m", "main"),
+    "update --cpuset-cpus": lambda gw: by_hand(gw, "update", "--cpuset-cpus", "0", "main"),
+    "update --cpu-shares": lambda gw: by_hand(gw, "update", "--cpu-shares", "512", "main"),
+    "update --memory-reservation": lambda gw: by_hand(gw, "update", "--memory-reservation", "8m", "main"),
     "network rm": remove_network,
     "stop and network rm": remove_network_of_stopped,
     "volume rm": remove_volume,
@@ -161,6 +164,7 @@ def as_installed(gw: Gateway) -> dict[str, Any]:
         host, state = c["HostConfig"], c["State"]
         found[c["Config"]["Labels"]["ec.service"]] = (
             state["Running"], state["Paused"], host["Memory"],
+            host["CpusetCpus"], host["CpuShares"], host["MemoryReservation"],
             sorted(c["NetworkSettings"]["Networks"]), sorted(m["Name"] for m in c["Mounts"] if m["Type"] == "volume"),
         )  # fmt: skip
     return found

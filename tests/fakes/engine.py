@@ -283,11 +283,14 @@ class FakeEngine:
     def plug(self, instance: str, service: str, network: str, *, off: bool = False) -> None:
         """What `docker network connect` does, or (`off`) `docker network disconnect`."""
         box = self._serving(instance, service)
-        if off:
-            box.leave((network,))
-        else:
-            box.join((network,))
+        (box.leave if off else box.join)((network,))
         self._emit("disconnect" if off else "connect", box.state)
+
+    def bend(self, instance: str, service: str) -> None:
+        """What `docker update` does with a limit that the gateway never gives."""
+        box = self._serving(instance, service)
+        box.change(bent=True)
+        self._emit("update", box.state)
 
     def crash(self, instance: str, service: str, exit_code: int = 1, *, oom: bool = False) -> None:
         """The service's serving container dies by itself; its restart policy decides what follows."""
@@ -315,11 +318,10 @@ class FakeEngine:
 
     def vanish(self, instance: str, service: str) -> None:
         """Somebody removes the service's containers behind the gateway's back."""
-        for box in [b for b in self._boxes.values() if (b.spec.instance, b.spec.service) == (instance, service)]:
-            del self._boxes[box.state.id]
-            if box.state.serving:
-                self._emit("die", box.state)
-            self._emit("destroy", box.state)
+        for state in self.find(instance, service):
+            del self._boxes[state.id]
+            for action in ("die", "destroy") if state.serving else ("destroy",):
+                self._emit(action, state)
 
     def take_name(self, name: str) -> None:
         """A container, network or volume of somebody else has this name."""
@@ -327,8 +329,7 @@ class FakeEngine:
 
     def reboot(self, *, backwards: bool = False) -> None:
         """The host restarts: what ran starts anew unless its policy is `no`, in any order; the event stream breaks."""
-        boxes = list(self._boxes.values())
-        for box in reversed(boxes) if backwards else boxes:
+        for box in list(self._boxes.values())[:: -1 if backwards else 1]:
             if box.state.serving:
                 stays_down = box.state.live.restart in (Restart.NO, Restart.ON_FAILURE)
                 box.change(state=RunState.EXITED, health=Health.NONE, exit_code=255, pid=0)

@@ -83,6 +83,10 @@ class Machine:
             case kinds.RemoveVolume(name):
                 del self.volumes[name]
             case kinds.CreateContainer(wanted):
+                held = [
+                    c for c in self.containers.values() if (c.service, c.spec) == (wanted.service, wanted.spec_hash)
+                ]
+                assert not held, "its name is taken: the engine would give back what holds it"
                 self.made += 1
                 self.add(wanted, RunState.CREATED)
             case kinds.StartContainer(service, spec_hash):
@@ -110,6 +114,12 @@ class Machine:
                 self.plug(id_, *on, *(each.network for each in attachments))
             case kinds.DisconnectContainer(id_, _, names):
                 self.plug(id_, *(name for name in on if name not in names))
+
+    def bend(self, service: str) -> ContainerState:
+        """Somebody limits the newest container of `service` by hand; what it was before."""
+        old = [c for c in self.containers.values() if c.service == service][-1]
+        self.containers[old.id] = replace(old, bent=True)
+        return old
 
     def plug(self, container_id: str, *networks: str) -> None:
         """It is on these networks and no others."""

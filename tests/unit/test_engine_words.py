@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import requests
 from docker import errors as docker_errors
 
-from agent.domain.container import Live
+from agent.domain.container import ContainerSpec, Live
 from agent.domain.imageref import Ref, is_id, is_marked, mark_tag, read_ref
-from agent.engine.body import live_body
+from agent.engine.body import create_body, live_body
 from agent.engine.client import choose_api
 from agent.engine.hostrules import ISOLATED, HostRules
 from agent.engine.observed import read_container, read_event
@@ -181,9 +182,31 @@ def test_an_update_sets_memory_and_swap_so_that_they_are_read_back_as_they_were_
         assert read_container({"Id": "1", "HostConfig": live_body(wanted)}).live == wanted
 
 
+LIMITS_OF_OTHERS = {
+    "CpuShares": 512, "CpusetCpus": "0-1", "CpusetMems": "0", "CpuRealtimePeriod": 1000, "CpuRealtimeRuntime": 950,
+    "MemoryReservation": -1, "KernelMemory": 1, "BlkioWeight": 300,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("limit", "value"), LIMITS_OF_OTHERS.items())
+def test_each_limit_that_the_gateway_never_gives_is_seen_and_none_is_none(limit: str, value: int | str) -> None:
+    none: dict[str, Any] = {key: type(each)() for key, each in LIMITS_OF_OTHERS.items()}
+    assert read_container({"Id": "1", "HostConfig": none | {limit: value}}).bent
+    assert not read_container({"Id": "1", "HostConfig": none}).bent
+    assert not read_container({"Id": "1", "HostConfig": dict.fromkeys(none)}).bent
+
+
+def test_nothing_that_the_gateway_asks_for_is_a_limit_that_it_never_gives() -> None:
+    live = Live(500_000_000, 32, 8, swap_bytes=8)
+    made = ContainerSpec("n", "i", "s", "r", "image", "gw", shm_bytes=1, ulimits=(("nofile", 1, 1),), live=live)
+    for host in (create_body(made)["HostConfig"], live_body(live)):
+        assert not read_container({"Id": "1", "HostConfig": host}).bent
+
+
 def test_answers_with_nulls_and_gaps_are_read() -> None:
     state = read_container({"Id": "1", "State": None, "Config": {"Labels": None}, "HostConfig": {"PidsLimit": None}})
     assert (state.id, state.instance, state.live.pids, state.address) == ("1", "", 0, "")
+    assert not state.bent
     assert state.networks is None
     assert read_event({"Type": "network", "Action": "connect"}, "gw") is None
     sick = {"Type": "container", "Action": "health_status: unhealthy", "timeNano": 5}

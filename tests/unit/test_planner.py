@@ -79,6 +79,47 @@ def test_changed_limits_are_mended_without_a_restart(live: Live) -> None:
     assert machine.run(desired(), spec("x:1")) == []
 
 
+@pytest.mark.parametrize("trial", [Trial.PROVEN, Trial.VERIFYING])
+def test_a_container_with_limits_that_no_update_takes_back_is_made_anew_and_no_other(trial: Trial) -> None:
+    machine = Machine()
+    machine.run(desired(), spec("x:1", "y:1"))
+    old = machine.bend("b")
+    steps = machine.run(desired(trial=trial), spec("x:1", "y:1"))
+    assert names(steps) == ["StopContainer", "RemoveContainer", "CreateContainer", "AwaitService", "StartContainer"]
+    (new,) = machine.serving("b")
+    assert (new.bent, new.spec) == (False, old.spec)
+    assert len(machine.serving("a")) == 1
+    assert machine.run(desired(trial=trial), spec("x:1", "y:1")) == []
+
+
+def test_a_bent_service_that_loops_is_made_anew_too() -> None:
+    machine = Machine()
+    machine.run(desired(), spec("x:1"))
+    machine.bend("a")
+    observed = replace(machine.observed(), looping=frozenset({"a"}))
+    steps = names(list(plan(desired(), spec("x:1"), observed)))
+    assert steps == ["StopContainer", "RemoveContainer", "CreateContainer", "StartContainer"]
+
+
+def test_a_bent_container_of_a_stopped_app_is_let_be_until_it_is_started() -> None:
+    machine = Machine()
+    machine.run(desired(), spec("x:1"))
+    machine.run(desired(wanted=Wanted.STOPPED), spec("x:1"))
+    machine.bend("a")
+    assert machine.run(desired(wanted=Wanted.STOPPED), spec("x:1")) == []
+    assert names(machine.run(desired(), spec("x:1"))) == ["RemoveContainer", "CreateContainer", "StartContainer"]
+
+
+def test_a_bent_old_container_waits_out_the_trial_and_is_made_anew_on_going_back() -> None:
+    machine = Machine()
+    machine.run(desired(), spec("x:1"))
+    old = machine.bend("a")
+    machine.run(desired(trial=Trial.VERIFYING), spec("x:2"))
+    assert not machine.containers[old.id].serving
+    machine.run(desired(), spec("x:1"))
+    assert [(c.image_id, c.bent, c.serving) for c in machine.containers.values()] == [("x:1", False, True)]
+
+
 def connected(*images: str) -> AppSpec:
     """As `spec`, each service on the network `net` under its name."""
     bare = spec(*images, network=True)
@@ -210,6 +251,8 @@ def machines(draw: st.DrawFn) -> Machine:
                 state = RunState.EXITED if served else state
                 served = served or state is not RunState.EXITED
             machine.add(container(service, image), state)
+            if draw(st.booleans()):
+                machine.bend(service)
     return machine
 
 
@@ -220,6 +263,7 @@ def test_from_any_leftovers_one_pass_brings_exactly_the_wanted_containers_to_ser
     machine.run(desired(trial=trial), target)
     serving = {(c.service, c.spec) for c in machine.containers.values() if c.serving}
     assert serving == {(c.service, c.spec_hash) for c in target.containers}
+    assert not [c for c in machine.containers.values() if c.serving and c.bent]
     assert machine.run(desired(trial=trial), target) == []
     machine.run(desired(), target)
     assert len(machine.containers) == len(target.containers)

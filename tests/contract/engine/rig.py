@@ -35,6 +35,7 @@ class Rig(Protocol):
     async def make_unhealthy(self, state: ContainerState) -> None: ...
     async def remove_behind_its_back(self, state: ContainerState) -> None: ...
     async def plug(self, state: ContainerState, network: str, *, off: bool = False) -> None: ...
+    async def bend(self, state: ContainerState, *limit: str) -> None: ...
     async def lose_bridge(self, bridge: str) -> None: ...
     async def take_name(self, kind: str, name: str) -> None: ...
     async def drop(self) -> None: ...
@@ -68,6 +69,9 @@ class FakeRig:
 
     async def plug(self, state: ContainerState, network: str, *, off: bool = False) -> None:
         self.fake.plug(state.instance, state.service, network, off=off)
+
+    async def bend(self, state: ContainerState, *limit: str) -> None:
+        self.fake.bend(state.instance, state.service)
 
     async def lose_bridge(self, bridge: str) -> None:
         self.fake.bridges.lose(bridge.removeprefix("br-"))
@@ -112,6 +116,9 @@ class RealRig:
 
     async def plug(self, state: ContainerState, network: str, *, off: bool = False) -> None:
         docker("network", "disconnect" if off else "connect", network, state.id)
+
+    async def bend(self, state: ContainerState, *limit: str) -> None:
+        docker("update", *limit, state.id)
 
     async def lose_bridge(self, bridge: str) -> None:
         subprocess.run(["ip", "link", "del", bridge], check=True, timeout=10)

@@ -137,6 +137,26 @@ async def test_a_limit_that_the_engine_cannot_lift_is_refused_and_nothing_change
     assert (await state_of(rig, state.id)).live == before
 
 
+@pytest.mark.parametrize(
+    "limit", ["--cpuset-cpus=0", "--cpuset-mems=0", "--cpu-shares=512", "--memory-reservation=16m"]
+)
+async def test_a_limit_of_somebody_elses_is_told_no_update_takes_it_back_and_one_made_anew_has_none(
+    rig: Rig, limit: str
+) -> None:
+    spec = renamed(make_spec(rig), live=Live(500_000_000, 32 * 1024**2, 64))
+    state = await run(rig, spec)
+    assert not state.bent, "what the gateway makes would be made anew for ever"
+    async with listening(rig.engine) as listener:
+        await rig.bend(state, limit)
+        assert (await listener.until_action("update")).container_id == state.id
+    await rig.engine.update(state.id, spec.live)
+    after = await state_of(rig, state.id)
+    assert (after.bent, after.started_at, after.spec) == (True, state.started_at, state.spec)
+    await rig.engine.remove(state.id)
+    again = await run(rig, spec)
+    assert (again.bent, again.live, again.spec) == (False, state.live, state.spec)
+
+
 async def test_health_is_reported_and_ends_with_the_container(rig: Rig) -> None:
     probe = Healthcheck(("CMD-SHELL", "test ! -e /tmp/sick"), interval_s=0.2, timeout_s=2, retries=1)
     async with listening(rig.engine) as listener:

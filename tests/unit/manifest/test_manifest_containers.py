@@ -181,6 +181,15 @@ def test_what_can_change_live_is_no_part_of_the_containers_identity() -> None:
     assert container_of(service("user: '5'")).name != slow.name
 
 
+def test_the_identity_of_what_an_earlier_agent_made_is_still_the_same() -> None:
+    """A number from such a container's label: another one here would make every APP's containers anew on an upgrade."""
+    made = ContainerSpec(
+        "n", "pump", "main", "r", f"repo@sha256:{'0' * 64}", "gw", environment=(("A", "1"),),
+        networks=(Attachment("net", ("main",)),), mounts=(Mount("volume", "data", "/data"),),
+    )  # fmt: skip
+    assert made.spec_hash == "76e7ec4e47aa6136"
+
+
 def test_an_unchanged_service_is_the_same_container_in_the_next_release() -> None:
     one = SMALL + "  other: {image: registry.example/other:1.0}\n"
     two = one.replace("other:1.0", "other-new:2.0")
