@@ -79,6 +79,11 @@ class Desired:
         return self.history[0] if self.history else None
 
     @property
+    def on_trial(self) -> bool:
+        """A version that was stopped before its verdict stays unproven, and is watched again once it shall run."""
+        return self.trial is Trial.VERIFYING and self.wanted is Wanted.RUNNING
+
+    @property
     def versions(self) -> tuple[Version, ...]:
         """All versions it has: the wanted one first, then those to go back to. Their images stay."""
         return (*((self.current,) if self.current else ()), *self.history)

@@ -240,8 +240,8 @@ class DiskPlaces:
 class ContainerState:
     """One container as the engine reports it. `started_at` is the engine's own text, compared for equality only.
 
-    `networks` are the names of those it is on, sorted; None: not told. `bent`: somebody gave it by hand a limit that the
-    gateway never gives, and that no update of the engine's takes back.
+    `networks` are the names of those it is on, sorted; None: not told. `bent`: limits as ``CpuShares=512`` that the gateway
+    never gives and that no update of the engine's takes back: somebody's by hand, or what the engine gives by itself.
     """
 
     id: str
@@ -262,7 +262,7 @@ class ContainerState:
     live: Live = field(default_factory=Live)
     places: DiskPlaces = field(default_factory=DiskPlaces)
     networks: tuple[str, ...] | None = None
-    bent: bool = False
+    bent: tuple[str, ...] = ()
 
     @property
     def serving(self) -> bool:

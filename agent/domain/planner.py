@@ -39,7 +39,8 @@ from agent.domain.steps import (
 class Observed:
     """What the engine reports of one instance, newest containers first. `looping` are services that the supervisor restarts.
 
-    `snapshots` are the finished copies of its volumes, each as (key, volume); `cut` are networks that join nobody any more.
+    `snapshots` are the finished copies of its volumes, each as (key, volume); `cut` are networks that join nobody any more;
+    `given` are limits that the engine gives its containers by itself (see `learn`).
     """
 
     containers: tuple[ContainerState, ...] = ()
@@ -48,6 +49,7 @@ class Observed:
     looping: frozenset[str] = field(default_factory=frozenset)
     snapshots: frozenset[tuple[str, str]] = field(default_factory=frozenset)
     cut: frozenset[str] = field(default_factory=frozenset)
+    given: frozenset[str] = field(default_factory=frozenset)
 
     def copies(self, key: str) -> tuple[str, ...]:
         """The volumes with a finished copy under `key`."""
@@ -59,6 +61,21 @@ NO_NETWORK = "none"
 """The engine's name for what a container without any network is on."""
 ENDING = (Restart.NO, Restart.ON_FAILURE)
 """Restart policies with which a service that ended without an error is as it shall be."""
+
+
+def learn(before: Observed | None, now: Observed) -> frozenset[str]:
+    """The limits that making a container anew did not take away, by two looks at an instance in a row.
+
+    What a bent container had, and the one just made in its place has too, is what this engine gives: no reason to make
+    it anew for ever.
+    """
+    if before is None:
+        return frozenset()
+    known = {c.id for c in before.containers}
+    stay = {c.id for c in now.containers}
+    had = {(c.service, c.spec): frozenset(c.bent) for c in before.containers if c.id not in stay}
+    fresh = [(had.get((c.service, c.spec), frozenset()), c.bent) for c in now.containers if c.id not in known]
+    return frozenset().union(*(old.intersection(new) for old, new in fresh))
 
 
 def plan(desired: Desired, spec: AppSpec | None, observed: Observed, before: AppSpec | None = None) -> tuple[Step, ...]:
@@ -265,7 +282,10 @@ def _outdated(spec: AppSpec, observed: Observed) -> list[ContainerState]:
 def _in_the_way(spec: AppSpec, observed: Observed) -> list[ContainerState]:
     """Containers that hold a name which the one made in their place needs: the dead, and the right ones that are bent."""
     wanted = {(c.service, c.spec_hash) for c in spec.containers}
-    return [c for c in observed.containers if c.state is RunState.DEAD or (c.bent and (c.service, c.spec) in wanted)]
+    bent = {
+        c.id for c in observed.containers if (c.service, c.spec) in wanted and not observed.given.issuperset(c.bent)
+    }
+    return [c for c in observed.containers if c.state is RunState.DEAD or c.id in bent]
 
 
 def _to_run_again(spec: AppSpec, observed: Observed) -> list[ContainerState]:

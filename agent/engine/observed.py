@@ -71,7 +71,7 @@ def read_container(document: Json) -> ContainerState:
         live=_read_live(host),
         places=_read_places(document),
         networks=_read_networks(document),
-        bent=any(host.get(limit) for limit in FOREIGN_LIMITS),
+        bent=tuple(f"{limit}={host[limit]}" for limit in FOREIGN_LIMITS if host.get(limit)),
     )
 
 

@@ -258,6 +258,23 @@ async def test_what_was_limited_by_hand_in_a_way_that_nothing_takes_back_is_made
     assert rig.alarms.raised == []
 
 
+async def test_an_engine_with_limits_of_its_own_makes_a_container_anew_once_and_never_again(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.engine.gives = ("CpuShares=1024",)
+    await install(rig)
+    await rig.until(lambda: "limits_are_what_this_engine_gives" in caplog.text, "it is learnt")
+    reconciler = rig.room.reconciler
+    for _ in range(3):
+        seen = reconciler.observed["pump"]
+        reconciler.touch("pump")
+        await rig.until(lambda seen=seen: reconciler.observed["pump"] is not seen, "another look")  # type: ignore[misc]
+    job = await rig.job(await rig.send("app.upgrade", instance="pump", manifest=manifest("2")))
+    assert (job.state, rig.serving()) == (JobState.DONE, ["pump:2"])
+    assert len([op for op, _ in rig.engine.log if op == "create"]) == 3, "version 1 twice, version 2 once"
+    assert caplog.text.count("limits_are_what_this_engine_gives") == 1
+
+
 async def test_removal_leaves_nothing_but_volumes_and_purging_takes_those(rig: Rig) -> None:
     text = manifest("1", extra='volumes: ["data:/data"]') + "volumes: {data: {}}\n"
     await rig.job(await rig.send("app.install", instance="pump", manifest=text))

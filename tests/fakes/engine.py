@@ -38,7 +38,7 @@ class FakeEngine:
     With `images`, `create` refuses an image that they do not hold; without, every image is there. `log` lists the
     calls as (operation, subject). Faults: see `tests.fakes.faults.Faults` (`fail_next`, `pause`), and the methods
     below that do what people, kernels and power cuts do. `disk` holds each volume folder's files, `on_start` is what
-    containers do when they start.
+    containers do when they start, `gives` the limits that nobody asked it for.
     """
 
     def __init__(self, gateway_id: str, images: FakeImages | None = None) -> None:
@@ -50,6 +50,7 @@ class FakeEngine:
         self.graces: dict[str, int] = {}
         self.disk: dict[str, dict[str, str]] = {}
         self.on_start: Callable[[ContainerSpec], None] = lambda _: None
+        self.gives: tuple[str, ...] = ()
         self._images = images
         self._boxes: dict[str, Box] = {}
         self.bridges = FakeBridges(lambda: [box.state for box in self._boxes.values()])
@@ -97,15 +98,13 @@ class FakeEngine:
                 if box.state.spec == spec.spec_hash:
                     return box.state.id
                 raise Conflict("engine.name_taken", f"the name {spec.name} belongs to a container of another spec")
-        image_id = spec.image
-        if self._images is not None:
-            image_id = self._images.require(spec.image).id
+        image_id = spec.image if self._images is None else self._images.require(spec.image).id
         for mount in spec.mounts:
             if mount.kind == "volume" and mount.source not in self._volumes:
                 self._volumes[mount.source] = VolumeSpec(mount.source, spec.instance, self.gateway_id)
         container_id = self._make_id(spec.name)
-        box = Box.made(spec, container_id, image_id)
-        self._boxes[container_id] = box
+        self._boxes[container_id] = box = Box.made(spec, container_id, image_id)
+        box.change(bent=self.gives)
         self._emit("create", box.state)
         return container_id
 
@@ -289,7 +288,7 @@ class FakeEngine:
     def bend(self, instance: str, service: str) -> None:
         """What `docker update` does with a limit that the gateway never gives."""
         box = self._serving(instance, service)
-        box.change(bent=True)
+        box.change(bent=("CpuShares=512",))
         self._emit("update", box.state)
 
     def crash(self, instance: str, service: str, exit_code: int = 1, *, oom: bool = False) -> None:

@@ -115,10 +115,10 @@ class Machine:
             case kinds.DisconnectContainer(id_, _, names):
                 self.plug(id_, *(name for name in on if name not in names))
 
-    def bend(self, service: str) -> ContainerState:
+    def bend(self, service: str, *limits: str) -> ContainerState:
         """Somebody limits the newest container of `service` by hand; what it was before."""
         old = [c for c in self.containers.values() if c.service == service][-1]
-        self.containers[old.id] = replace(old, bent=True)
+        self.containers[old.id] = replace(old, bent=limits or ("CpuShares=512",))
         return old
 
     def plug(self, container_id: str, *networks: str) -> None:

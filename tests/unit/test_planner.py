@@ -12,7 +12,7 @@ from agent.domain import steps as kinds
 from agent.domain.app import Trial, Wanted
 from agent.domain.container import Attachment, Live, Restart, RunState
 from agent.domain.instantiate import AppSpec
-from agent.domain.planner import plan
+from agent.domain.planner import learn, plan
 from tests.unit.machine import LIVE, Machine, container, desired, spec
 
 
@@ -87,9 +87,37 @@ def test_a_container_with_limits_that_no_update_takes_back_is_made_anew_and_no_o
     steps = machine.run(desired(trial=trial), spec("x:1", "y:1"))
     assert names(steps) == ["StopContainer", "RemoveContainer", "CreateContainer", "AwaitService", "StartContainer"]
     (new,) = machine.serving("b")
-    assert (new.bent, new.spec) == (False, old.spec)
+    assert (new.bent, new.spec) == ((), old.spec)
     assert len(machine.serving("a")) == 1
     assert machine.run(desired(trial=trial), spec("x:1", "y:1")) == []
+
+
+def test_what_a_container_made_anew_is_given_again_is_the_engines_way_and_no_reason_to_make_it_anew_once_more() -> None:
+    machine = Machine()
+    machine.run(desired(), spec("x:1", "y:1"))
+    machine.bend("a", "CpuShares=1024", "CpusetCpus=0")
+    before = machine.observed()
+    assert learn(None, before) == frozenset() == learn(before, before), "seen once, or on one container only"
+    machine.run(desired(), spec("x:1", "y:1"))
+    machine.bend("a", "CpuShares=1024")
+    machine.bend("b", "CpuShares=1024")
+    now = machine.observed()
+    given = learn(before, now)
+    assert given == {"CpuShares=1024"}, "b was there all the time, and a lost its set of CPUs"
+    assert list(plan(desired(), spec("x:1", "y:1"), replace(now, given=given))) == []
+    machine.bend("b", "CpuShares=1024", "CpusetCpus=0")
+    again = names(list(plan(desired(), spec("x:1", "y:1"), replace(machine.observed(), given=given))))
+    assert again == ["StopContainer", "RemoveContainer", "CreateContainer", "AwaitService", "StartContainer"]
+
+
+def test_what_another_version_is_given_says_nothing_of_the_engine() -> None:
+    machine = Machine()
+    machine.run(desired(), spec("x:1"))
+    machine.bend("a")
+    before = machine.observed()
+    machine.run(desired(), spec("x:2"))
+    machine.bend("a")
+    assert learn(before, machine.observed()) == frozenset()
 
 
 def test_a_bent_service_that_loops_is_made_anew_too() -> None:
@@ -117,7 +145,7 @@ def test_a_bent_old_container_waits_out_the_trial_and_is_made_anew_on_going_back
     machine.run(desired(trial=Trial.VERIFYING), spec("x:2"))
     assert not machine.containers[old.id].serving
     machine.run(desired(), spec("x:1"))
-    assert [(c.image_id, c.bent, c.serving) for c in machine.containers.values()] == [("x:1", False, True)]
+    assert [(c.image_id, c.bent, c.serving) for c in machine.containers.values()] == [("x:1", (), True)]
 
 
 def connected(*images: str) -> AppSpec:

@@ -26,7 +26,7 @@ from agent.domain.app import Desired, Trial, Wanted
 from agent.domain.command import Origin
 from agent.domain.container import ContainerState
 from agent.domain.journal import Change
-from agent.domain.planner import Observed, plan
+from agent.domain.planner import Observed, learn, plan
 from agent.domain.steps import RemoveVolume, RestoreVolumes, Step
 from agent.errors import GatewayError
 from agent.ports import Engine, EngineEvent
@@ -79,6 +79,7 @@ class Reconciler:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._retries = Retries()
         self._bridges = Bridges(engine)
+        self._given: frozenset[str] = frozenset()
         self._stopped = False
         self._room = asyncio.Semaphore(AT_ONCE)
         self._watchers: list[Callable[[str], None]] = []
@@ -230,7 +231,7 @@ class Reconciler:
             async with Place(self._room) as place:
                 wake_s = await self._once(instance, desired, place)
             self._get_through(instance)
-            if desired is not None and _on_trial(desired) and instance not in self._dirty:
+            if desired is not None and desired.on_trial and instance not in self._dirty:
                 if not await self._trials.verify(desired, self._observe, self._is_cut):
                     self._dirty.add(instance)
                 self._supervisor.end_trial(instance)
@@ -263,7 +264,7 @@ class Reconciler:
             self._bridges.doubt(instance)
         desired = self._ledger.desired.get(instance)
         count = self._retries.fail(instance, _goal(desired), error.code)
-        if desired is not None and _on_trial(desired):
+        if desired is not None and desired.on_trial:
             try:
                 await self._trials.give_up_on(desired, error, attempts=count)
             except GatewayError as trouble:
@@ -288,7 +289,10 @@ class Reconciler:
         )
         if instance in self._bridges:
             seen = replace(seen, cut=await self._bridges.confirm(instance, seen))
-        self.observed[instance] = seen
+        if new := learn(self.observed.get(instance), seen) - self._given:
+            self._given |= new
+            log.warning("limits_are_what_this_engine_gives instance=%s limits=%s", instance, ",".join(sorted(new)))
+        self.observed[instance] = seen = replace(seen, given=self._given)
         if self._comeback is not None:
             self._comeback.note(instance, seen.containers)
         return seen
@@ -340,7 +344,7 @@ class Reconciler:
         if restores:
             await self._trials.mark_restored(desired)
             raise _UnfinishedError
-        if not _on_trial(desired):
+        if not desired.on_trial:
             await self._trials.conclude(desired)
         return wake_s
 
@@ -388,11 +392,6 @@ class Reconciler:
             return
         ghost = Desired(instance, owner=Origin.LOCAL, wanted=Wanted.ABSENT)
         await self._steps.run(instance, plan(ghost, None, observed), still=lambda: True)
-
-
-def _on_trial(desired: Desired) -> bool:
-    """A version that was stopped before its verdict stays unproven, and is watched again once it shall run."""
-    return desired.trial is Trial.VERIFYING and desired.wanted is Wanted.RUNNING
 
 
 def _goal(desired: Desired | None) -> Desired | None:

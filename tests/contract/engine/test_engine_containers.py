@@ -151,10 +151,10 @@ async def test_a_limit_of_somebody_elses_is_told_no_update_takes_it_back_and_one
         assert (await listener.until_action("update")).container_id == state.id
     await rig.engine.update(state.id, spec.live)
     after = await state_of(rig, state.id)
-    assert (after.bent, after.started_at, after.spec) == (True, state.started_at, state.spec)
+    assert (bool(after.bent), after.started_at, after.spec) == (True, state.started_at, state.spec)
     await rig.engine.remove(state.id)
     again = await run(rig, spec)
-    assert (again.bent, again.live, again.spec) == (False, state.live, state.spec)
+    assert (again.bent, again.live, again.spec) == ((), state.live, state.spec)
 
 
 async def test_health_is_reported_and_ends_with_the_container(rig: Rig) -> None:
