@@ -36,6 +36,8 @@ Decide = Callable[[Command, Any], tuple[Change, Reply]]
 ONLY_AT_ONCE = frozenset({"point.write", "gateway.reboot"})
 AT_ONCE_S = 10.0
 """A write that waited longer, at the broker while the gateway was away, is never replayed; nor with a wrong clock."""
+Remedy = Callable[[], Awaitable[bool]]
+"""Mends what a decision was refused for; true when it is worth deciding again."""
 LIMIT_OPEN = 256
 _SCALARS = frozenset({"bool", "int", "float", "str"})
 _NOT_SCALAR = frozenset({"bool_type", "int_type", "float_type", "string_type"})
@@ -51,6 +53,7 @@ class Inbox:
         self._acts: dict[str, Act] = {}
         self._decisions: dict[str, Decide] = {}
         self._prepares: dict[str, Prepare] = {}
+        self._remedies: dict[str, Remedy] = {}
         self._open: dict[str, asyncio.Task[Reply]] = {}
 
     def offer(
@@ -60,12 +63,14 @@ class Inbox:
         acts: Mapping[str, Act] | None = None,
         decisions: Mapping[str, Decide] | None = None,
         prepares: Mapping[str, Prepare] | None = None,
+        remedies: Mapping[str, Remedy] | None = None,
     ) -> None:
-        """Take command types into the tables. The composition calls it before the first command comes."""
+        """Take command types into the tables, and remedies by the code of a refusal, before the first command comes."""
         self._reads.update(reads or {})
         self._acts.update(acts or {})
         self._decisions.update(decisions or {})
         self._prepares.update(prepares or {})
+        self._remedies.update(remedies or {})
 
     @property
     def types(self) -> frozenset[str]:
@@ -105,10 +110,10 @@ class Inbox:
 
     async def _carry_out(self, command: Command, params: Params, *, journaled: bool) -> Reply:
         now_ms = self._clock.now_ms()
+        if command.type in self._decisions:
+            return await self._prepare_and_decide(command, params)
         if command.type in self._prepares:
             await self._prepares[command.type](params)
-        if command.type in self._decisions:
-            return await self._decide(command, params)
         if command.type in self._reads:
             reply = Reply(command.id, 200, data=await self._reads[command.type](params), ts_ms=now_ms)
             if journaled:
@@ -125,6 +130,21 @@ class Inbox:
             reply = data if isinstance(data, Reply) else Reply(command.id, 200, data=data, ts_ms=now_ms)
         await self._ledger.decide(Change, answered=(command, reply))
         return reply
+
+    async def _prepare_and_decide(self, command: Command, params: Params) -> Reply:
+        """Once more, with what is known then, where a remedy mended what it was refused for."""
+        prepare = self._prepares.get(command.type)
+        if prepare is not None:
+            await prepare(params)
+        try:
+            return await self._decide(command, params)
+        except Refused as error:
+            remedy = self._remedies.get(error.code)
+            # With something else wrong too it would be in vain.
+            if prepare is None or remedy is None or len(error.fields.get("problems", ())) > 1 or not await remedy():
+                raise
+        await prepare(params)
+        return await self._decide(command, params)
 
     async def _decide(self, command: Command, params: Params) -> Reply:
         def decision() -> Change:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from agent.control.apps.belongings import Belongings
 from agent.control.apps.decisions import AppDecisions
-from agent.control.apps.deploy import Deployer
+from agent.control.apps.deploy import NO_DISK, Deployer
 from agent.control.apps.facts import FactBook
 from agent.control.apps.plans import AppPlans
 from agent.control.apps.views import AppViews
@@ -190,6 +190,7 @@ class ControlRoom:
             reads={**self.views.table, **plans.table, **jobs.table},
             decisions={**apps.table, **orders.table},
             prepares=learn,
+            remedies={NO_DISK: stock.make_room},
         )
         self.inbox.offer(reads=bundles.reads, decisions=bundles.decisions, prepares=bundles.prepares)
         self.inbox.offer(decisions=fetches.decisions)

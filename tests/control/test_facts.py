@@ -38,6 +38,47 @@ async def test_a_full_disk_and_another_programs_port_refuse_an_install_and_leave
     assert (await rig.send("app.install", instance="pump", manifest=inbound(8081))).code == 202
 
 
+OTHER = "127.0.0.1:5000/other:1"
+
+
+async def fill_with_an_image(rig: Rig) -> None:
+    """The disk has too little room for an APP as long as an image is there that nobody needs."""
+    assert (await rig.job(await rig.send("image.pull", image=OTHER))).state is JobState.DONE
+
+    def gain_room() -> None:
+        rig.host.left = Room(disk_free_bytes=10_000 * MIB)
+
+    rig.host.left = Room(disk_free_bytes=100 * MIB)
+    rig.images.when_gone = gain_room
+
+
+async def test_before_an_install_is_refused_for_disk_the_images_go_that_nobody_needs(rig: Rig) -> None:
+    await fill_with_an_image(rig)
+    assert (await rig.job(await rig.send("app.install", instance="pump", manifest=manifest()))).state is JobState.DONE
+    assert await rig.images.find(OTHER) is None
+    assert rig.serving() == ["pump:1"]
+
+
+async def test_a_disk_that_became_full_after_the_command_was_accepted_is_cleaned_before_the_job_fails(rig: Rig) -> None:
+    pin = rig.images.faults.pause("pin")
+    reply = await rig.send("app.install", instance="pump", manifest=manifest())
+    await pin.reached.wait()
+    await fill_with_an_image(rig)
+    pin.open()
+    assert (await rig.job(reply)).state is JobState.DONE
+    assert await rig.images.find(OTHER) is None
+    assert rig.serving() == ["pump:1"]
+
+
+async def test_a_plan_and_an_install_that_is_refused_for_something_else_too_clean_nothing(rig: Rig) -> None:
+    await fill_with_an_image(rig)
+    assert "of disk" in (await rig.send("app.plan", instance="pump", manifest=manifest())).msg
+    greedy = manifest(extra="mem_limit: 9000m")
+    assert (await rig.send("app.install", instance="pump", manifest=greedy)).code == 403
+    assert await rig.images.find(OTHER) is not None
+    assert ("prune", "") not in rig.images.log
+
+
 async def test_the_sockets_of_the_machine_are_read_only_for_what_publishes_a_port(rig: Rig) -> None:
     rig.host.left = Room(listening=frozenset({(8080, "tcp", "::")}))
     job = await rig.job(await rig.send("app.install", instance="quiet", manifest=manifest()))

@@ -27,7 +27,8 @@ class FakeImages:
     """`agent.ports.Images` in memory.
 
     `publish(ref)` puts a tag on the registry (again with another `content`: the tag moves); `add(ref)` puts an image
-    on the gateway without a registry. `left_bytes`: what unfinished fetches left.
+    on the gateway without a registry. `left_bytes`: what unfinished fetches left; `when_gone` is called for each that a
+    clean-up removed.
     `in_use` holds image ids that containers use. `lock(registry, login)`: that
     registry answers nobody else from now on. `brings` maps a pinned name to what its image says of itself.
     """
@@ -39,6 +40,7 @@ class FakeImages:
         self.disk_is_full = False
         self.tidied: list[bool] = []
         self.left_bytes = 0
+        self.when_gone: Callable[[], None] = lambda: None
         self._going = asyncio.Lock()
         self.brings: dict[str, dict[str, Any]] = {}
         self._locks: dict[str, Login] = {}
@@ -197,6 +199,7 @@ class FakeImages:
                 await self.faults.pass_through("let go")
                 del self._local[image.id]
             freed_bytes += image.size_bytes
+            self.when_gone()
         return freed_bytes
 
     async def tidy(self, keep: Callable[[], Collection[str]], *, idle: bool) -> int:

@@ -31,6 +31,9 @@ from agent.domain.values import Effective, LayerFrom
 from agent.errors import Busy, Conflict, GatewayError, Refused
 from agent.ports import Bundles
 
+NO_DISK = "admission.disk"
+"""Refused for want of disk: what nobody needs goes first."""
+
 
 def refuse(problems: tuple[Problem, ...]) -> None:
     """Raise what admission found, if anything."""
@@ -189,6 +192,14 @@ class Deployer:
         await self._adopt(job, self._catalog.release(desired.current.release), {})
 
     async def _adopt(self, job: Job, release: Release, images: Mapping[str, ImageInfo]) -> None:
+        try:
+            await self._adopt_now(job, release, images)
+        except Refused as error:
+            if error.code != NO_DISK or not await self._stock.make_room():
+                raise
+            await self._adopt_now(job, release, images)
+
+    async def _adopt_now(self, job: Job, release: Release, images: Mapping[str, ImageInfo]) -> None:
         desired = self._ledger.get(job.instance)
         cloud, site = self.layers(job, release.name, desired)
         effective = layered(release.manifest, cloud, site, release.files)

@@ -76,9 +76,7 @@ class ImageStock:
         try:
             return await self._images.pull(pinned, progress, login)
         except NoSpace:
-            freed_bytes = await self._clean(self._images.prune(self.needed))
-            log.info("images_pruned for=%s freed_bytes=%d", pinned, freed_bytes)
-            if not freed_bytes:
+            if not await self.make_room():
                 raise
         return await self._images.pull(pinned, progress, login)
 
@@ -106,6 +104,16 @@ class ImageStock:
     async def prune(self) -> int:
         """Remove at once what nothing needs, and what the gateway knew of it. The bytes as `ports.Images.prune` counts them."""
         return await self._clean(self._images.prune(self.needed)) + await self.tidy()
+
+    async def make_room(self) -> bool:
+        """Remove what nothing needs, before anything fails for want of room; whether there was any."""
+        try:
+            freed_bytes = await self._clean(self._images.prune(self.needed))
+        except GatewayError as error:
+            log.warning("no_room_made code=%s reason=%s", error.code, error)
+            return False
+        log.info("room_made freed_bytes=%d", freed_bytes)
+        return freed_bytes > 0
 
     async def tidy(self) -> int:
         """Clean up as the watermarks say; what unfinished fetches left goes when no job could go on with it. As `prune`.
