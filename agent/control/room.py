@@ -18,6 +18,7 @@ from agent.control.bundles.fetch import FetchOrders, FetchWork
 from agent.control.bundles.work import BundleWork
 from agent.control.catalog import AppDoors, Catalog, FileShelf, Premises
 from agent.control.converge.comeback import Comeback
+from agent.control.converge.lostdata import LostData
 from agent.control.converge.reconciler import Reconciler
 from agent.control.converge.steps import StepRunner
 from agent.control.converge.supervisor import Alarms, Heartbeats, Supervisor
@@ -145,6 +146,9 @@ class ControlRoom:
             ledger, catalog, outside.images, plane.alarms, lambda: self.reconciler.errors, self.reconciler.touch
         )
         self.reconciler.watch(self.missing.look)
+        losses = LostData(ledger, plane.alarms)
+        steps.tell_losses(losses.tell)
+        self.reconciler.watch(losses.look)
         self.reconciler.survey(Survey(ledger, catalog, plane.alarms).look)
         alarms = UseAlarms(plane.alarms, care.lines)
         beside = (outside.host, outside.doors)

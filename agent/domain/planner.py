@@ -137,7 +137,9 @@ def _plan_running(desired: Desired, spec: AppSpec, observed: Observed, before: A
     have_networks = {n.name for n in observed.networks}
     have_volumes = {v.name for v in observed.volumes}
     steps += [CreateNetwork(n) for n in spec.networks if n.name not in have_networks]
-    steps += [CreateVolume(v) for v in spec.volumes if v.name not in have_volumes]
+    proven = before if on_trial else spec
+    had = {v.name for v in proven.volumes} if proven is not None else set()
+    steps += [CreateVolume(v, lost=v.name in had) for v in spec.volumes if v.name not in have_volumes]
     steps += [CreateContainer(c) for c in spec.containers if c.service not in current]
     to_save = _to_save(desired, spec, observed)
     writers = _writers(spec, current, to_save)

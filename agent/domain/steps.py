@@ -40,10 +40,16 @@ class RemoveNetwork(Step):
 
 @dataclass(frozen=True, slots=True)
 class CreateVolume(Step):
-    """Make a named volume."""
+    """Make a named volume. `lost`: a proven version used it, so it was there, and its data are gone."""
 
-    words = "create volume {0.volume.name}"
+    words = "create volume {0.volume.name}{0.again}"
     volume: VolumeSpec
+    lost: bool = False
+
+    @property
+    def again(self) -> str:
+        """What a loss adds to the words."""
+        return " again, empty" if self.lost else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,11 @@ def codes(gw: Gateway) -> set[str]:
     return {f"{a['source']}: {a['code']}" for a in gw.ask("alarm", "list")}
 
 
+def told(gw: Gateway) -> list[dict[str, Any]]:
+    """The alarms about data that are gone."""
+    return [alarm for alarm in gw.ask("alarm", "list") if alarm["code"] == "data_gone"]
+
+
 SPOILT = (("state.db", 3), ("state.db-wal", 0), ("outbox.db", 5), ("state.db", 4), ("outbox.db-wal", 2))
 
 
@@ -251,14 +256,44 @@ def test_what_was_stopped_through_ecgw_stays_stopped_and_is_reported_as_held(gw:
     assert not gw.serving()
 
 
-def test_a_stopped_app_whose_volume_was_removed_by_hand_starts_with_a_new_one(gw: Gateway) -> None:
+def test_a_stopped_app_whose_volume_was_removed_by_hand_starts_with_a_new_one_and_the_loss_is_told_once(
+    gw: Gateway,
+) -> None:
     gw.ask("app", "install", str(gw.write("../two.yaml", SERVICES)))
+    assert told(gw) == [], "a first installation makes its volume"
     gw.ask("app", "stop", "pump")
     wait_until(lambda: not lives(gw), "its stop", 15)
     remove_volume(gw)
     gw.ask("app", "start", "pump")
     wait_until(lambda: len(lives(gw)) == 2, "its start", MENDED_WITHIN_S)
-    assert docker("volume", "ls", "-q", "--filter", f"label=ec.gateway={gw.gateway_id}")
+    (volume,) = docker("volume", "ls", "-q", "--filter", f"label=ec.gateway={gw.gateway_id}").split()
+    (alarm,) = told(gw)
+    assert (alarm["source"], alarm["severity"], alarm["count"]) == (f"app:pump/{volume}", "major", 1)
+    assert f"pump: its volume {volume} was removed" in alarm["message"]
+    gw.kill()
+    gw.start()
+    wait_until(lambda: gw.ask("app", "show", "pump")["phase"] == "running", "its adoption", MENDED_WITHIN_S)
+    assert told(gw) == [alarm], "it stands until somebody has heard it"
+    gw.ask("alarm", "ack", f"app:pump/{volume}/data_gone")
+    by_hand(gw, "kill", "main")
+    wait_until(lambda: told(gw) == [], "its end", MENDED_WITHIN_S)
+
+
+def test_data_that_are_removed_through_ecgw_are_no_loss_and_a_loss_is_over_with_the_next_version(gw: Gateway) -> None:
+    path = gw.write("../two.yaml", SERVICES)
+    gw.ask("app", "install", str(path))
+    gw.kill()
+    remove_volume(gw)
+    gw.start()
+    wait_until(lambda: len(lives(gw)) == 2, "both services, with another volume", MENDED_WITHIN_S)
+    assert len(told(gw)) == 1
+    path.write_text(SERVICES.replace('version: "1"', 'version: "2"').replace("sleep 1", "sleep 2"))
+    gw.ask("app", "upgrade", str(path))
+    assert told(gw) == []
+    gw.ask("app", "rollback", "pump")
+    gw.ask("app", "remove", "pump", "--volumes")
+    gw.ask("app", "install", str(path))
+    assert told(gw) == []
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
@@ -203,6 +204,22 @@ def test_a_looping_service_is_left_to_its_supervisor() -> None:
     machine.add(spec("x:1").containers[0], RunState.EXITED)
     observed = replace(machine.observed(), looping=frozenset({"a"}))
     assert plan(desired(), spec("x:1"), observed) == ()
+
+
+def lost(steps: Iterable[kinds.Step]) -> list[bool]:
+    return [step.lost for step in steps if isinstance(step, kinds.CreateVolume)]
+
+
+def test_only_a_volume_that_a_proven_version_used_is_lost_when_it_is_not_there() -> None:
+    machine, wanted, on_trial = Machine(), spec("x:1", volume=True), desired(trial=Trial.VERIFYING)
+    assert lost(machine.run(on_trial, wanted)) == [False], "a first version makes it"
+    machine.volumes.clear()
+    assert lost(plan(on_trial, wanted, machine.observed())) == [False], "nothing is proven"
+    assert lost(plan(desired(), wanted, machine.observed())) == [True]
+    assert lost(plan(on_trial, wanted, machine.observed(), wanted)) == [True], "the version before used it"
+    assert lost(plan(on_trial, wanted, machine.observed(), spec("x:1"))) == [False], "the version before had none"
+    held = replace(machine.observed(), snapshots=frozenset({("k", "vol")}))
+    assert lost(plan(replace(desired(), restore="k"), wanted, held)) == [False], "the data come back"
 
 
 def test_removal_keeps_volumes_and_purging_does_not() -> None:

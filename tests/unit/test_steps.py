@@ -14,6 +14,7 @@ SAID = {
     kinds.CreateNetwork(NetworkSpec("net", "app", "g")): "create network net",
     kinds.RemoveNetwork("net"): "remove network net",
     kinds.CreateVolume(VolumeSpec("vol", "app", "g")): "create volume vol",
+    kinds.CreateVolume(VolumeSpec("vol", "app", "g"), lost=True): "create volume vol again, empty",
     kinds.RemoveVolume("vol"): "remove volume vol",
     kinds.CreateContainer(GUARD): f"create container guard ({GUARD.spec_hash}) from x:1",
     kinds.StartContainer("guard", "s1"): "start container guard (s1)",
@@ -30,7 +31,7 @@ SAID = {
 }
 
 
-@pytest.mark.parametrize("step", list(SAID), ids=lambda step: type(step).__name__)
+@pytest.mark.parametrize("step", list(SAID), ids=str)
 def test_a_step_says_what_it_does(step: kinds.Step) -> None:
     assert str(step) == SAID[step]
 

@@ -327,7 +327,7 @@ class Reconciler:
         observed = replace(observed, looping=self._supervisor.looping(instance))
         own = {each.spec_hash for each in spec.containers}
         replaced = any(each.spec not in own for each in observed.containers)
-        before = self._catalog.known(instance, desired.previous) if replaced else None
+        before = self._catalog.known(instance, desired.previous) if replaced or desired.on_trial else None
         steps = list(plan(desired, spec, observed, before))
         wake_s: float | None = None
         restores = any(isinstance(step, RestoreVolumes) for step in steps)

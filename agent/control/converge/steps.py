@@ -54,10 +54,11 @@ class StepRunner:
         self._clock = clock
         self._on_stop = on_stop
         self._guard = guard
+        self._on_loss: Callable[[str, str], None] = lambda _, __: None
         self._table: dict[type, Callable[[_Run, Any], Awaitable[object]]] = {
             kinds.CreateNetwork: lambda _, s: engine.create_network(s.network),
             kinds.RemoveNetwork: lambda _, s: engine.remove_network(s.name),
-            kinds.CreateVolume: lambda _, s: engine.create_volume(s.volume),
+            kinds.CreateVolume: self._create_volume,
             kinds.RemoveVolume: lambda _, s: engine.remove_volume(s.name),
             kinds.CreateContainer: self._create,
             kinds.StartContainer: self._start,
@@ -72,6 +73,10 @@ class StepRunner:
             kinds.RestoreVolumes: self._restore,
             kinds.DropSnapshots: self._drop,
         }
+
+    def tell_losses(self, on_loss: Callable[[str, str], None]) -> None:
+        """Have `on_loss(instance, volume)` called before a volume that was lost is made again."""
+        self._on_loss = on_loss
 
     async def run(
         self,
@@ -120,6 +125,11 @@ class StepRunner:
     async def _end(self, number: int | None) -> None:
         if number is not None:
             await self._journal.end_step(number, "done")
+
+    async def _create_volume(self, run: _Run, step: kinds.CreateVolume) -> None:
+        if step.lost:
+            self._on_loss(run.instance, step.volume.name)
+        await self._engine.create_volume(step.volume)
 
     async def _create(self, run: _Run, step: kinds.CreateContainer) -> None:
         await self._guard(run.instance)
