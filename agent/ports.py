@@ -23,6 +23,7 @@ from agent.domain.container import (
 from agent.domain.dockerfile import BuildHow
 from agent.domain.platform import EngineInfo
 from agent.domain.priority import Priority
+from agent.domain.space import Disk
 from agent.domain.usage import Folder, Usage
 
 
@@ -265,8 +266,8 @@ class Meter(Protocol):
         """Have the file system itself hold the folders of `name` to a limit; False where it cannot."""
         ...
 
-    async def free_bytes(self, folder: str) -> int | None:
-        """What may still be written where `folder` is; None where that cannot be seen."""
+    async def disk(self, folder: str) -> Disk | None:
+        """The file system where `folder` is; None where it cannot be seen."""
         ...
 
 

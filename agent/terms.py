@@ -20,7 +20,12 @@ def care(settings: Settings) -> Care:
     """When services count as ill, and what is too much."""
     lines = settings.thresholds
     apps = (lines.app_mem_percent, lines.app_pids_percent, lines.app_throttled_percent, lines.app_disk_percent)
-    return Care(settings.supervision.restart_policy, Lines(lines.as_mapping(), *apps), times=settings.updates.times())
+    return Care(
+        settings.supervision.restart_policy,
+        Lines(lines.as_mapping(), *apps),
+        times=settings.updates.times(),
+        images_high_percent=settings.images.high_percent,
+    )
 
 
 def reduction(settings: Settings) -> ReductionSettings:

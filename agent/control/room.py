@@ -113,7 +113,7 @@ class Outside:
 class Care:
     """How services are looked after: restarts, what counts as scarce, how often that is looked at, when updates may run.
 
-    Every `bridges_s` seconds the host's bridges are held against what runs.
+    Every `bridges_s` seconds the host's bridges are held against what runs. `images_high_percent`: a fuller disk is cleaned up.
     """
 
     restarts: RestartPolicy
@@ -121,6 +121,7 @@ class Care:
     pace: Pace = field(default_factory=Pace)
     times: UpdateTimes = field(default_factory=UpdateTimes)
     bridges_s: float = 10.0
+    images_high_percent: float = 85.0
 
 
 class ControlRoom:
@@ -159,7 +160,8 @@ class ControlRoom:
         ledger.listen(metering.see_change)
         vault, timetable = Vault(), Timetable(outside.clock, care.times)
         maker = JobMaker(ledger, timetable, vault)
-        self.stock = stock = ImageStock(ledger, catalog, outside.images)
+        self.stock = stock = ImageStock(ledger, catalog, outside.images, care.images_high_percent)
+        metering.on_disk.append(stock.see_disk)
         self.deployer = Deployer(ledger, catalog, stock, vault, facts, outside.bundles)
         images = ImageWork(ledger, stock, outside.images, maker, vault)
         apps = AppDecisions(ledger, catalog, self.deployer, maker)
@@ -213,6 +215,7 @@ class ControlRoom:
         await self._comeback.begin(self.gateway.boot_id)
         await self.bundles.tidy()
         self.deadlines.resume()
+        self.stock.resume()
         self.runner.resume()
 
     async def run(self) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from agent.domain.container import ContainerState
+from agent.domain.space import Disk
 from agent.domain.usage import Folder, Usage
 from agent.host.cgroups import Groups, find_groups, read_network, read_usage
 from agent.host.quota import cap
@@ -63,10 +64,10 @@ class SystemMeter:
         async with asyncio.timeout(_MEASURE_WITHIN_S):
             return await loop.run_in_executor(self._counting, _cap, name, tuple(folders), limit_bytes)
 
-    async def free_bytes(self, folder: str) -> int | None:
-        """What an ordinary process may still write where `folder` is; None where it cannot be seen."""
+    async def disk(self, folder: str) -> Disk | None:
+        """The file system where `folder` is, as an ordinary process may use it; None where it cannot be seen."""
         async with asyncio.timeout(_WITHIN_S):
-            return await asyncio.to_thread(_free, folder)
+            return await asyncio.to_thread(_disk, folder)
 
     def _read_all(self, containers: Sequence[ContainerState]) -> dict[str, Usage]:
         found: dict[str, Usage] = {}
@@ -102,12 +103,12 @@ def _cap(name: str, folders: Sequence[str], limit_bytes: int) -> bool:
         return False
 
 
-def _free(folder: str) -> int | None:
+def _disk(folder: str) -> Disk | None:
     try:
-        found = os.statvfs(folder)
+        found, device = os.statvfs(folder), Path(folder).stat().st_dev
     except OSError:
         return None
-    return found.f_bavail * found.f_frsize
+    return Disk(device, found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
 
 
 def _step_back() -> None:

@@ -120,6 +120,54 @@ async def test_above_the_high_mark_a_pull_cleans_up_but_what_it_brought_is_there
     assert here(rig) == {digest(rig, "1")}
 
 
+async def looks_at_the_disk(rig: Rig, free_mib: int) -> None:
+    """The engine's disk of 20,000 MiB has so much left, and has been looked at a few times since."""
+    looks: list[float] = []
+    rig.meter.free = free_mib * 1024 * 1024
+    rig.room.metering.on_disk.append(lambda disk: looks.append(disk.used_percent))
+    await rig.until(lambda: len(looks) > 3, "looks at the disk")
+
+
+async def test_a_disk_that_something_else_filled_is_cleaned_with_no_job_at_its_end(rig: Rig) -> None:
+    await deploy(rig, "1", "app.install")
+    await deploy(rig, "2")
+    for name in ("other:1", "other:2"):
+        await rig.job(await rig.send("image.pull", image=f"{REGISTRY}/{name}"))
+    rig.images.disk_is_full = True
+    rig.meter.free = 2_000 * 1024 * 1024
+    last = rig.images.publish(f"{REGISTRY}/other:2").partition("@")[2]
+    await rig.until(lambda: len(here(rig)) == 3, "the image that nobody needs gone")
+    assert here(rig) == {digest(rig, "1"), digest(rig, "2"), last}
+
+
+async def test_a_look_at_a_disk_that_is_not_full_touches_no_image_and_one_in_vain_is_not_repeated_at_once(
+    rig: Rig,
+) -> None:
+    await deploy(rig, "1", "app.install")
+    await rig.until(lambda: bool(rig.images.tidied), "the clean-up after the job")
+    rig.images.tidied.clear()
+    await looks_at_the_disk(rig, 9_000)
+    assert rig.images.tidied == []
+    await looks_at_the_disk(rig, 100)
+    assert rig.images.tidied == [True]
+
+
+async def test_after_a_restart_a_full_disk_waits_for_what_open_jobs_have_brought(rig: Rig) -> None:
+    name = f"{REGISTRY}/other:1"
+    rig.images.fail_next("pull", Unreachable("image.registry_unreachable", "down"), times=99)
+    reply = await rig.send("image.pull", image=name)
+    await rig.until(lambda: rig.job_now(reply.job).state is JobState.DOWNLOADING, "the fetch begun")
+    asking = rig.images.faults.pause("pin")
+    rig.meter.free = 0
+    await rig.restart()
+    rig.images.faults.clear()
+    await looks_at_the_disk(rig, 0)
+    assert rig.images.tidied == []
+    asking.open()
+    assert (await rig.ended(reply.job)).state is JobState.DONE
+    await rig.until(lambda: bool(rig.images.tidied), "the clean-up")
+
+
 async def test_left_overs_of_fetches_stay_as_long_as_a_job_could_go_on_with_them(rig: Rig) -> None:
     await deploy(rig, "1", "app.install")
     rig.images.fail_next("pull", Unreachable("image.registry_unreachable", "down"), times=99)

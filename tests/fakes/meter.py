@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from agent.domain.container import ContainerState
+from agent.domain.space import Disk
 from agent.domain.usage import Folder, Usage
 
 MIB = 1024**2
@@ -35,5 +36,5 @@ class FakeMeter:
         self.capped[name] = (tuple(folders), limit_bytes)
         return self.hard
 
-    async def free_bytes(self, folder: str) -> int | None:
-        return self.free
+    async def disk(self, folder: str) -> Disk | None:
+        return Disk(1, self.free, 20_000 * MIB) if self.free is not None else None

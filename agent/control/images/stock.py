@@ -19,6 +19,7 @@ from agent.domain.container import ImageInfo
 from agent.domain.dockerfile import BuildHow
 from agent.domain.imageref import read_ref
 from agent.domain.journal import Change
+from agent.domain.space import Disk
 from agent.errors import GatewayError, NoSpace, Refused
 from agent.ports import Images, Login, Progress
 
@@ -28,18 +29,41 @@ BRINGING = DEPLOYMENTS | {"image.pull", "image.load", "image.build"}
 """Kinds of jobs after which the disk is fuller, or an image is needed no more."""
 
 
-class ImageStock:
-    """Who brings or removes images asks here."""
+REST_LOOKS = 15
+"""After a clean-up that found nothing so many looks at a full disk pass before the next: it lists all images."""
 
-    def __init__(self, ledger: Ledger, catalog: Catalog, images: Images) -> None:
+
+class ImageStock:
+    """Who brings or removes images asks here. A disk fuller than `high_percent` is cleaned up (see `domain.space`)."""
+
+    def __init__(self, ledger: Ledger, catalog: Catalog, images: Images, high_percent: float) -> None:
         self._ledger = ledger
         self._catalog = catalog
         self._images = images
         self._held: dict[str, set[str]] = {}
+        self._high_percent = high_percent
         self._fresh: set[str] = set()
+        self._left: set[str] = set()
+        self._rest = 0
         self._cleaners = 0
         self._cleaning: asyncio.Task[int] | None = None
         ledger.listen(self._on_change)
+
+    def resume(self) -> None:
+        """What jobs of an earlier agent have brought is not known before they are at it again."""
+        self._left = {job.id for job in self._ledger.jobs.values() if job.state is JobState.DOWNLOADING}
+
+    def see_disk(self, disk: Disk) -> None:
+        """One look at the engine's disk: what fills it needs no job of ours to be at its end."""
+        open_jobs = {job.id for job in self._ledger.jobs.values() if not job.state.final}
+        self._left = (self._left & open_jobs) - self._held.keys()
+        if disk.used_percent < self._high_percent:
+            self._rest = 0
+        elif self._rest > 0:
+            self._rest -= 1
+        elif not self._left:
+            self._rest = REST_LOOKS
+            self._begin_to_tidy()
 
     def needed(self) -> set[str]:
         """Pinned names and ids that must stay."""
@@ -127,6 +151,7 @@ class ImageStock:
             log.warning("images_not_tidied code=%s reason=%s", error.code, error)
             return 0
         if freed_bytes:
+            self._rest = 0
             log.info("images_tidied freed_bytes=%d", freed_bytes)
         return freed_bytes
 
@@ -150,5 +175,11 @@ class ImageStock:
         for job in ended:
             if job.state is JobState.DONE:
                 self._fresh = self._held.get(job.id) or self._fresh
-        if ended and (self._cleaning is None or self._cleaning.done()):
+        if ended:
+            self._begin_to_tidy()
+        if change.gone:
+            self._rest = 0  # at the next look its images are needed no more
+
+    def _begin_to_tidy(self) -> None:
+        if self._cleaning is None or self._cleaning.done():
             self._cleaning = asyncio.create_task(self.tidy(), name="images-tidy")

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from agent.domain.container import ContainerState
 from agent.domain.journal import Change
 from agent.domain.planner import Observed
+from agent.domain.space import Disk
 from agent.domain.usage import DiskUse, Rates, Usage, describe_usage, is_news, rates_between
 from agent.errors import GatewayError
 from agent.ports import Clock, Meter
@@ -97,7 +98,10 @@ class Metering:
         self._known: dict[str, _Known] = {}
         self._free: int | None = None
         self._hurry = asyncio.Event()
+        self._disk_told_at = float("-inf")
         self.on_news: list[Callable[[str], None]] = []
+        self.on_disk: list[Callable[[Disk], None]] = []
+        """Told once every `measure_s` how full the engine's disk is."""
 
     async def run(self) -> None:
         """Look for ever."""
@@ -185,13 +189,18 @@ class Metering:
 
     async def _watch_disk(self, now: float) -> None:
         folder = self._folder()
-        free = await self._meter.free_bytes(folder) if folder else None
+        disk = await self._meter.disk(folder) if folder else None
+        free = disk.free_bytes if disk is not None else None
         lost = (self._free or 0) - free if free is not None and self._free is not None else 0
         self._free = free
         if lost >= FAST_LOSS_BYTES:
             for known in self._known.values():
                 known.measure_at = min(known.measure_at, now)
             self._hurry.set()
+        if disk is not None and now - self._disk_told_at >= self._pace.measure_s:
+            self._disk_told_at = now
+            for tell in self.on_disk:
+                tell(disk)
 
     async def _measure_for_ever(self) -> None:
         while True:
