@@ -36,7 +36,7 @@ Decide = Callable[[Command, Any], tuple[Change, Reply]]
 ONLY_AT_ONCE = frozenset({"point.write", "gateway.reboot"})
 AT_ONCE_S = 10.0
 """A write that waited longer, at the broker while the gateway was away, is never replayed; nor with a wrong clock."""
-Remedy = Callable[[], Awaitable[bool]]
+Remedy = Callable[[Any], Awaitable[bool]]
 """Mends what a decision was refused for; true when it is worth deciding again."""
 LIMIT_OPEN = 256
 _SCALARS = frozenset({"bool", "int", "float", "str"})
@@ -141,7 +141,12 @@ class Inbox:
         except Refused as error:
             remedy = self._remedies.get(error.code)
             # With something else wrong too it would be in vain.
-            if prepare is None or remedy is None or len(error.fields.get("problems", ())) > 1 or not await remedy():
+            if (
+                prepare is None
+                or remedy is None
+                or len(error.fields.get("problems", ())) > 1
+                or not await remedy(params)
+            ):
                 raise
         await prepare(params)
         return await self._decide(command, params)

@@ -196,7 +196,7 @@ class ControlRoom:
             reads={**self.views.table, **plans.table, **jobs.table},
             decisions={**apps.table, **orders.table},
             prepares=learn,
-            remedies={NO_DISK: stock.make_room},
+            remedies={NO_DISK: self.deployer.make_room},
         )
         self.inbox.offer(reads=bundles.reads, decisions=bundles.decisions, prepares=bundles.prepares)
         self.inbox.offer(decisions=fetches.decisions)

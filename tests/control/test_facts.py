@@ -10,7 +10,7 @@ import pytest
 from agent.domain.command import JobState, Origin
 from agent.errors import Failed
 from agent.ports import Room
-from tests.control.rig import Rig, manifest, running
+from tests.control.rig import REGISTRY, Rig, manifest, running
 
 MIB = 1024 * 1024
 
@@ -38,7 +38,7 @@ async def test_a_full_disk_and_another_programs_port_refuse_an_install_and_leave
     assert (await rig.send("app.install", instance="pump", manifest=inbound(8081))).code == 202
 
 
-OTHER = "127.0.0.1:5000/other:1"
+OTHER = f"{REGISTRY}/other:1"
 
 
 async def fill_with_an_image(rig: Rig) -> None:
@@ -57,6 +57,15 @@ async def test_before_an_install_is_refused_for_disk_the_images_go_that_nobody_n
     assert (await rig.job(await rig.send("app.install", instance="pump", manifest=manifest()))).state is JobState.DONE
     assert await rig.images.find(OTHER) is None
     assert rig.serving() == ["pump:1"]
+
+
+async def test_what_was_pulled_for_an_install_is_there_after_the_cleaning_that_let_it_in(rig: Rig) -> None:
+    await rig.job(await rig.send("image.pull", image=f"{REGISTRY}/pump:1"))
+    await fill_with_an_image(rig)
+    pulls = len([each for each in rig.images.log if each[0] == "pull"])
+    assert (await rig.job(await rig.send("app.install", instance="pump", manifest=manifest()))).state is JobState.DONE
+    assert await rig.images.find(OTHER) is None
+    assert len([each for each in rig.images.log if each[0] == "pull"]) == pulls
 
 
 async def test_a_disk_that_became_full_after_the_command_was_accepted_is_cleaned_before_the_job_fails(rig: Rig) -> None:

@@ -25,7 +25,7 @@ from agent.domain.document import Problem
 from agent.domain.instantiate import AppSpec
 from agent.domain.journal import Change
 from agent.domain.manifest_model import Build, Manifest
-from agent.domain.params import Deploy
+from agent.domain.params import Deploy, Params
 from agent.domain.release import Release, make_release
 from agent.domain.values import Effective, LayerFrom
 from agent.errors import Busy, Conflict, GatewayError, Refused
@@ -131,6 +131,16 @@ class Deployer:
         facts = self._facts.facts(instance, Look())
         manifest = self._catalog.release(version.release).manifest
         refuse(admit_return(manifest, spec, self._catalog.premises.policy, facts))
+
+    async def make_room(self, params: Params) -> bool:
+        """What nobody needs goes before a deployment is refused for want of disk, but not what was pulled for it."""
+        images = read(params.manifest, params.instance).images if isinstance(params, Deploy) else ()
+        spare: set[str] = set()
+        for image in images:
+            with contextlib.suppress(GatewayError):
+                found = await self._stock.find(image)
+                spare |= {found.id} if found is not None else set()
+        return await self._stock.make_room(spare)
 
     async def deploy(self, job: Job, told: Told) -> None:
         """Pin, fetch, check again with what is now known, adopt."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -129,10 +129,10 @@ class ImageStock:
         """Remove at once what nothing needs, and what the gateway knew of it. The bytes as `ports.Images.prune` counts them."""
         return await self._clean(self._images.prune(self.needed)) + await self.tidy()
 
-    async def make_room(self) -> bool:
-        """Remove what nothing needs, before anything fails for want of room; whether there was any."""
+    async def make_room(self, spare: Collection[str] = ()) -> bool:
+        """Remove what nothing needs, but for `spare`, before anything fails for want of room; whether there was any."""
         try:
-            freed_bytes = await self._clean(self._images.prune(self.needed))
+            freed_bytes = await self._clean(self._images.prune(lambda: self.needed().union(spare)))
         except GatewayError as error:
             log.warning("no_room_made code=%s reason=%s", error.code, error)
             return False
