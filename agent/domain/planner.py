@@ -25,6 +25,7 @@ from agent.domain.steps import (
     RemoveContainer,
     RemoveNetwork,
     RemoveVolume,
+    RenameContainer,
     ReserveSnapshots,
     RestoreVolumes,
     SnapshotVolumes,
@@ -232,6 +233,8 @@ def _bring_up(
     if current is not None and current.ended_well and container.live.restart in ENDING:
         return
     if current is not None:
+        if current.name != container.name:
+            yield RenameContainer(current.id, container.service, container.name)
         yield from _mend_networks(container, current)
     if container.service in looping and current is not None:
         return  # but one that was made just now in place of a lost one would wait for a start for ever

@@ -123,6 +123,14 @@ class UpdateContainer(OnContainer):
 
 
 @dataclass(frozen=True, slots=True)
+class RenameContainer(OnContainer):
+    """Give a container its name back, without a restart."""
+
+    words = "rename container {0.service} to {0.name} [{0.container_id:.12}]"
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectContainer(OnContainer):
     """Bring a container back to networks of its own that it was taken off, or never reached."""
 

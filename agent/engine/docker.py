@@ -198,6 +198,10 @@ class DockerEngine:
 
         await self._client.call(f"updating container {container_id[:12]}", update, within_s=_WORK_WITHIN_S)
 
+    async def rename(self, container_id: str, name: str) -> None:
+        """Give a container another name, without a restart; Conflict where any other has it."""
+        await self._client.call(f"renaming container {container_id[:12]}", lambda c: c.rename(container_id, name))
+
     async def connect(self, container_id: str, networks: Sequence[Attachment]) -> None:
         """Bring a container back to networks of its own; those it is on are left alone."""
         await attach.connect(self._client, container_id, networks)

@@ -10,7 +10,7 @@ import pytest
 
 from agent.domain.command import JobState, Origin
 from agent.domain.container import Health, RunState
-from agent.errors import Failed, NoSpace, Unreachable
+from agent.errors import Conflict, Failed, NoSpace, Unreachable
 from tests.control.rig import REGISTRY, Rig, manifest, running
 
 
@@ -256,6 +256,19 @@ async def test_what_was_limited_by_hand_in_a_way_that_nothing_takes_back_is_made
     assert (after.id == before.id, after.name, after.spec, after.live) == (False, before.name, before.spec, before.live)
     assert [op for op, _ in rig.engine.log if op in ("create", "remove", "update")] == ["create", "remove", "create"]
     assert rig.alarms.raised == []
+
+
+async def test_a_container_renamed_by_hand_gets_its_name_back_at_once_or_later_and_runs_on(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    await install(rig)
+    (before,) = rig.engine.find("pump", "main")
+    await rig.engine.rename(before.id, "strange")
+    rig.engine.fail_next("rename", Conflict("engine.conflict", "somebody else has the name"))
+    await rig.until(lambda: "not_renamed" in caplog.text, "it is told")
+    assert rig.room.reconciler.errors == {}
+    rig.room.reconciler.touch("pump")
+    await rig.until(lambda: rig.engine.find("pump", "main") == [before], "its name, and nothing else changed")
 
 
 async def test_an_engine_with_limits_of_its_own_makes_a_container_anew_once_and_never_again(

@@ -195,13 +195,16 @@ def test_meddling_by_hand_is_repaired(two: Gateway, kind: str) -> None:
     wait_until(lambda: two.ask("app", "show", "pump")["phase"] in phases, "it says so", MENDED_WITHIN_S)
 
 
-def test_a_container_that_was_renamed_by_hand_is_still_the_apps_own_and_goes_with_its_next_version(gw: Gateway) -> None:
+def test_a_container_renamed_while_the_agent_was_away_gets_its_name_back_and_goes_with_the_next_version(
+    gw: Gateway,
+) -> None:
     gw.ask("app", "install", str(gw.manifest("1", RUN)))
     before = lives(gw)
-    docker("rename", gw.containers()[0]["Id"], f"{gw.gateway_id}-strange")
+    named = gw.containers()[0]["Name"]
     gw.kill()
+    docker("rename", gw.containers()[0]["Id"], f"{gw.gateway_id}-strange")
     gw.start()
-    wait_until(lambda: gw.ask("app", "show", "pump")["phase"] == "running", "its adoption", MENDED_WITHIN_S)
+    wait_until(lambda: [c["Name"] for c in gw.containers()] == [named], "its name", MENDED_WITHIN_S)
     assert lives(gw) == before
     gw.ask("app", "upgrade", str(gw.manifest("2", f": 2; {RUN}")))
     assert gw.serving() == [f": 2; {RUN}"]
@@ -211,6 +214,7 @@ def test_a_container_that_was_renamed_by_hand_is_still_the_apps_own_and_goes_wit
 LIVE_DRIFT: dict[str, Callable[[Gateway], None]] = {
     "network disconnect": lambda gw: by_hand(gw, "network", "disconnect", network(gw), "side"),
     "network connect": lambda gw: by_hand(gw, "network", "connect", "bridge", "side"),
+    "rename": lambda gw: by_hand(gw, "rename", "side", f"{gw.gateway_id}-strange"),
     "update --memory": lambda gw: by_hand(gw, "update", "--memory", "64m", "--memory-swap", "64m", "side"),
     "update --memory lower": lambda gw: by_hand(gw, "update", "--memory", "16m", "side"),
     "update --memory-swap": lambda gw: by_hand(gw, "update", "--memory-swap", "512m", "side"),
@@ -228,7 +232,7 @@ def as_set_up(gw: Gateway) -> dict[str, Any]:
     wires = side["NetworkSettings"]["Networks"]
     # The engine adds the container's short id to the names.
     on = {name: sorted({*(wire["Aliases"] or ())} - {side["Id"][:12]}) for name, wire in wires.items()}
-    return {**found, "on": on, "since": side["State"]["StartedAt"], "id": side["Id"]}
+    return {**found, "on": on, "since": side["State"]["StartedAt"], "id": side["Id"], "name": side["Name"]}
 
 
 @pytest.mark.parametrize("kind", list(LIVE_DRIFT))

@@ -81,8 +81,7 @@ class FakeEngine:
     async def inspect(self, container_id: str) -> ContainerState | None:
         """One container, None when it is gone."""
         await self._call("inspect", container_id)
-        box = self._boxes.get(container_id)
-        return box.state if box else None
+        return next((box.state for id_, box in self._boxes.items() if id_ == container_id), None)
 
     async def create(self, spec: ContainerSpec) -> str:
         """Make a container; one of the same name and spec is returned as it is. On a full disk it takes back what it began."""
@@ -157,6 +156,14 @@ class FakeEngine:
             raise Refused("engine.cannot_lift", "the engine cannot take a limit away from a container that has one")
         box.change(live=live)
         self._emit("update", box.state)
+
+    async def rename(self, container_id: str, name: str) -> None:
+        """Give it another name, which no other container has."""
+        await self._call("rename", container_id)
+        if name in self._foreign_names or name in [b.state.name for b in self._boxes.values()]:
+            raise Conflict("engine.conflict", f"the name {name} is in use")
+        self._box(container_id).change(name=name)
+        self._emit("rename", self._box(container_id).state)
 
     async def connect(self, container_id: str, networks: Sequence[Attachment]) -> None:
         """Connect to networks; those it is on are left alone."""
@@ -376,15 +383,9 @@ class FakeEngine:
 
     def _run(self, box: Box) -> None:
         self._count += 1
-        box.run(self._count, probed=self._is_probed(box))
+        box.run(self._count, probed=box.is_probed(self._images))
         self.on_start(box.spec)
         self._emit("start", box.state)
-
-    def _is_probed(self, box: Box) -> bool:
-        own = box.spec.healthcheck.test if box.spec.healthcheck else ()
-        if own or self._images is None:
-            return own[:1] != ("NONE",) and box.spec.healthcheck is not None
-        return self._images.require(box.state.image_id).has_healthcheck
 
     def _end(self, box: Box, exit_code: int, *, oom: bool = False) -> None:
         box.end(exit_code, oom=oom)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from agent.domain.container import ContainerSpec, ContainerState, DiskPlaces, Health, Restart, RunState
+from tests.fakes.images import FakeImages
 
 
 @dataclass(slots=True)
@@ -53,6 +54,13 @@ class Box:
             exit_code=0,
             address="" if self.spec.network == "none" else f"10.213.0.{number % 250 + 2}",
         )
+
+    def is_probed(self, images: FakeImages | None) -> bool:
+        """Whether it has a health probe, its own or its image's."""
+        own = self.spec.healthcheck.test if self.spec.healthcheck else ()
+        if own or images is None:
+            return own[:1] != ("NONE",) and self.spec.healthcheck is not None
+        return images.require(self.state.image_id).has_healthcheck
 
     def end(self, exit_code: int, *, oom: bool = False) -> None:
         """It has ended."""

@@ -100,18 +100,20 @@ class Machine:
                 self.containers[id_] = replace(self.containers[id_], live=live)
             case kinds.AwaitService(service, _, _):
                 assert self.serving(service), f"{service} is awaited but was not started"
-            case kinds.ConnectContainer() | kinds.DisconnectContainer():
+            case kinds.ConnectContainer() | kinds.DisconnectContainer() | kinds.RenameContainer():
                 self.wire(step)
             case _:
                 self.copy(step)
 
-    def wire(self, step: kinds.ConnectContainer | kinds.DisconnectContainer) -> None:
-        """The steps about which networks a container is on."""
+    def wire(self, step: kinds.ConnectContainer | kinds.DisconnectContainer | kinds.RenameContainer) -> None:
+        """The steps about which networks a container is on, and under which name."""
         on = self.containers[step.container_id].networks or ()
         match step:
             case kinds.ConnectContainer(id_, _, attachments):
                 assert {each.network for each in attachments} <= self.networks.keys(), "a network is not there yet"
                 self.plug(id_, *on, *(each.network for each in attachments))
+            case kinds.RenameContainer(id_, _, name):
+                self.containers[id_] = replace(self.containers[id_], name=name)
             case kinds.DisconnectContainer(id_, _, names):
                 self.plug(id_, *(name for name in on if name not in names))
 

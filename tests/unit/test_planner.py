@@ -80,6 +80,16 @@ def test_changed_limits_are_mended_without_a_restart(live: Live) -> None:
     assert machine.run(desired(), spec("x:1")) == []
 
 
+def test_a_container_with_another_name_gets_its_own_back_without_a_restart() -> None:
+    machine = Machine()
+    machine.run(desired(), spec("x:1"))
+    ((id_, named),) = machine.containers.items()
+    machine.containers[id_] = replace(named, name="strange")
+    assert names(machine.run(desired(), spec("x:1"))) == ["RenameContainer"]
+    assert machine.containers == {id_: named}
+    assert machine.run(desired(), spec("x:1")) == []
+
+
 @pytest.mark.parametrize("trial", [Trial.PROVEN, Trial.VERIFYING])
 def test_a_container_with_limits_that_no_update_takes_back_is_made_anew_and_no_other(trial: Trial) -> None:
     machine = Machine()

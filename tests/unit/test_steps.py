@@ -22,6 +22,7 @@ SAID = {
     kinds.StopContainer(ID, "guard", 10): "stop container guard [0123456789ab]",
     kinds.RemoveContainer(ID, "guard"): "remove container guard [0123456789ab]",
     kinds.UpdateContainer(ID, "guard", Live()): "update limits of guard [0123456789ab]",
+    kinds.RenameContainer(ID, "guard", "gw-guard"): "rename container guard to gw-guard [0123456789ab]",
     kinds.ConnectContainer(ID, "guard", (Attachment("a"), Attachment("b"))): "connect guard to a, b [0123456789ab]",
     kinds.DisconnectContainer(ID, "guard", ("a", "b")): "disconnect guard from a, b [0123456789ab]",
     kinds.ReserveSnapshots("k", ("v", "w")): "reserve room to copy v, w",

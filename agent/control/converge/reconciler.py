@@ -43,9 +43,9 @@ LIST_AGAIN_S = 1.0
 LIST_LAST_S = 8.0
 AFTER_A_BUG_S = 60.0
 EVENTS_OF_INTEREST = frozenset(
-    {"start", "die", "oom", "destroy", "pause", "unpause", "stop", "update", "connect", "disconnect"}
+    {"start", "die", "oom", "destroy", "pause", "unpause", "stop", "update", "rename", "connect", "disconnect"}
 )
-ECHOES = frozenset({"start", "update", "connect"})
+ECHOES = frozenset({"start", "update", "rename", "connect"})
 """What our own steps make the engine tell."""
 
 

@@ -66,6 +66,7 @@ class StepRunner:
             kinds.StopContainer: self._stop,
             kinds.RemoveContainer: lambda _, s: engine.remove(s.container_id),
             kinds.UpdateContainer: lambda _, s: engine.update(s.container_id, s.live),
+            kinds.RenameContainer: self._rename,
             kinds.ConnectContainer: lambda _, s: engine.connect(s.container_id, s.networks),
             kinds.DisconnectContainer: lambda _, s: engine.disconnect(s.container_id, s.networks),
             kinds.ReserveSnapshots: self._reserve,
@@ -147,6 +148,13 @@ class StepRunner:
     async def _stop(self, _: _Run, step: kinds.StopContainer) -> None:
         self._on_stop(step.container_id)
         await self._engine.stop(step.container_id, step.grace_s)
+
+    async def _rename(self, run: _Run, step: kinds.RenameContainer) -> None:
+        """Somebody else's container may have the name: this one runs on as it is called, and it is tried again."""
+        try:
+            await self._engine.rename(step.container_id, step.name)
+        except GatewayError as error:
+            log.warning("not_renamed instance=%s name=%s code=%s reason=%s", run.instance, step.name, error.code, error)
 
     async def _reserve(self, run: _Run, step: kinds.ReserveSnapshots) -> None:
         await self._snapshots.reserve(run.instance, step.key, await self._folders(step.volumes))

@@ -137,6 +137,19 @@ async def test_a_limit_that_the_engine_cannot_lift_is_refused_and_nothing_change
     assert (await state_of(rig, state.id)).live == before
 
 
+async def test_a_container_gets_another_name_without_a_restart_but_none_that_is_taken(rig: Rig) -> None:
+    state, other = await run(rig, make_spec(rig)), await run(rig, make_spec(rig, "c2", service="side"))
+    strange = f"{rig.gateway}-strange"
+    async with listening(rig.engine) as listener:
+        await rig.engine.rename(state.id, strange)
+        assert (await listener.until_action("rename")).container_id == state.id
+    assert await state_of(rig, state.id) == replace(state, name=strange)
+    with pytest.raises(Conflict):
+        await rig.engine.rename(state.id, other.name)
+    await rig.engine.rename(state.id, state.name)
+    assert await state_of(rig, state.id) == state
+
+
 @pytest.mark.parametrize(
     "limit", ["--cpuset-cpus=0", "--cpuset-mems=0", "--cpu-shares=512", "--memory-reservation=16m"]
 )
