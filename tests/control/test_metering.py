@@ -120,7 +120,7 @@ async def test_a_start_without_cleaning_up_is_stopped_again(rig: Rig) -> None:
     await rig.send("app.start", instance="pump")
     await rig.until(lambda: len([op for op, _ in rig.engine.log if op == "start"]) > starts, "its start")
     await rig.until(lambda: rig.room.views.summary("pump")["phase"] == "held", "the hold again")
-    assert not rig.serving()
+    await rig.until(lambda: not rig.serving(), "its stop")
     assert rig.alarms.raised.count(DISK) == 1
 
 
