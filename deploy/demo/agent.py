@@ -43,6 +43,8 @@ class Agent:
         self.state = state
         self.log = log
         self.process: Child | None = None
+        self.under: Sequence[str] = ()
+        """Stands before its command line."""
 
     @property
     def socket(self) -> Path:
@@ -52,7 +54,7 @@ class Agent:
     def start(self) -> float:
         """Start it and wait until it answers; gives the seconds that took."""
         begun = time.monotonic()
-        argv = [str(BIN / "ecgw"), "run", "--config", str(self.config), "--state", str(self.state)]
+        argv = [*self.under, str(BIN / "ecgw"), "run", "--config", str(self.config), "--state", str(self.state)]
         self.process = Child("agent", argv, self.log)
         wait_until(self._is_ready, "the agent answers on its admin socket", READY_WITHIN_S, child=self.process)
         return time.monotonic() - begun
