@@ -36,7 +36,7 @@ from agent.settings import Settings, load
 Told = Callable[[int, int, str], None]
 SUFFIX = ".bundle"
 LEAVE_OUT = "leave it out of the APP's folder, or put it into an image"
-LEFT_OUT = frozenset({SUFFIX, ".part"})
+LEFT_OUT = frozenset({SUFFIX, ".part", ".parts"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,8 @@ def _beside(manifest_path: Path, manifest: Manifest) -> list[tuple[Path, str]]:
     and the folders of what it builds."""
     folder = manifest_path.parent
     whole = [folder] if manifest_path.name == MANIFEST else [folder / each.context for each in manifest.builds.values()]
-    below = {p for each in whole for p in each.rglob("*") if p.is_file() and p.suffix not in LEFT_OUT}
+    files = (p for each in whole for p in each.rglob("*") if p.is_file())
+    below = {p for p in files if not any(Path(part).suffix in LEFT_OUT for part in p.relative_to(folder).parts)}
     named = {
         folder / each for each in manifest.files if each not in manifest.optional_files or (folder / each).exists()
     }

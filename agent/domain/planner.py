@@ -287,9 +287,11 @@ def _outdated(spec: AppSpec, observed: Observed) -> list[ContainerState]:
 def _in_the_way(spec: AppSpec, observed: Observed) -> list[ContainerState]:
     """Containers that hold a name which the one made in their place needs: the dead, and the right ones that are bent."""
     wanted = {(c.service, c.spec_hash) for c in spec.containers}
-    bent = {
-        c.id for c in observed.containers if (c.service, c.spec) in wanted and not observed.given.issuperset(c.bent)
-    }
+    ending = {c.service for c in spec.containers if c.live.restart in ENDING}
+    still = [
+        c for c in observed.containers if not (c.ended_well and c.service in ending)
+    ]  # what is over is not run again
+    bent = {c.id for c in still if (c.service, c.spec) in wanted and not observed.given.issuperset(c.bent)}
     return [c for c in observed.containers if c.state is RunState.DEAD or c.id in bent]
 
 

@@ -16,8 +16,8 @@ import requests
 from docker import errors as docker_errors
 from docker.transport.unixconn import UnixHTTPAdapter, UnixHTTPConnection, UnixHTTPConnectionPool
 
-from agent.engine.translate import translate
-from agent.errors import Failed, GatewayError, TimedOut, Unreachable
+from agent.engine.translate import UNREACHABLE, translate
+from agent.errors import Failed, GatewayError, TimedOut
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ class EngineClient:
                 return work(self.connect())
             except Exception as error:
                 told = translator(error, doing)
-                if isinstance(told, Unreachable):
+                if told.code == UNREACHABLE:
                     self._forget()
                 raise told from error
 

@@ -29,7 +29,7 @@ from agent.engine.body import create_body, live_body, network_body
 from agent.engine.client import EngineClient
 from agent.engine.events import follow_events
 from agent.engine.hostrules import HostRules
-from agent.engine.links import read_ports
+from agent.engine.links import look_at_ports
 from agent.engine.observed import labels_of, read_container, read_info, read_network, read_volume
 from agent.engine.translate import foreign, translate
 from agent.errors import Busy, Conflict, Failed, NotFound, Refused, Unreachable
@@ -256,7 +256,7 @@ class DockerEngine:
 
     async def bridge_ports(self) -> Mapping[str, int] | None:
         """The ports of each interface, by one question to the kernel; None where the engine's network is not the agent's."""
-        return await asyncio.to_thread(read_ports, self._client.socket_path)
+        return await look_at_ports(self._client.socket_path)
 
     async def assure_isolation(self) -> None:
         """Put back what isolated networks need of the host, where one is. Raises Failed when that cannot be done."""

@@ -149,7 +149,9 @@ class DockerImages:
         if asked.tag and digest:
             records = self._source.records
             before = await self.find(asked.tagged)
-            if before is not None and asked.tagged in before.names and asked.tagged in before.tags:
+            names = await self._client.call(f"looking what {name} is", lambda _: records.names())
+            led_to = names.get(asked.tagged, digest)
+            if before is not None and led_to != digest and asked.tagged in before.names and asked.tagged in before.tags:
                 # Lent to what the name led to, and left by a kill: the engine would go on finding that by it.
                 await self._loans.take_away(asked.tagged)
             await self._client.call(f"remembering {name}", lambda _: records.keep_name(asked.tagged, digest))
@@ -246,18 +248,19 @@ class DockerImages:
             freed_bytes += await self._let_go(image, keep)
         return freed_bytes
 
-    async def tidy(self, keep: Callable[[], Collection[str]], *, idle: bool) -> int:
+    async def tidy(self, keep: Callable[[], Collection[str]], *, idle: Callable[[], bool]) -> int:
         """As `prune`, but only while the engine's disk is above the high mark, oldest first, until it is below the low one.
 
-        `idle`: no fetch is open, so that what unfinished ones left goes too. The bytes as `prune` counts them.
+        `idle`: no fetch is open, so that what unfinished ones left goes too; asked anew when the images are gone, which may
+        take minutes. The bytes as `prune` counts them.
         """
-        freed_bytes = await self._source.clean() if idle else 0
+        freed_bytes = await self._source.clean() if idle() else 0
         if (await self._handover.disk()).used_percent >= self._rules.watermarks.high_percent:
             for image in await self._leftovers():
                 freed_bytes += await self._let_go(image, keep)
                 if (await self._handover.disk()).used_percent < self._rules.watermarks.low_percent:
                     break
-        if idle:
+        if idle():
             await self._forget_records()
         return freed_bytes
 

@@ -23,6 +23,9 @@ from agent.errors import (
     Unreachable,
 )
 
+UNREACHABLE = "engine.unreachable"
+"""Nobody answers at its socket; every other error is an answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Meaning:
@@ -172,7 +175,7 @@ def translate(error: BaseException, doing: str) -> GatewayError:
         reason = str(_root_of(error)) or type(error).__name__
         denied = isinstance(_root_of(error), PermissionError)
         hint = "run the agent as root or in the group `docker`" if denied else "start it: systemctl start docker"
-        return Unreachable("engine.unreachable", f"{doing}: the engine does not answer ({reason})", hint=hint)
+        return Unreachable(UNREACHABLE, f"{doing}: the engine does not answer ({reason})", hint=hint)
     return Failed("engine.failed", f"{doing}: {str(error) or type(error).__name__}")
 
 

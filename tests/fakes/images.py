@@ -202,10 +202,10 @@ class FakeImages:
             self.when_gone()
         return freed_bytes
 
-    async def tidy(self, keep: Callable[[], Collection[str]], *, idle: bool) -> int:
+    async def tidy(self, keep: Callable[[], Collection[str]], *, idle: Callable[[], bool]) -> int:
         """As `prune`, if `disk_is_full`."""
-        self.tidied.append(idle)
-        left_bytes, self.left_bytes = (self.left_bytes, 0) if idle else (0, self.left_bytes)
+        self.tidied.append(idle())
+        left_bytes, self.left_bytes = (self.left_bytes, 0) if idle() else (0, self.left_bytes)
         return left_bytes + (await self.prune(keep) if self.disk_is_full else 0)
 
     # -- inside -------------------------------------------------------------------------------------------------

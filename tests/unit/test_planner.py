@@ -386,6 +386,8 @@ def test_what_may_end_and_ended_well_is_left_alone_and_made_anew_when_the_app_is
     first = next(c for c in machine.containers.values() if c.service == "a")
     machine.containers[first.id] = replace(first, state=RunState.EXITED, live=ends)
     assert machine.run(desired(), target) == []
+    machine.bend("a")  # nor is it run again for a limit that somebody set by hand
+    assert machine.run(desired(), target) == []
     machine.containers[first.id] = replace(first, state=RunState.EXITED, exit_code=1, live=ends)
     assert names(machine.run(desired(), target)) == ["StartContainer"]
     machine.run(desired(Wanted.STOPPED), target)

@@ -44,19 +44,21 @@ class ImageStock:
         self._high_percent = high_percent
         self._fresh: set[str] = set()
         self._left: set[str] = set()
+        self._patience = 0
         self._rest = 0
         self._cleaners = 0
         self._cleaning: asyncio.Task[int] | None = None
         ledger.listen(self._on_change)
 
     def resume(self) -> None:
-        """What jobs of an earlier agent have brought is not known before they are at it again."""
+        """What jobs of an earlier agent have brought is not known before they are at it again; some never get that far."""
+        self._patience = REST_LOOKS
         self._left = {job.id for job in self._ledger.jobs.values() if job.state is JobState.DOWNLOADING}
 
     def see_disk(self, disk: Disk) -> None:
         """One look at the engine's disk: what fills it needs no job of ours to be at its end."""
-        open_jobs = {job.id for job in self._ledger.jobs.values() if not job.state.final}
-        self._left = (self._left & open_jobs) - self._held.keys()
+        self._patience -= 1
+        self._left = (self._left & self._open_jobs()) - self._held.keys() if self._patience > 0 else set()
         if disk.used_percent < self._high_percent:
             self._rest = 0
         elif self._rest > 0:
@@ -67,8 +69,6 @@ class ImageStock:
 
     def needed(self) -> set[str]:
         """Pinned names and ids that must stay."""
-        open_jobs = {job.id for job in self._ledger.jobs.values() if not job.state.final}
-        self._held = {job: held for job, held in self._held.items() if job in open_jobs}
         versions = [version for desired in self._ledger.desired.values() for version in desired.versions]
         # After a damaged state was made anew, a release may be missing that an instance still names.
         stored = [found for v in versions if (found := self._ledger.releases.get(v.release)) is not None]
@@ -144,9 +144,8 @@ class ImageStock:
 
         What was brought last stays: somebody had it come for what follows.
         """
-        idle = not any(job.state in FETCHING for job in self._ledger.jobs.values())
         try:
-            freed_bytes = await self._clean(self._images.tidy(lambda: self.needed() | self._fresh, idle=idle))
+            freed_bytes = await self._clean(self._images.tidy(lambda: self.needed() | self._fresh, idle=self._is_idle))
         except GatewayError as error:
             log.warning("images_not_tidied code=%s reason=%s", error.code, error)
             return 0
@@ -175,10 +174,19 @@ class ImageStock:
         for job in ended:
             if job.state is JobState.DONE:
                 self._fresh = self._held.get(job.id) or self._fresh
+        if any(job.state.final for job in change.jobs):
+            open_jobs = self._open_jobs()
+            self._held = {job: held for job, held in self._held.items() if job in open_jobs}
         if ended:
             self._begin_to_tidy()
         if change.gone:
             self._rest = 0  # at the next look its images are needed no more
+
+    def _is_idle(self) -> bool:
+        return not any(job.state in FETCHING for job in self._ledger.jobs.values())
+
+    def _open_jobs(self) -> set[str]:
+        return {job.id for job in self._ledger.jobs.values() if not job.state.final}
 
     def _begin_to_tidy(self) -> None:
         if self._cleaning is None or self._cleaning.done():

@@ -275,9 +275,9 @@ async def test_above_the_high_mark_the_oldest_goes_and_never_what_is_kept(regist
     kept, gone = put(registry, busybox_layer()), put(registry, busybox_layer(), tag="2")
     for pinned in (kept, gone):
         await images.pull(pinned, no_progress)
-    assert await images.tidy(lambda: [kept], idle=False) == 0
+    assert await images.tidy(lambda: [kept], idle=lambda: False) == 0
     percent[0] = 90
-    assert await images.tidy(lambda: [kept], idle=False) > 0
+    assert await images.tidy(lambda: [kept], idle=lambda: False) > 0
     assert await images.find(kept) is not None
     assert await images.find(gone) is None
 

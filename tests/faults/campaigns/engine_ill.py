@@ -67,7 +67,9 @@ def run_case(gateway: Gateway, second: SecondEngine, case: str) -> str:
             round_.problem = strike_before(gateway, second, operation, strike)
         else:
             # At once, or not at all: where the operation was over all the same, the same moment is tried again.
-            round_.problem = strike_in_time(0.0, lambda _: strike_amid(gateway, operation, strike))
+            round_.problem = strike_in_time(
+                0.0, lambda _: strike_amid(gateway, operation, strike, may_refuse=kind in FULL)
+            )
     return round_.problem
 
 
@@ -89,7 +91,7 @@ def strike_before(gateway: Gateway, second: SecondEngine, operation: str, strike
     return problem or ("" if met else MISSED)
 
 
-def strike_amid(gateway: Gateway, operation: str, strike: Callable[[], Mend]) -> str:
+def strike_amid(gateway: Gateway, operation: str, strike: Callable[[], Mend], *, may_refuse: bool) -> str:
     """The fault comes while the operation is under way. MISSED when all was well and the operation over before it."""
     gateway.prepare(operation)
     alarms = AlarmWatch(gateway)
@@ -100,7 +102,7 @@ def strike_amid(gateway: Gateway, operation: str, strike: Callable[[], Mend]) ->
         problem = stand(gateway)
     problem = problem or judge(gateway, begun, alarms)
     # What admission sees coming it refuses (403), and nothing is changed: a good end too.
-    refused = gateway.job(begun.job)["error_status"] == FORBIDDEN
+    refused = may_refuse and gateway.job(begun.job)["error_status"] == FORBIDDEN
     if operation == "install" and not problem and not refused and gateway.version != begun.goal:
         problem = "a first installation did not survive what was the engine's fault"
     return problem or ("" if struck else MISSED)

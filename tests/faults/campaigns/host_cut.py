@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from deploy.lab.process import wait_until
 from tests.faults.campaign import MISSED, Bench, Campaign
 from tests.faults.campaigns.registry import SETTINGS, STALL_S, Shop, read_base
 from tests.faults.lab import pump
@@ -83,10 +84,15 @@ class Site:
         """Cut the power once the operation is over: what was told to be done stays."""
         if self.gateway.finish(begun.job)["state"] != "done":
             return f"{begun.operation} undisturbed ended as {self.gateway.job(begun.job)}"
+        if begun.operation == "install":
+            wait_until(lambda: self.gateway.data()[1] != "", "the volume has its token", 10.0)
+            self.gateway.token = self.gateway.data()[1]
+            begun = replace(begun, operation="upgrade")  # from now on its data may not be born anew
         time.sleep(after_s)
         self.host.cut(self.gateway)
+        problem = check_state_files(self.gateway.agent.state, self.gateway.root / "scratch")
         self.host.boot(self.gateway)
-        return replace(begun, before=begun.goal).settle() or self.spoilt()
+        return problem or replace(begun, before=begun.goal).settle() or self.spoilt()
 
     def spoilt(self) -> str:
         """What is not as it was fetched in the image that a container runs on."""

@@ -165,10 +165,10 @@ async def test_what_a_clean_up_is_just_removing_is_brought_again_to_who_pulls_it
 
 async def test_only_a_full_disk_is_tidied_and_what_is_kept_or_anothers_stays(shelf: Shelf) -> None:
     kept, gone, local = await two_and_anothers(shelf)
-    assert await shelf.images.tidy(lambda: [kept], idle=True) == 0
+    assert await shelf.images.tidy(lambda: [kept], idle=lambda: True) == 0
     assert await shelf.images.find(gone) is not None
     shelf.fill()
-    assert await shelf.images.tidy(lambda: [kept], idle=True) > 0
+    assert await shelf.images.tidy(lambda: [kept], idle=lambda: True) > 0
     found = [await shelf.images.find(name) is not None for name in (kept, gone, local)]
     assert found == [True, False, True]
 

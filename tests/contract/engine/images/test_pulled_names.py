@@ -62,7 +62,7 @@ async def test_a_name_that_was_pulled_keeps_no_image_from_a_prune_and_outlives_a
     await real.images.pull(pinned, no_progress)
     await real.images.remember(name, pinned)
     assert await real.images.prune(list) > 0
-    assert await real.images.tidy(list, idle=True) == 0
+    assert await real.images.tidy(list, idle=lambda: True) == 0
     assert await asyncio.to_thread(real.source.records.names) == {}
 
 
@@ -225,7 +225,7 @@ async def test_what_is_pulled_while_a_clean_up_looks_around_is_not_forgotten(rea
     await real.images.remember(names[2], gone)
     meanwhile = Meanwhile(str(real.socket), real.source, real.rules)
     meanwhile.names = (names[0], names[1])
-    assert await meanwhile.tidy(list, idle=True) == 0
+    assert await meanwhile.tidy(list, idle=lambda: True) == 0
     found = [await meanwhile.find(name) for name in (*meanwhile.names, meanwhile.pinned)]
     meanwhile.close()
     assert [image and set(image.names) for image in found] == [set(meanwhile.names)] * 3
