@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from docker import errors as docker_errors
 
 from agent.engine.client import EngineClient
 from agent.engine.docker import DockerEngine
@@ -121,6 +122,19 @@ async def test_an_engine_that_is_too_old_is_refused_by_name(stand_in: StandIn, c
     with pytest.raises(Failed) as caught:
         await client.call("listing", lambda c: c.containers())
     assert caught.value.code == "engine.api_version"
+
+
+async def test_an_engine_that_answers_with_its_own_trouble_is_the_same_engine_for_everybody(
+    client: EngineClient,
+) -> None:
+    def find_no_bridge(_: object) -> None:
+        raise docker_errors.APIError("could not find bridge br0: route ip+net: no such network interface")
+
+    before = await client.call("asking", lambda c: c)
+    with pytest.raises(Unreachable) as caught:
+        await client.call("starting", find_no_bridge)
+    assert caught.value.code == "engine.bridge_missing"
+    assert await client.call("asking", lambda c: c) is before
 
 
 async def test_a_frozen_engine_costs_the_deadline_and_not_more(stand_in: StandIn, client: EngineClient) -> None:

@@ -119,6 +119,15 @@ def test_what_is_built_goes_into_a_bundle_as_its_folder_and_is_asked_of_no_regis
     assert (index.files, index.images) == (("image/Dockerfile",), {})
 
 
+def test_what_an_interrupted_packing_left_in_the_folder_is_not_packed(tmp_path: Path) -> None:
+    (tmp_path / "app.yaml").write_text(BARE.replace("{}", "{a: {build: .}}"))
+    (tmp_path / "Dockerfile").write_text("FROM ec/busybox:1\n")
+    (tmp_path / "o.bundle.parts").mkdir()
+    (tmp_path / "o.bundle.parts" / ("0" * 64)).write_text("half a layer")
+    assert main(["bundle", "create", str(tmp_path), "-o", str(tmp_path / "o.bundle"), "--no-engine"]) == 0
+    assert open_bundle(tmp_path / "o.bundle").index.files == ("Dockerfile",)
+
+
 def test_a_bundle_that_cannot_be_written_is_exit_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "app.yaml").write_text(BARE.replace("{}", "{a: {build: .}}"))
     (tmp_path / "full").write_text("")
