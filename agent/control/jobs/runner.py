@@ -185,7 +185,7 @@ class JobRunner:
                 if wait is None and await self._enters(job):
                     return self._ledger.jobs[job_id].state in RESUMABLE and job.kind in self._kinds
                 if wait is not None and self._lost(job):
-                    # Asked for now, there is time to send it before its own time comes.
+                    # Asked for at once, it can be sent again before the job's own time comes.
                     await self._ask(job)
                     return False
                 why, until_ms = (wait.why, wait.until_ms) if wait else ("for another job of this APP", 0)
