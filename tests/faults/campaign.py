@@ -27,9 +27,10 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 Bench = Callable[[str], str]
 """Runs one case: "" when all is well, else what is wrong."""
@@ -50,6 +51,27 @@ class HarnessFault(Exception):
 def went_wrong(problem: str) -> bool:
     """Whether a case's answer is a problem."""
     return problem not in ("", MISSED) and not problem.startswith(NEARER)
+
+
+T = TypeVar("T")
+
+
+@contextmanager
+def one_at_a_time(opened: Callable[[str], AbstractContextManager[T]], run: Callable[[T, str], str]) -> Iterator[Bench]:
+    """A bench of several kinds of lab: a case begins with its kind, and the one before is closed when another comes."""
+    with contextlib.ExitStack() as stack:
+        labs: dict[str, T] = {}
+
+        def run_one(case: str) -> str:
+            kind = case.split("/", maxsplit=1)[0]
+            if kind not in labs:
+                stack.pop_all().close()
+                labs.clear()
+                labs[kind] = stack.enter_context(opened(kind))
+            return run(labs[kind], case)
+
+        yield run_one
+        stack.pop_all().close()
 
 
 @dataclass(frozen=True, slots=True)

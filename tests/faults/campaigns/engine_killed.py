@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.faults.campaign import MISSED, Bench, Campaign
+from tests.faults.campaign import MISSED, Campaign, one_at_a_time
 from tests.faults.lab.engine2 import SecondEngine
 from tests.faults.lab.gateway import Gateway, open_gateway
 from tests.faults.lab.strike import Begun, begin, strike_in_time
@@ -26,22 +25,10 @@ def cases() -> list[str]:
 
 
 @contextmanager
-def open_bench(folder: Path) -> Iterator[Bench]:
-    """A second engine and its gateway, per kind at need."""
-    with contextlib.ExitStack() as stack:
-        gateways: dict[str, Gateway] = {}
-
-        def run(case: str) -> str:
-            kind = case.split("/", maxsplit=1)[0]
-            if kind not in gateways:
-                stack.pop_all().close()
-                second = stack.enter_context(SecondEngine(folder / kind / "e", live_restore=kind == "restore"))
-                gateways.clear()
-                gateways[kind] = stack.enter_context(open_gateway(folder / kind, second))
-            return run_case(gateways[kind], case)
-
-        yield run
-        stack.pop_all().close()
+def open_kind(folder: Path, kind: str) -> Iterator[Gateway]:
+    """A second engine and its gateway."""
+    with SecondEngine(folder / "e", live_restore=kind == "restore") as second, open_gateway(folder, second) as gateway:
+        yield gateway
 
 
 def run_case(gateway: Gateway, case: str) -> str:
@@ -77,5 +64,5 @@ CAMPAIGN = Campaign(
     name="engine-killed",
     claim="the engine killed during a deployment and started again, with and without live-restore: old or new",
     cases=cases,
-    open=open_bench,
+    open=lambda folder: one_at_a_time(lambda kind: open_kind(folder / kind, kind), run_case),
 )

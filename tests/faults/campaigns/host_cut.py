@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import random
 import time
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from deploy.lab.process import wait_until
-from tests.faults.campaign import MISSED, Bench, Campaign
+from tests.faults.campaign import MISSED, Campaign, one_at_a_time
 from tests.faults.campaigns.registry import SETTINGS, STALL_S, Shop, read_base
 from tests.faults.lab import pump
 from tests.faults.lab.gateway import Gateway
@@ -116,24 +115,6 @@ def open_site(folder: Path, kind: str) -> Iterator[Site]:
             yield Site(host, gateway, Shop(registry, read_base()))
 
 
-@contextmanager
-def open_bench(folder: Path) -> Iterator[Bench]:
-    """A machine per kind, at need."""
-    with contextlib.ExitStack() as stack:
-        sites: dict[str, Site] = {}
-
-        def run(case: str) -> str:
-            kind = case.split("/", maxsplit=1)[0]
-            if kind not in sites:
-                stack.pop_all().close()
-                sites.clear()
-                sites[kind] = stack.enter_context(open_site(folder / kind, kind))
-            return run_case(sites[kind], case)
-
-        yield run
-        stack.pop_all().close()
-
-
 def run_case(site: Site, case: str) -> str:
     """One cut."""
     (operation, moment), seeded = case.split("/")[2:], random.Random(case)
@@ -150,5 +131,5 @@ CAMPAIGN = Campaign(
     name="host-cut",
     claim="the machine's power cut in an operation, agent and engine on one disk: old or new after the boot, on sound images",
     cases=cases,
-    open=open_bench,
+    open=lambda folder: one_at_a_time(lambda kind: open_site(folder / kind, kind), run_case),
 )
