@@ -20,14 +20,19 @@ rules:
 """
 
 
+def make_daemon(short_dir: Path, gateway_id: str) -> tuple[Path, Daemon]:
+    """The folder of its settings, and a daemon that is built and not started."""
+    root = short_dir / "etc"
+    root.mkdir()
+    (root / "gateway.yaml").write_text(f"identity: {{id: {gateway_id}}}\n")
+    return root, Daemon(load(root, state=short_dir / "var"), Recent())
+
+
 @pytest.mark.may_block  # the daemon is built before its loop serves anybody
 async def test_a_file_written_after_the_first_look_and_before_the_watch_is_seen(
     short_dir: Path, gateway_id: str
 ) -> None:
-    root = short_dir / "etc"
-    root.mkdir()
-    (root / "gateway.yaml").write_text(f"identity: {{id: {gateway_id}}}\n")
-    daemon = Daemon(load(root, state=short_dir / "var"), Recent())
+    root, daemon = make_daemon(short_dir, gateway_id)
     look = daemon.room.site.apply
 
     async def look_then_write(unsettled: Collection[Path] = ()) -> None:
@@ -49,11 +54,8 @@ async def test_a_file_written_after_the_first_look_and_before_the_watch_is_seen(
 async def test_settings_that_changed_during_the_start_are_said_to_wait_and_not_when_they_are_back(
     short_dir: Path, gateway_id: str
 ) -> None:
-    root = short_dir / "etc"
-    root.mkdir()
-    text = f"identity: {{id: {gateway_id}}}\n"
-    (root / "gateway.yaml").write_text(text)
-    daemon = Daemon(load(root, state=short_dir / "var"), Recent())
+    root, daemon = make_daemon(short_dir, gateway_id)
+    text = (root / "gateway.yaml").read_text()
     (root / "gateway.yaml").write_text(text + "log: {level: debug}\n")
     await daemon.start()
     try:
@@ -71,10 +73,7 @@ async def test_settings_that_changed_during_the_start_are_said_to_wait_and_not_w
 async def test_old_steps_are_forgotten_soon_after_a_start_whatever_the_time_of_day(
     short_dir: Path, gateway_id: str
 ) -> None:
-    root = short_dir / "etc"
-    root.mkdir()
-    (root / "gateway.yaml").write_text(f"identity: {{id: {gateway_id}}}\n")
-    daemon = Daemon(load(root, state=short_dir / "var"), Recent())
+    _, daemon = make_daemon(short_dir, gateway_id)
     state = StateStore(short_dir / "var/state.db")
     (short_dir / "var").mkdir()
     await state.open()
