@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,7 +28,8 @@ def scalar(text: str) -> bool | int | float | str:
     match = NUMBER.match(text)
     if match is None or len(match[1]) > MOST_DIGITS:
         return text
-    return float(text) if match[2] or match[3] else int(text)
+    number = float(text) if match[2] or match[3] else int(text)
+    return number if math.isfinite(number) else text
 
 
 def split_pairs(words: Iterable[str] | None, option: str) -> dict[str, str]:
@@ -68,6 +70,7 @@ def read_json(path: str) -> dict[str, Any]:
     text = read_text(path)
     try:
         value = json.loads(text)
+        json.dumps(value, allow_nan=False)  # Python reads more than JSON has, and no agent does
     except json.JSONDecodeError as error:
         raise Malformed(
             "cli.not_json",
@@ -75,7 +78,7 @@ def read_json(path: str) -> dict[str, Any]:
             hint="configuration is handed over as one JSON object",
         ) from error
     except (ValueError, RecursionError):
-        what = "a number has too many digits, or it is nested too deeply"
+        what = "a number has too many digits or is none (NaN, Infinity), or it is nested too deeply"
         raise Malformed("cli.not_json", f"{path}: {what}", hint="see what wrote it") from None
     if not isinstance(value, dict):
         raise Malformed("cli.not_json", f"{path}: not a JSON object", hint='it must begin with "{"')

@@ -41,6 +41,8 @@ def test_a_path_of_links_in_a_circle_is_refused_in_words(
     [
         ('{"a": ' + "1" * 5000 + "}", "too many digits"),
         ('{"a": ' + "[" * 100_000, "nested too deeply"),
+        ('{"a": NaN}', "is none (NaN, Infinity)"),
+        ('{"a": 1e999}', "is none (NaN, Infinity)"),
         ('{"a": "' + "x" * 1_048_576 + '"}', "larger than 1 MiB"),
     ],
 )

@@ -96,6 +96,7 @@ def test_values_in_one_line(value: object, said: str) -> None:
         ("0x10", "0x10"),
         ("nan", "nan"),
         ("inf", "inf"),
+        ("-1e999", "-1e999"),
         ('"6.5"', "6.5"),
         ("", ""),
         ("a=b", "a=b"),
