@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from agent.domain.command import JobState
 from agent.domain.container import Health
 from agent.domain.journal import Change
@@ -13,13 +15,17 @@ from tests.control.rig import SLOW, Rig, manifest, running
 from tests.control.test_data_goes_back import DATA, with_data
 
 
-async def spoil(rig: Rig, instance: str) -> None:
-    """Another agent comes, whose reader refuses what the one before had accepted."""
+async def spoil(rig: Rig, instance: str, *, boot: bool = False) -> None:
+    """Another agent comes, whose reader refuses what the one before had accepted; with `boot` after a boot of the machine."""
     current = rig.room.ledger.desired[instance].current
     assert current is not None
     stored = replace(rig.room.ledger.releases[current.release], text="name: [")
     await rig.room.ledger.decide(lambda: Change(releases=(stored,)))
-    await rig.restart()
+    await rig.kill()
+    if boot:
+        rig.host.boot_id += "x"
+        rig.engine.reboot()
+    await rig.start()
 
 
 async def test_others_are_installed_beside_it_and_everything_is_still_told(tmp_path: Path) -> None:
@@ -77,3 +83,15 @@ async def test_data_on_their_way_back_come_back_though_the_version_they_belong_t
         assert (await rig.job(await rig.send("app.stop", instance="pump"))).state is JobState.DONE
         assert (rig.serving(), rig.engine.disk[DATA]) == ([], {"kept": "precious"})
         assert rig.room.ledger.desired["pump"].restore == ""
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_it_does_not_keep_the_boot_from_being_done_with(tmp_path: Path, stopped: bool) -> None:
+    """Else the next agent of the same boot would take a crash of any APP for what the boot had left out of order."""
+    async with running(tmp_path) as rig:
+        await rig.job(await rig.send("app.install", instance="pump", manifest=manifest("1")))
+        if stopped:
+            await rig.job(await rig.send("app.stop", instance="pump"))
+        await spoil(rig, "pump", boot=True)
+        await rig.until(lambda: rig.room.ledger.meta["boot_id"] == rig.host.boot_id, "the end of the boot")
+        assert rig.serving() == ([] if stopped else ["pump:1"])

@@ -16,6 +16,7 @@ from functools import partial
 from agent.control.catalog import Catalog
 from agent.control.converge.bridges import BRIDGE_MISSING, Bridges
 from agent.control.converge.comeback import Comeback
+from agent.control.converge.looks import Looks
 from agent.control.converge.place import Place
 from agent.control.converge.retries import Retries
 from agent.control.converge.steps import StepRunner
@@ -26,7 +27,7 @@ from agent.domain.app import Desired, Trial, Wanted
 from agent.domain.command import Origin
 from agent.domain.container import ContainerState
 from agent.domain.journal import Change
-from agent.domain.planner import Observed, learn, plan
+from agent.domain.planner import Observed, plan
 from agent.domain.steps import RemoveVolume, RestoreVolumes, Step
 from agent.errors import GatewayError
 from agent.ports import Engine, EngineEvent
@@ -71,15 +72,15 @@ class Reconciler:
         self._steps = steps
         self._supervisor = supervisor
         self._trials = trials
-        self.observed: dict[str, Observed] = {}
+        self._bridges = Bridges(engine)
+        self._looks = Looks(engine, supervisor, steps, self._bridges)
+        self.observed = self._looks.observed
         self.errors: dict[str, GatewayError] = {}
         self.listed = False
         self._dirty: set[str] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._retries = Retries()
-        self._bridges = Bridges(engine)
-        self._given: frozenset[str] = frozenset()
         self._stopped = False
         self._room = asyncio.Semaphore(AT_ONCE)
         self._watchers: list[Callable[[str], None]] = []
@@ -263,6 +264,8 @@ class Reconciler:
         if error.code == BRIDGE_MISSING:
             self._bridges.doubt(instance)
         desired = self._ledger.desired.get(instance)
+        if desired is not None and desired.current is not None and self._catalog.find(desired) is None:
+            await self._settle(instance)  # what nobody can read runs on as it is: there is no order to put it in
         count = self._retries.fail(instance, _goal(desired), error.code)
         if desired is not None and desired.on_trial:
             try:
@@ -277,22 +280,7 @@ class Reconciler:
         return self._retries.wait_s(instance)
 
     async def _observe(self, instance: str) -> Observed:
-        containers, networks, volumes = await asyncio.gather(
-            self._engine.containers(instance), self._engine.networks(instance), self._engine.volumes(instance)
-        )
-        seen = Observed(
-            tuple(containers),
-            tuple(networks),
-            tuple(volumes),
-            self._supervisor.looping(instance),
-            self._steps.copies(instance),
-        )
-        if instance in self._bridges:
-            seen = replace(seen, cut=await self._bridges.confirm(instance, seen))
-        if new := learn(self.observed.get(instance), seen) - self._given:
-            self._given |= new
-            log.warning("limits_are_what_this_engine_gives instance=%s limits=%s", instance, ",".join(sorted(new)))
-        self.observed[instance] = seen = replace(seen, given=self._given)
+        seen = await self._looks.look(instance)
         if self._comeback is not None:
             self._comeback.note(instance, seen.containers)
         return seen
@@ -339,8 +327,7 @@ class Reconciler:
             steps += (*mends, *again)
         if steps:
             await self._carry_out(desired, steps, place)
-        if self._comeback is not None:
-            await self._comeback.settled(instance)
+        await self._settle(instance)
         if restores:
             await self._trials.mark_restored(desired)
             raise _UnfinishedError
@@ -352,11 +339,16 @@ class Reconciler:
         """Stop what this agent cannot read any more, with what is known of the version before; data go back first."""
         steps = plan(desired, None, observed, self._catalog.known(desired.name, desired.previous))
         await self._carry_out(desired, steps, place)
+        await self._settle(desired.name)
         self._supervisor.forget(desired.name)
         if any(isinstance(step, RestoreVolumes) for step in steps):
             await self._trials.mark_restored(desired)
             raise _UnfinishedError
         await self._trials.conclude(desired)
+
+    async def _settle(self, instance: str) -> None:
+        if self._comeback is not None:
+            await self._comeback.settled(instance)
 
     async def _carry_out(self, desired: Desired, steps: Sequence[Step], place: Place) -> None:
         """Run the steps and look what came of them. _UnfinishedError: another decision has overtaken `desired`."""
