@@ -133,7 +133,7 @@ class ControlRoom:
         self.ledger = ledger = Ledger(outside.journal, outside.clock)
         self.catalog = catalog = Catalog(ledger, premises, outside.doors, outside.shelf)
         self.supervisor = Supervisor(plane.alarms, outside.clock, care.restarts, outside.doors)
-        facts = FactBook(ledger, catalog, outside.host, lambda: self.engine.info)
+        facts = FactBook(ledger, catalog, outside.host, lambda: self.engine.info, lambda: self.reconciler.observed)
         steps = StepRunner(
             outside.engine, outside.snapshots, outside.journal, outside.clock, self.supervisor.expect_stop, facts.guard
         )

@@ -242,6 +242,7 @@ class ContainerState:
 
     `networks` are the names of those it is on, sorted; None: not told. `bent`: limits as ``CpuShares=512`` that the gateway
     never gives and that no update of the engine's takes back: somebody's by hand, or what the engine gives by itself.
+    `published` are the host's ports that it holds while it runs, each with its protocol.
     """
 
     id: str
@@ -263,6 +264,7 @@ class ContainerState:
     places: DiskPlaces = field(default_factory=DiskPlaces)
     networks: tuple[str, ...] | None = None
     bent: tuple[str, ...] = ()
+    published: tuple[tuple[int, str], ...] = ()
 
     @property
     def serving(self) -> bool:

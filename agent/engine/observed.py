@@ -72,6 +72,7 @@ def read_container(document: Json) -> ContainerState:
         places=_read_places(document),
         networks=_read_networks(document),
         bent=tuple(f"{limit}={host[limit]}" for limit in FOREIGN_LIMITS if host.get(limit)),
+        published=_read_published(host),
     )
 
 
@@ -157,6 +158,13 @@ def _read_address(document: Json) -> str:
 def _read_networks(document: Json) -> tuple[str, ...] | None:
     networks = (document.get("NetworkSettings") or {}).get("Networks")
     return None if networks is None else tuple(sorted(str(name) for name in networks))
+
+
+def _read_published(host: Json) -> tuple[tuple[int, str], ...]:
+    """A port that the engine chose itself is not told there; the gateway lets it choose none."""
+    bindings: Json = host.get("PortBindings") or {}
+    told = [(str(each.get("HostPort") or ""), key) for key, found in bindings.items() for each in found or ()]
+    return tuple(sorted({(int(port), key.partition("/")[2] or "tcp") for port, key in told if port.isdecimal()}))
 
 
 def _read_places(document: Json) -> DiskPlaces:

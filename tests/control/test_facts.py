@@ -21,8 +21,8 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
         yield made
 
 
-def inbound(port: int, name: str = "pump") -> str:
-    text = manifest(extra=f"ports: ['{port}:80']").replace("x-ec:\n", "x-ec:\n  network: inbound\n")
+def inbound(port: int, name: str = "pump", extra: str = "") -> str:
+    text = manifest(extra=f"ports: ['{port}:80']\n{extra}").replace("x-ec:\n", "x-ec:\n  network: inbound\n")
     return text.replace("name: pump", f"name: {name}")
 
 

@@ -11,8 +11,10 @@ from agent.domain.command import JobState
 from agent.domain.container import Health
 from agent.domain.journal import Change
 from agent.errors import Failed
+from agent.ports import Room
 from tests.control.rig import SLOW, Rig, manifest, running
 from tests.control.test_data_goes_back import DATA, with_data
+from tests.control.test_facts import inbound
 
 
 async def spoil(rig: Rig, instance: str, *, boot: bool = False) -> None:
@@ -95,3 +97,21 @@ async def test_it_does_not_keep_the_boot_from_being_done_with(tmp_path: Path, st
         await spoil(rig, "pump", boot=True)
         await rig.until(lambda: rig.room.ledger.meta["boot_id"] == rig.host.boot_id, "the end of the boot")
         assert rig.serving() == ([] if stopped else ["pump:1"])
+
+
+async def test_what_of_it_runs_holds_its_memory_and_its_ports_and_can_be_upgraded_on_them(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        # The fake gateway has 2 GiB: twice what is left beside the reserve of 128 MiB is 3,840 MiB.
+        big = "mem_limit: 1900m"
+        await rig.job(await rig.send("app.install", instance="pump", manifest=inbound(8080, extra=big)))
+        await spoil(rig, "pump")
+        await rig.until(lambda: "pump" in rig.room.reconciler.observed, "the look")
+        rig.host.left = Room(listening=frozenset({(8080, "tcp", "0.0.0.0")}))
+        thief = await rig.send("app.install", instance="thief", manifest=inbound(8080, "thief"))
+        assert (thief.code, "taken by instance pump" in thief.msg) == (403, True)
+        await rig.job(await rig.send("app.install", instance="two", manifest=manifest(extra=big)))
+        three = await rig.send("app.install", instance="three", manifest=manifest(extra=big))
+        assert (three.code, "the other APPs were promised 3800 MiB" in three.msg) == (403, True)
+        upgrade = inbound(8080).replace("pump:1", "pump:2")
+        assert (await rig.job(await rig.send("app.upgrade", instance="pump", manifest=upgrade))).state is JobState.DONE
+        assert rig.serving() == ["pump:2"]

@@ -31,6 +31,7 @@ class Box:
             image_id=image_id,
             state=RunState.CREATED,
             live=spec.live,
+            published=tuple(sorted({(each.host_port, each.protocol) for each in spec.ports})),
             networks=tuple(sorted(each.network for each in spec.networks)) or ("none",),
             places=DiskPlaces(
                 f"/fake/{container_id}/layer",

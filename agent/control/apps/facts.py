@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agent.control.catalog import Catalog
 from agent.control.ledger import Ledger
 from agent.domain.admission import check_binds
 from agent.domain.app import Desired, Trial, Version
-from agent.domain.container import ImageInfo
+from agent.domain.container import ContainerState, ImageInfo
 from agent.domain.instantiate import AppSpec
 from agent.domain.manifest_model import Strategy
+from agent.domain.planner import Observed
 from agent.domain.platform import EngineInfo
 from agent.domain.policy import Claim, Facts
 from agent.errors import GatewayError, Refused
@@ -34,16 +35,22 @@ class Look:
 class FactBook:
     """`look` asks the machine, `facts` puts together what is known at this moment, `guard` asks again before a start.
 
-    `engine_info` is what is known of the engine now; None before it was ever reached.
+    `engine_info` is what is known of the engine now; None before it was ever reached. `observed` is what runs.
     """
 
     def __init__(
-        self, ledger: Ledger, catalog: Catalog, ground: Ground, engine_info: Callable[[], EngineInfo | None]
+        self,
+        ledger: Ledger,
+        catalog: Catalog,
+        ground: Ground,
+        engine_info: Callable[[], EngineInfo | None],
+        observed: Callable[[], Mapping[str, Observed]],
     ) -> None:
         self._ledger = ledger
         self._catalog = catalog
         self._ground = ground
         self._engine_info = engine_info
+        self._observed = observed
 
     async def look_around(self, *, listening: bool) -> Look:
         """What is left on this machine, whatever the spec; with `listening` also who listens on it."""
@@ -65,6 +72,8 @@ class FactBook:
         """All facts for `instance`: what others hold is read now, so that a decision can rely on it."""
         here = [d for d in self._ledger.desired.values() if d.current is not None]
         held = {d.name: specs for d in here if (specs := self._held(d))}
+        unread = {d.name: self._serving(d.name) for d in here if self._catalog.find(d) is None}
+        seen = {key: f"instance {name}" for name, each in unread.items() if name != instance for key in _holding(each)}
         others = [spec for name, specs in held.items() if name != instance for spec in specs]
         info = self._engine_info()
         premises = self._catalog.premises
@@ -76,9 +85,10 @@ class FactBook:
             pids=look.room.pids,
             disk_free_bytes=look.room.disk_free_bytes,
             volume_bytes=look.volume_bytes,
-            claims={name: _claim(specs) for name, specs in held.items()},
-            host_ports={key: f"instance {spec.instance}" for spec in others for key in _published(spec)},
-            listening=self._strangers(look.room, others, self._ledger.desired.get(instance)),
+            claims={name: _claim(specs) for name, specs in held.items()}
+            | {name: _claim_of(each) for name, each in unread.items()},
+            host_ports=seen | {key: f"instance {spec.instance}" for spec in others for key in _published(spec)},
+            listening=self._strangers(look.room, others, self._ledger.desired.get(instance), seen),
             publishers={spec.instance: spec.grants.points_publish for spec in others},
             images=look.images,
             real_paths=look.real_paths,
@@ -109,7 +119,8 @@ class FactBook:
     def _held(self, desired: Desired) -> list[AppSpec]:
         """What an instance may need at any moment: while a version is on trial also the one it would go back to.
 
-        One that cannot be read any more holds nothing: it must not stand in the way of all others.
+        One that cannot be read any more asks for nothing, and must not stand in the way of all others; what of it runs
+        holds what it has.
         """
         wanted = self._catalog.find(desired)
         specs = [wanted] if wanted is not None else []
@@ -125,14 +136,19 @@ class FactBook:
                 found.append(self._catalog.spec_of(instance, version))
         return found
 
+    def _serving(self, instance: str) -> list[ContainerState]:
+        seen = self._observed().get(instance)
+        return [c for c in seen.containers if c.serving] if seen is not None else []
+
     def _strangers(
-        self, room: Room, others: Sequence[AppSpec], mine: Desired | None
+        self, room: Room, others: Sequence[AppSpec], mine: Desired | None, seen: Iterable[tuple[int, str]]
     ) -> frozenset[tuple[int, str, str]]:
         """Sockets of the host that belong to no APP of ours: the engine listens for those that publish a port."""
         if not room.listening:
             return frozenset()
         own = self._specs_of(mine.name, mine.versions) if mine else []
-        known = {key for spec in (*others, *own) for key in _published(spec)}
+        known = {key for spec in (*others, *own) for key in _published(spec)}.union(seen)
+        known.update(_holding(self._serving(mine.name) if mine else ()))
         return frozenset(each for each in room.listening if each[:2] not in known)
 
 
@@ -144,6 +160,15 @@ def _claim(specs: Sequence[AppSpec]) -> Claim:
     if specs[0].update.strategy is Strategy.START_FIRST:
         return Claim(sum(memory), sum(pids))
     return Claim(max(memory), max(pids))
+
+
+def _claim_of(containers: Sequence[ContainerState]) -> Claim:
+    """What these take at most by the limits that they run with."""
+    return Claim(sum(c.live.mem_bytes for c in containers), sum(c.live.pids for c in containers))
+
+
+def _holding(containers: Sequence[ContainerState]) -> set[tuple[int, str]]:
+    return {key for container in containers for key in container.published}
 
 
 def _published(spec: AppSpec) -> list[tuple[int, str]]:

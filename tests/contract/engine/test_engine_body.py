@@ -89,6 +89,7 @@ async def test_everything_the_spec_says_reaches_the_container(real: RealRig, tmp
         docker("exec", state.id, "sh", "-c", "cat /run/ec/note; touch /run/ec/x 2>/dev/null || echo ' ro'")
         == "hello ro"
     )
+    assert state.published == ((port, "tcp"),)
     await real.engine.remove(state.id)
     await real.engine.remove_network(network)
 
