@@ -133,3 +133,15 @@ async def test_start_first_that_fails_never_stopped_the_old_one(rig: Rig) -> Non
     assert rig.serving() == ["pump:1", "pump:2"]
     await rig.send("job.cancel", job=reply.job)
     await rig.until(lambda: rig.engine.find("pump", "main") == [before], "the old one alone, as it was")
+
+
+async def test_a_lost_volume_that_cannot_be_made_again_at_once_is_told_once(rig: Rig) -> None:
+    await rig.job(await deploy(rig, "app.install", with_data("1")))
+    (volume,) = await rig.engine.volumes("pump")
+    rig.engine.fail_next("create_volume", NoSpace("engine.no_space", "no space left on device"), times=3)
+    (container,) = rig.engine.find("pump", "main")
+    await rig.engine.remove(container.id)
+    await rig.engine.remove_volume(volume.name)
+    await rig.until(lambda: rig.engine.faults.planned("create_volume") == 0, "three tries in vain")
+    await rig.until(lambda: rig.serving() == ["pump:1"], "its start on another volume")
+    assert rig.alarms.standing[f"app:pump/{volume.name}/data_gone"].count == 1

@@ -26,7 +26,10 @@ class LostData:
         ledger.listen(self._on_change)
 
     def tell(self, instance: str, volume: str) -> None:
-        """The volume `volume` of `instance` was not there any more."""
+        """The volume `volume` of `instance` was not there any more. Once, however often its making is tried before it succeeds."""
+        of_it = [each for each in self._of(instance) if each.source == f"{_source(instance)}{volume}"]
+        if any(not each.acknowledged_ms for each in of_it):
+            return
         log.error("volume_data_gone instance=%s volume=%s", instance, volume)
         message = (
             f"{instance}: its volume {volume} was removed by somebody, and all data in it are gone; it is made again, empty:"
