@@ -234,7 +234,7 @@ async def test_more_than_the_disk_has_is_refused_before_anything_is_written(tmp_
         looking = sticks_of(rig, path.parent)
         for _ in range(3):
             await looking.look()
-        assert [alarm.source for alarm in rig.plane.alarms.active()] == ["bundle:pump-1.bundle"]
+        assert [alarm.source for alarm in rig.plane.alarms.active()] == [f"bundle:{path}"]
         assert traces(rig) == before
         # With room again it is taken, without anybody's doing.
         rig.bundles = BundleShelf(rig.root / "bundles", BlobStore(blobs), Kept(blobs / "manifests"), no_download)
@@ -314,6 +314,24 @@ async def test_the_same_bundle_under_other_names_and_on_another_stick_is_taken_o
     assert rig.plane.alarms.active() == []
 
 
+async def test_two_sticks_with_files_of_one_name_have_an_alarm_each_which_goes_with_its_file(
+    rig: Rig, packer: Packer
+) -> None:
+    path = await packer.pack("1")
+    stumps = [path.parent / stick / "pump.bundle" for stick in ("a", "b")]
+    for stump in stumps:
+        stump.parent.mkdir()
+        stump.write_bytes(path.read_bytes()[:2000])
+    path.unlink()
+    looking = sticks_of(rig, path.parent)
+    for _ in range(3):
+        await looking.look()
+    assert sorted(alarm.source for alarm in rig.plane.alarms.active()) == [f"bundle:{stump}" for stump in stumps]
+    stumps[0].unlink()
+    await looking.look()
+    assert [alarm.source for alarm in rig.plane.alarms.active()] == [f"bundle:{stumps[1]}"]
+
+
 @pytest.mark.parametrize("name", ["a\nb.bundle", "\x1b[2J.bundle", "w\udcffde.bundle", "p" * 240 + ".bundle"])
 async def test_whatever_a_bundle_on_a_stick_is_called_it_is_taken_or_refused_by_name(
     rig: Rig, packer: Packer, name: str
@@ -330,7 +348,9 @@ async def test_whatever_a_bundle_on_a_stick_is_called_it_is_taken_or_refused_by_
         assert alarms == []
         await rig.until(lambda: installed(rig), "its installation")
         return
-    assert [(alarm.source, alarm.message.isprintable()) for alarm in alarms] == [(f"bundle:{name!a}", True)]
+    assert [(alarm.source, alarm.message.isprintable()) for alarm in alarms] == [
+        (f"bundle:{str(stick / name)!a}", True)
+    ]
     assert not rig.room.ledger.jobs
     (stick / name).unlink()
     await looking.look()

@@ -225,16 +225,12 @@ async def test_a_watched_bundle_that_fails_in_its_job_is_one_alarm_until_it_succ
     for _ in range(3):
         await looking.look()
     [alarm] = rig.plane.alarms.active()
-    assert (alarm.source, job in alarm.message, "no such runtime" in alarm.message) == (
-        f"bundle:{path.name}",
-        True,
-        True,
-    )
+    assert (alarm.source, job in alarm.message, "no such runtime" in alarm.message) == (f"bundle:{path}", True, True)
     await rig.restart()
     looking = sticks_of(rig, path.parent)
     for _ in range(3):
         await looking.look()
-    assert [each.source for each in rig.plane.alarms.active()] == [f"bundle:{path.name}"]
+    assert [each.source for each in rig.plane.alarms.active()] == [f"bundle:{path}"]
     if taken_away:
         path.rename(away)
     else:
@@ -331,7 +327,7 @@ async def test_a_bundle_that_is_still_being_copied_is_left_alone_and_a_broken_on
     assert not rig.plane.alarms.active()
     await looking.look()
     [alarm] = rig.plane.alarms.active()
-    assert (alarm.source, alarm.severity) == ("bundle:pump-1.bundle", Severity.MINOR)
+    assert (alarm.source, alarm.severity) == (f"bundle:{path}", Severity.MINOR)
     assert "in the middle" in alarm.message
     path.write_bytes(whole)
     for _ in range(2):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from agent.control.converge.supervisor import Alarms
@@ -36,6 +36,7 @@ SPOILT = "spoilt"
 WHOLE = "whole:"
 """Begins what is marked of one taken again, from a copy that was read through before: its failure is not the copy's fault."""
 SOURCE = "bundle:"
+"""Begins the alarm source of one file, with its whole path: on two sticks there may be files of one name."""
 REFUSED = "refused"
 FAILED = (JobState.FAILED, JobState.ROLLED_BACK)
 
@@ -80,7 +81,7 @@ class Sticks:
         found = await self._bundles.find(self._folders)
         if not self._begun:
             self._begun = True
-            self._clear_old({path.name for path in found})
+            self._clear_old(found)
         for path in self._done.keys() - found.keys():
             del self._done[path]
             self._later.pop(path, None)
@@ -160,21 +161,21 @@ class Sticks:
         if self._said.get(path) != message:
             self._said[path] = message
             log.warning("bundle_refused path=%s reason=%s", shown, why)
-            self._alarms.raise_alarm(SOURCE + _shown(path.name), REFUSED, Severity.MINOR, message)
+            self._alarms.raise_alarm(SOURCE + shown, REFUSED, Severity.MINOR, message)
 
     def _clear(self, path: Path) -> None:
         self._said.pop(path, None)
-        self._alarms.clear_alarm(SOURCE + _shown(path.name), REFUSED)
+        self._alarms.clear_alarm(SOURCE + _shown(path), REFUSED)
 
-    def _clear_old(self, names: set[str]) -> None:
+    def _clear_old(self, found: Iterable[Path]) -> None:
         """What was refused before a restart and went meanwhile."""
-        here = {SOURCE + _shown(name) for name in names}
+        here = {SOURCE + _shown(path) for path in found}
         for alarm in self._alarms.active():
             if alarm.source.startswith(SOURCE) and alarm.source not in here:
                 self._alarms.clear_alarm(alarm.source, alarm.code)
 
 
-def _shown(path: Path | str) -> str:
-    """A name as text that can be written: what a stick holds may be called anything."""
+def _shown(path: Path) -> str:
+    """A path as text that can be written: what a stick holds may be called anything."""
     text = str(path)
     return text if text.isprintable() else ascii(text)
