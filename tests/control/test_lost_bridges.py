@@ -118,3 +118,20 @@ async def test_a_bridge_that_comes_back_late_costs_no_installation(rig: Rig) -> 
     rig.engine.fail_next("start", Unreachable("engine.bridge_missing", "could not find bridge docker0"), times=2)
     job = await rig.job(await rig.send("app.install", instance="pump", manifest=networked("1")))
     assert (job.state, rig.serving()) == (JobState.DONE, ["pump:1"])
+
+
+async def test_a_network_that_no_remaking_helps_is_made_anew_less_and_less_often_and_that_is_said_once(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    await install(rig)
+
+    def made() -> int:
+        return len([op for op, _ in rig.engine.log if op == "create_network"]) - 1
+
+    looked = rig.engine.bridges.looks
+    rig.engine.bridges.unplugged = True
+    await rig.until(lambda: made() >= 3 and rig.engine.bridges.looks >= looked + 40, "many looks", within_s=60)
+    assert made() <= 8
+    assert len([r for r in caplog.records if r.getMessage().startswith("network_is_cut_again")]) == 1
+    rig.engine.bridges.unplugged = False
+    await wait_for_ports(rig)

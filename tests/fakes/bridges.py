@@ -9,11 +9,16 @@ from agent.errors import Unreachable
 
 
 class FakeBridges:
-    """Every network has its bridge and who runs on it a port, but for what was taken away. `elsewhere`: nobody can see it."""
+    """Every network has its bridge and who runs on it a port, but for what was taken away. `elsewhere`: nobody can see it.
+
+    `unplugged`: nobody gets a port, however often a network is made. `looks` counts the questions to the host.
+    """
 
     def __init__(self, containers: Callable[[], list[ContainerState]]) -> None:
         self._containers = containers
         self.elsewhere = False
+        self.unplugged = False
+        self.looks = 0
         self._gone: set[str] = set()
         self._cut: set[tuple[str, str, str]] = set()
 
@@ -41,8 +46,11 @@ class FakeBridges:
 
     def count(self, networks: Iterable[str]) -> dict[str, int] | None:
         """The ports of each bridge that is there."""
+        self.looks += 1
         there = [network for network in networks if network not in self._gone]
         ports = {self.name(n): sum((n, c.id, c.started_at) not in self._cut for c in self._on(n)) for n in there}
+        if self.unplugged:
+            ports = dict.fromkeys(ports, 0)
         return None if self.elsewhere else ports
 
     def _on(self, network: str) -> list[ContainerState]:

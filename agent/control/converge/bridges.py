@@ -3,20 +3,29 @@
 A look at the host is held against what was last seen of all instances; it costs one question to the kernel, however many
 there are. Who is suspected is listed again and held against a second look: only what both say of the very same
 containers is believed, so that nothing that is being started, stopped, made or removed is taken for a loss.
+
+A network that is still cut after it was made anew is made anew again after growing pauses, since each time costs
+connections.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import random
 from collections.abc import Mapping
 
 from agent.domain.bridges import Users, find_cut, find_gone
 from agent.domain.planner import Observed
+from agent.domain.restart import Episode, RestartPolicy, record_illness
 from agent.ports import Engine
 
 log = logging.getLogger("agent.control.converge.bridges")
 
 BRIDGE_MISSING = "engine.bridge_missing"
+PAUSES = RestartPolicy(last_s=60.0)
+IN_VAIN = 2
+"""So many times a network was made anew and is cut again: that is said, once."""
 
 
 class Bridges:
@@ -26,6 +35,7 @@ class Bridges:
         self._engine = engine
         self._suspects: dict[str, Mapping[str, Users]] = {}
         self._doubted: set[str] = set()
+        self._mends: dict[str, Episode] = {}
 
     def __contains__(self, instance: str) -> bool:
         return instance in self._suspects or instance in self._doubted
@@ -37,8 +47,30 @@ class Bridges:
             return []
         found = {name: find_cut(seen.containers, seen.networks, ports) for name, seen in observed.items()}
         suspects = {name: {n: users for n, users in cut.items() if users} for name, cut in found.items()}
-        self._suspects.update({name: cut for name, cut in suspects.items() if cut})
-        return [name for name, cut in suspects.items() if cut]
+        found_cut = {name: cut for name, cut in suspects.items() if cut}
+        self._suspects.update(found_cut)
+        for name in observed.keys() - found_cut.keys():
+            self._mends.pop(name, None)  # it has helped
+        return [name for name in found_cut if not self._waits(name)]
+
+    def choose(self, instance: str, cut: frozenset[str]) -> frozenset[str]:
+        """Those of its networks `cut` that are to be made anew now: all, or none while it waits since that did not help."""
+        return frozenset() if self._waits(instance) else cut
+
+    def made_anew(self, instance: str, cut: frozenset[str]) -> None:
+        """What was chosen is done; whether it has helped, the next look tells."""
+        if not cut:
+            return
+        now = asyncio.get_running_loop().time()
+        episode = record_illness(self._mends.get(instance, Episode()), PAUSES, now, random.random())
+        self._mends[instance] = episode
+        if episode.attempts == IN_VAIN + 1:
+            log.error("network_is_cut_again_and_again instance=%s networks=%s", instance, ",".join(sorted(cut)))
+
+    def _waits(self, instance: str) -> bool:
+        """Not where the engine itself misses a bridge: then something else waits for it."""
+        episode = self._mends.get(instance) if instance not in self._doubted else None
+        return episode is not None and asyncio.get_running_loop().time() < episode.not_before
 
     def doubt(self, instance: str) -> None:
         """The engine itself says that it finds no bridge, maybe one of this instance's."""

@@ -312,7 +312,8 @@ class Reconciler:
             self._supervisor.forget(instance)
         else:
             self._supervisor.adopt(instance, spec, observed.containers)
-        observed = replace(observed, looping=self._supervisor.looping(instance))
+        cut = self._bridges.choose(instance, observed.cut)
+        observed = replace(observed, looping=self._supervisor.looping(instance), cut=cut)
         own = {each.spec_hash for each in spec.containers}
         replaced = any(each.spec not in own for each in observed.containers)
         before = self._catalog.known(instance, desired.previous) if replaced or desired.on_trial else None
@@ -327,6 +328,7 @@ class Reconciler:
             steps += (*mends, *again)
         if steps:
             await self._carry_out(desired, steps, place)
+            self._bridges.made_anew(instance, cut)
         await self._settle(instance)
         if restores:
             await self._trials.mark_restored(desired)
