@@ -237,14 +237,17 @@ class DockerImages:
         if pulled:
             await self._forget_name(name)
 
-    async def prune(self, keep: Callable[[], Collection[str]]) -> int:
+    async def prune(self, keep: Callable[[], Collection[str]], least_bytes: int = 0) -> int:
         """Remove what this gateway pulled or built and neither `keep` (tags, digests, ids) nor a container needs.
 
         `keep` is asked anew for each: a job may have come to need it meanwhile, and `pull` then says whether it is here.
-        Images that carry anybody else's tag stay. The answer is the images' sizes in bytes, shared layers counted.
+        Images that carry anybody else's tag stay. The answer is the images' sizes in bytes, shared layers counted. None goes
+        where all of them together have not `least_bytes`.
         """
-        freed_bytes = 0
-        for image in await self._leftovers():
+        freed_bytes, leftovers = 0, await self._leftovers()
+        if least_bytes and sum(i.size_bytes for i in leftovers if not _is_kept(i, keep())) < least_bytes:
+            return 0
+        for image in leftovers:
             freed_bytes += await self._let_go(image, keep)
         return freed_bytes
 
@@ -315,8 +318,7 @@ class DockerImages:
 
     async def _let_go(self, image: ImageInfo, keep: Callable[[], Collection[str]]) -> int:
         async with self._going:
-            kept = {ref.partition("@")[2] or ref for ref in keep()}
-            if not kept.isdisjoint((image.id, *image.tags, *(d.partition("@")[2] for d in image.digests))):
+            if _is_kept(image, keep()):
                 return 0
             try:
                 await self.remove(image.id)
@@ -373,6 +375,11 @@ def _remove(client: docker.APIClient, name: str) -> None:
 def _tagged(ref: str) -> str:
     """A tag in full; "" for what names a digest or an id."""
     return "" if "@" in ref or is_id(ref) else read_ref(ref).tagged
+
+
+def _is_kept(image: ImageInfo, keep: Collection[str]) -> bool:
+    kept = {ref.partition("@")[2] or ref for ref in keep}
+    return not kept.isdisjoint((image.id, *image.tags, *(d.partition("@")[2] for d in image.digests)))
 
 
 def _digests_in(image: ImageInfo, repository: str) -> list[str]:

@@ -45,8 +45,38 @@ async def test_before_a_fetch_gives_up_for_space_what_nobody_needs_goes_and_noth
     await rig.job(await rig.send("image.pull", image=f"{REGISTRY}/other:1"))
     rig.images.fail_next("pull", NoSpace("image.no_space", "full"))
     assert (await deploy(rig, "2")).state is JobState.DONE
-    assert rig.images.log.count(("prune", "")) == 1
     assert here(rig) == {digest(rig, "1"), digest(rig, "2")}
+
+
+def lacks(rig: Rig, mib: int) -> None:
+    """The next fetch has so little room that so much has to go first."""
+    error = NoSpace("image.no_space", "full", needed_bytes=mib * 1024 * 1024, free_bytes=0, reserve_bytes=0)
+    rig.images.fail_next("pull", error)
+
+
+async def test_where_all_that_nobody_needs_would_not_be_enough_nothing_goes(rig: Rig) -> None:
+    await deploy(rig, "1", "app.install")
+    for name in ("other:1", "other:2"):
+        await rig.job(await rig.send("image.pull", image=f"{REGISTRY}/{name}"))
+    before = here(rig)
+    lacks(rig, 100)
+    assert (await deploy(rig, "2")).state is JobState.DONE
+    assert here(rig) == {*before, digest(rig, "2")}
+
+
+async def test_what_was_brought_last_goes_only_where_the_rest_is_not_enough(rig: Rig) -> None:
+    await deploy(rig, "1", "app.install")
+    for name in ("other:1", "other:2"):
+        await rig.job(await rig.send("image.pull", image=f"{REGISTRY}/{name}"))
+    last = rig.images.publish(f"{REGISTRY}/other:2").partition("@")[2]
+    lacks(rig, 1)
+    assert (await deploy(rig, "2")).state is JobState.DONE
+    assert here(rig) == {digest(rig, "1"), digest(rig, "2"), last}
+    for name in ("other:1", "other:2"):
+        await rig.job(await rig.send("image.pull", image=f"{REGISTRY}/{name}"))
+    lacks(rig, 3)
+    assert (await deploy(rig, "3")).state is JobState.DONE
+    assert here(rig) == {digest(rig, version) for version in "123"}
 
 
 async def test_more_jobs_about_images_than_one_would_ever_wait_for_are_refused_until_one_is_over(rig: Rig) -> None:

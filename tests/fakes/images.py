@@ -187,14 +187,19 @@ class FakeImages:
             return
         del self._local[image.id]
 
-    async def prune(self, keep: Callable[[], Collection[str]]) -> int:
+    async def prune(self, keep: Callable[[], Collection[str]], least_bytes: int = 0) -> int:
         """Remove pulled images that are neither kept nor used; the bytes they held. It pauses at ``let go`` before each."""
         await self._call("prune", "")
-        freed_bytes = 0
-        for image in [image for image in self._local.values() if image.digests]:
+
+        def kept() -> set[str]:
+            return {found.id for ref in keep() if (found := self._find(ref)) is not None} | self.in_use
+
+        freed_bytes, pulled = 0, [image for image in self._local.values() if image.digests]
+        if least_bytes and sum(image.size_bytes for image in pulled if image.id not in kept()) < least_bytes:
+            return 0
+        for image in pulled:
             async with self._going:
-                kept = {found.id for ref in keep() if (found := self._find(ref)) is not None} | self.in_use
-                if image.id in kept or image.id not in self._local:
+                if image.id in kept() or image.id not in self._local:
                     continue
                 await self.faults.pass_through("let go")
                 del self._local[image.id]

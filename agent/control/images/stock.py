@@ -99,8 +99,8 @@ class ImageStock:
             return found
         try:
             return await self._images.pull(pinned, progress, login)
-        except NoSpace:
-            if not await self.make_room():
+        except NoSpace as error:
+            if not await self.make_room(least_bytes=_lacking(error)):
                 raise
         return await self._images.pull(pinned, progress, login)
 
@@ -129,10 +129,20 @@ class ImageStock:
         """Remove at once what nothing needs, and what the gateway knew of it. The bytes as `ports.Images.prune` counts them."""
         return await self._clean(self._images.prune(self.needed)) + await self.tidy()
 
-    async def make_room(self, spare: Collection[str] = ()) -> bool:
-        """Remove what nothing needs, but for `spare`, before anything fails for want of room; whether there was any."""
+    async def make_room(self, spare: Collection[str] = (), least_bytes: int = 0) -> bool:
+        """Remove what nothing needs, but for `spare`, before anything fails for want of room; whether there was any.
+
+        Nothing goes in vain: not where all of it together has not `least_bytes`. What was brought last goes only where the
+        rest is not enough.
+        """
+
+        def needed() -> set[str]:
+            return self.needed().union(spare)
+
         try:
-            freed_bytes = await self._clean(self._images.prune(lambda: self.needed().union(spare)))
+            freed_bytes = await self._clean(self._images.prune(lambda: needed() | self._fresh, least_bytes))
+            if not freed_bytes and self._fresh:
+                freed_bytes = await self._clean(self._images.prune(needed, least_bytes))
         except GatewayError as error:
             log.warning("no_room_made code=%s reason=%s", error.code, error)
             return False
@@ -191,3 +201,11 @@ class ImageStock:
     def _begin_to_tidy(self) -> None:
         if self._cleaning is None or self._cleaning.done():
             self._cleaning = asyncio.create_task(self.tidy(), name="images-tidy")
+
+
+def _lacking(error: NoSpace) -> int:
+    """The bytes that have to go before it fits; 0 where nobody has counted them."""
+    fields = error.fields
+    if "needed_bytes" not in fields:
+        return 0
+    return max(0, int(fields["needed_bytes"]) + int(fields.get("reserve_bytes", 0)) - int(fields.get("free_bytes", 0)))

@@ -134,6 +134,14 @@ async def test_prune_keeps_what_is_named(shelf: Shelf) -> None:
     assert await shelf.images.find(local) is not None
 
 
+async def test_prune_takes_nothing_where_all_of_it_is_not_enough(shelf: Shelf) -> None:
+    kept, gone, _ = await two_and_anothers(shelf)
+    assert await shelf.images.prune(lambda: [kept], 10 * 1024**4) == 0
+    assert await shelf.images.find(gone) is not None
+    assert await shelf.images.prune(lambda: [kept], 1) > 0
+    assert await shelf.images.find(gone) is None
+
+
 async def test_what_is_needed_is_asked_before_each_removal(shelf: Shelf) -> None:
     first, second, _ = await two_and_anothers(shelf)
     asked: list[int] = []
