@@ -20,12 +20,21 @@ from pydantic import ValidationError
 from agent import terms
 from agent.bundles.saved import unpack_saved
 from agent.bundles.writer import describe, write_bundle
-from agent.domain.bundle import BLOBS, FILES, MANIFEST, MAX_MEMBERS, BundleIndex, check_name, largest_bytes
+from agent.domain.bundle import (
+    BLOBS,
+    FILES,
+    MANIFEST,
+    MAX_MEMBERS,
+    MAX_TEXT_BYTES,
+    BundleIndex,
+    check_name,
+    largest_bytes,
+)
 from agent.domain.document import Mistakes
 from agent.domain.imageref import read_ref
 from agent.domain.manifest import read_manifest
 from agent.domain.manifest_model import Manifest
-from agent.domain.platform import Platform, read_machine
+from agent.domain.platform import Platform, read_machine, read_platform
 from agent.engine.images import DockerImages
 from agent.errors import Failed, GatewayError, Malformed, NoSpace, NotFound
 from agent.files.beside import find_beside
@@ -41,7 +50,7 @@ LEFT_OUT = frozenset({SUFFIX, ".part", ".parts"})
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to pack. `output` None: NAME-VERSION.bundle here. `architecture` "": this machine's."""
+    """What to pack. `output` None: NAME-VERSION.bundle here. `architecture` may have a variant, as arm/v7; "": this machine's."""
 
     manifest: Path
     output: Path | None
@@ -72,6 +81,7 @@ def pack(order: Order, told: Told) -> dict[str, Any]:
 
 
 def _pack(order: Order, told: Told) -> dict[str, Any]:
+    made_for = _platform(order)
     text = _read_text(order.manifest)
     manifest, problems = read_manifest(read_document(text, str(order.manifest)))
     if manifest is None:
@@ -83,12 +93,12 @@ def _pack(order: Order, told: Told) -> dict[str, Any]:
     for path, member in _beside(order.manifest, manifest):
         load_.sources[member] = path
     parts.mkdir(parents=True, exist_ok=True)
-    asyncio.run(_bring_images(order, manifest, parts, load_, told))
+    asyncio.run(_bring_images(order, made_for, manifest, parts, load_, told))
     index = BundleIndex(
         kind="ec-bundle/1",
         name=manifest.name,
         version=manifest.version,
-        architecture=_architecture(order),
+        architecture=str(made_for),
         images=load_.images,
         members={member: describe(path) for member, path in sorted(load_.sources.items())},
     )
@@ -103,7 +113,9 @@ def _pack(order: Order, told: Told) -> dict[str, Any]:
     }
 
 
-async def _bring_images(order: Order, manifest: Manifest, parts: Path, load_: _Load, told: Told) -> None:
+async def _bring_images(
+    order: Order, made_for: Platform, manifest: Manifest, parts: Path, load_: _Load, told: Told
+) -> None:
     settings = await asyncio.to_thread(_settings, order.config, parts)
     registry = RegistryClient(parts, terms.registry_hosts(settings), terms.fetch_limits(settings))
     images = DockerImages(settings.engine.socket, registry, terms.image_rules(settings), registry.login)
@@ -111,7 +123,7 @@ async def _bring_images(order: Order, manifest: Manifest, parts: Path, load_: _L
         # What is built comes along as its folder, and is made where the bundle is imported.
         for ref in sorted(set(manifest.images) - manifest.builds.keys()):
             try:
-                load_.images[ref] = await _from_registry(ref, order, registry, load_, told)
+                load_.images[ref] = await _from_registry(ref, made_for, registry, load_, told)
             except (GatewayError, OSError) as error:
                 if not order.engine:
                     raise
@@ -121,12 +133,12 @@ async def _bring_images(order: Order, manifest: Manifest, parts: Path, load_: _L
         registry.close()
 
 
-async def _from_registry(ref: str, order: Order, registry: RegistryClient, load_: _Load, told: Told) -> str:
+async def _from_registry(ref: str, made_for: Platform, registry: RegistryClient, load_: _Load, told: Told) -> str:
     name = read_ref(ref)
     login = await asyncio.to_thread(registry.login, name.registry)
     digest = name.digest or await registry.resolve(name, login)
     pinned = replace(name, digest=digest)
-    plan = await registry.describe(pinned, Platform(_architecture(order)), login)
+    plan = await registry.describe(pinned, made_for, login)
     blobs = [layer.blob for layer in plan.layers]
     await registry.fetch(pinned, blobs, lambda done, total, what: told(done, total, f"{ref}: {what}"), login)
     for each in {digest, plan.manifest_digest, plan.config_digest}:
@@ -178,6 +190,8 @@ def _beside(manifest_path: Path, manifest: Manifest) -> list[tuple[Path, str]]:
         if path.stat().st_size > largest_bytes(member) or len(members) >= MAX_MEMBERS:
             most = f"a file of {largest_bytes(member) // 1024**2} MiB, and {MAX_MEMBERS} of them"
             raise Malformed("bundle.too_much", f"{path} is more than a bundle takes: at most {most}", hint=LEAVE_OUT)
+        if path in named:
+            _require_text(path)
         members.append((path, member))
     return members
 
@@ -191,8 +205,25 @@ def _member(digest: str) -> str:
     return BLOBS + digest.removeprefix("sha256:")
 
 
-def _architecture(order: Order) -> str:
-    return order.architecture or read_machine(platform.machine()).architecture
+def _platform(order: Order) -> Platform:
+    if not order.architecture:
+        return read_machine(platform.machine())
+    try:
+        return read_platform(order.architecture)
+    except ValueError as error:
+        raise Malformed("bundle.platform", str(error), hint="name the gateways' with --arch") from None
+
+
+def _require_text(path: Path) -> None:
+    """What the manifest names is read as text by the gateway: better said here than where nobody can mend it."""
+    size_bytes = path.stat().st_size
+    if size_bytes > MAX_TEXT_BYTES:
+        what = f"{path} has {size_bytes} bytes, more than {MAX_TEXT_BYTES}"
+        raise Malformed("bundle.too_long", what, hint="shorten it, or put it into an image")
+    try:
+        path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise Malformed("bundle.encoding", f"{path} is not UTF-8 text", hint="save it as UTF-8") from None
 
 
 def _read_text(path: Path) -> str:

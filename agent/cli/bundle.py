@@ -79,7 +79,11 @@ VERBS = (
         (
             arg("file", help="the manifest, or a folder with app.yaml", metavar="FILE"),
             arg("-o", "--output", help="the file to write (default: NAME-VERSION.bundle)", metavar="BUNDLE"),
-            arg("--arch", help="architecture of the gateways (default: this machine's)", metavar="ARCH"),
+            arg(
+                "--arch",
+                help="architecture of the gateways, as arm64 or arm/v7 (default: this machine's)",
+                metavar="ARCH",
+            ),
             arg("--no-engine", help="take images only from registries, never from an engine here", action="store_true"),
         ),
         run=run_create,

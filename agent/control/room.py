@@ -165,7 +165,7 @@ class ControlRoom:
         self.deployer = Deployer(ledger, catalog, stock, vault, facts, outside.bundles)
         images = ImageWork(ledger, stock, outside.images, maker, vault)
         apps = AppDecisions(ledger, catalog, self.deployer, maker)
-        self.bundles = bundles = BundleWork(ledger, apps, self.deployer, outside.bundles, self.engine.architecture)
+        self.bundles = bundles = BundleWork(ledger, apps, self.deployer, outside.bundles, self.engine.platform)
         fetches = FetchOrders(ledger, maker, stock, apps)
         fetching = FetchWork(ledger, vault, outside.bundles, bundles, self.deployer)
         deploys = dict.fromkeys(("install", "upgrade"), fetching.deploy)

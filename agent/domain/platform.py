@@ -8,6 +8,7 @@ from typing import Final
 
 _MACHINES: Final = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386"}
 _ARM: Final = re.compile(r"armv([0-9])")
+_WRITTEN: Final = re.compile(r"(?:linux/)?([a-z0-9_]{1,16})(?:/(v[0-9]{1,2}))?")
 _OLDEST_ARM: Final = 5
 _USUAL_ARM: Final = 7
 
@@ -58,3 +59,11 @@ def read_machine(machine: str) -> Platform:
     """What the kernel calls its machine (x86_64, armv6l, armv5tejl) -> the registries' words; unknown ones stay."""
     arm = _ARM.match(machine)
     return Platform("arm", f"v{arm[1]}") if arm else Platform(_MACHINES.get(machine, machine))
+
+
+def read_platform(text: str) -> Platform:
+    """A platform as people and registries write it: arm64, arm/v7, linux/arm/v6. ValueError for anything else."""
+    written = _WRITTEN.fullmatch(text)
+    if written is None:
+        raise ValueError(f"{text[:40]!r} is no platform; it is written as amd64, arm64, arm/v7 or linux/arm/v6")
+    return Platform(written[1], written[2] or "")

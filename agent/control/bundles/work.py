@@ -16,6 +16,7 @@ from agent.domain.command import Command, Reply
 from agent.domain.journal import Change
 from agent.domain.manifest_model import Manifest
 from agent.domain.params import FromBundle, Import, OnDisk
+from agent.domain.platform import Platform
 from agent.errors import Failed, Malformed, Refused, Unreachable
 from agent.ports import BundleHead, Bundles
 
@@ -25,17 +26,22 @@ HEADS_MOST = 16
 class BundleWork:
     """`prepares` reads a bundle's head, `decisions` begin the deployment of what it holds, `reads` show it.
 
-    `architecture` is the engine's, in the registries' words; "" before it was ever reached.
+    `platform` is the engine's; None before it was ever reached.
     """
 
     def __init__(
-        self, ledger: Ledger, apps: AppDecisions, deployer: Deployer, bundles: Bundles, architecture: Callable[[], str]
+        self,
+        ledger: Ledger,
+        apps: AppDecisions,
+        deployer: Deployer,
+        bundles: Bundles,
+        platform: Callable[[], Platform | None],
     ) -> None:
         self._ledger = ledger
         self._apps = apps
         self._deployer = deployer
         self._bundles = bundles
-        self._architecture = architecture
+        self._platform = platform
         self._heads: dict[str, BundleHead] = {}
         self._tidying: asyncio.Task[None] | None = None
         ledger.listen(self._on_change)
@@ -47,8 +53,9 @@ class BundleWork:
         """Read the bundle's head, for the decision that follows."""
         self._heads.pop(params.path, None)
         self._heads[params.path] = head = await self._look(params.path, to_take=True)
-        here = self._architecture()
-        if here and head.architecture != here:
+        here = self._platform()
+        architecture, _, variant = head.architecture.partition("/")
+        if here is not None and here.surely_fails(Platform(architecture, variant)):
             raise Refused(
                 "admission.architecture",
                 f"the bundle {params.path} is made for {head.architecture}, this gateway is {here}",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from agent.control.converge.supervisor import Alarms
 from agent.domain.alarm import Severity
-from agent.domain.platform import EngineInfo
+from agent.domain.platform import EngineInfo, Platform
 from agent.errors import GatewayError
 from agent.ports import Engine
 
@@ -45,9 +45,9 @@ class EngineWatch:
         """Where the engine keeps its data; "" while that is not known."""
         return self.info.root_dir if self.info is not None else ""
 
-    def architecture(self) -> str:
-        """The engine's, in the registries' words (amd64, arm64); "" before it was ever reached."""
-        return self.info.platform.architecture if self.info else ""
+    def platform(self) -> Platform | None:
+        """The engine's; None before it was ever reached."""
+        return self.info.platform if self.info else None
 
     async def run(self, every_s: float = PING_S) -> None:
         """Ask the engine now and then whether it is there, for ever."""

@@ -130,6 +130,40 @@ def test_what_an_interrupted_packing_left_in_the_folder_is_not_packed(tmp_path: 
     assert open_bundle(tmp_path / "o.bundle").index.files == ("Dockerfile",)
 
 
+NAMED = BARE.replace("{}", "{a: {build: ., configs: [conf]}}") + "configs: {conf: {file: ./app.conf}}\n"
+
+
+@pytest.mark.parametrize(("content", "words"), [(b"x" * 262_145, "more than 262144"), (b"\xff\xfe", "not UTF-8 text")])
+def test_a_text_that_no_gateway_would_take_is_not_packed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, words: str
+) -> None:
+    (tmp_path / "app.yaml").write_text(NAMED)
+    (tmp_path / "Dockerfile").write_text("FROM ec/busybox:1\n")
+    pack = ["bundle", "create", str(tmp_path), "-o", str(tmp_path / "o.bundle"), "--no-engine"]
+    (tmp_path / "app.conf").write_bytes(content)
+    assert main(pack) == 2
+    said = capsys.readouterr().err
+    assert ("app.conf" in said, words in said) == (True, True)
+    (tmp_path / "app.conf").write_bytes(b"speed = 3\n")
+    (tmp_path / "other.bin").write_bytes(content)
+    assert main(pack) == 0
+
+
+@pytest.mark.parametrize(("asked", "kept"), [("arm/v7", "arm/v7"), ("linux/arm/v6", "arm/v6"), ("arm64", "arm64")])
+def test_a_bundle_is_made_for_the_platform_down_to_its_variant(tmp_path: Path, asked: str, kept: str) -> None:
+    (tmp_path / "app.yaml").write_text(BARE.replace("{}", "{a: {build: .}}"))
+    (tmp_path / "Dockerfile").write_text("FROM ec/busybox:1\n")
+    pack = ["bundle", "create", str(tmp_path), "-o", str(tmp_path / "o.bundle"), "--no-engine", "--arch", asked]
+    assert main(pack) == 0
+    assert open_bundle(tmp_path / "o.bundle").index.architecture == kept
+
+
+def test_a_platform_that_there_is_not_is_exit_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "app.yaml").write_text(BARE.replace("{}", "{a: {build: .}}"))
+    assert main(["bundle", "create", str(tmp_path), "--arch", "windows/ARM!", "--no-engine"]) == 2
+    assert "is no platform" in capsys.readouterr().err
+
+
 def test_a_bundle_that_cannot_be_written_is_exit_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "app.yaml").write_text(BARE.replace("{}", "{a: {build: .}}"))
     (tmp_path / "full").write_text("")
