@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,15 +105,6 @@ def open_bundle(path: Path) -> Bundle:
             "bundle.incomplete", f"{source}: {missing[0]}{more} is not in it", hint="copy the whole file again"
         )
     return Bundle(path, index, entries)
-
-
-def check_all(found: Bundle, told: Callable[[int, int], None]) -> None:
-    """Read every member and check its hash; Malformed at the first that is not what the index says. Blocks."""
-    done = 0
-    for name in found.entries:
-        for piece in found.read(name):
-            done += len(piece)
-            told(done, found.index.size_bytes)
 
 
 def _open(path: Path) -> BinaryIO:

@@ -18,7 +18,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from agent.domain.params import INSTANCE_PATTERN
 from agent.errors import Malformed
 
-KIND = "ec-bundle/1"
 INDEX = "bundle.json"
 MANIFEST = "app.yaml"
 FILES = "files/"

@@ -98,14 +98,6 @@ def wait_for(times: UpdateTimes, now_ms: int, *, sane: bool, at_ms: int, bound: 
     return None
 
 
-def closes_in_s(times: UpdateTimes, now_ms: int, *, sane: bool) -> float:
-    """Seconds until the window that is open now closes; 0 when none is, or while the clock is wrong."""
-    if not sane:
-        return 0.0
-    opens_ms, closes_ms = opening(times.windows, now_ms, times.zone)
-    return (closes_ms - now_ms) / 1000 if opens_ms <= now_ms else 0.0
-
-
 def show_time(at_ms: int, zone: tzinfo) -> str:
     """An instant for people: ``Wed 2026-11-25 02:00+08:00``."""
     local = _local(at_ms, zone)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,7 +92,7 @@ def _read_links(dump: bytes) -> Iterator[tuple[int, str, int]]:
             raise ValueError("a link is cut off")
         found = dict(_attributes(body[_LINK.size :]))
         name = found.get(_NAME, b"").rstrip(b"\0").decode(errors="replace")
-        yield _LINK.unpack_from(body)[3], name, int.from_bytes(found.get(_MASTER, b"")[:4], "little")
+        yield _LINK.unpack_from(body)[3], name, int.from_bytes(found.get(_MASTER, b"")[:4], sys.byteorder)
     if not complete:
         raise ValueError("the links do not end")
 

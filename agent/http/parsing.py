@@ -57,7 +57,6 @@ class RequestParser:
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
         self._loose_bytes = 0
-        self._length = 0
         self._body: bytes | bytearray = b""
         self._body_bytes = 0
         self._request: Request | None = None

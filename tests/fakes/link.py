@@ -88,10 +88,6 @@ class FakeBroker:
         """What a new subscriber would be given first."""
         return self._retained.get(topic)
 
-    def published(self, filter_: str = "#") -> list[Outgoing]:
-        """What links have published under a filter, in order."""
-        return [message for message in self.taken if matches(filter_, message.topic)]
-
     def drop(self, client_id: str) -> None:
         """Break one client's connection from outside: its will is published, and it connects again."""
         link = self._links[client_id]

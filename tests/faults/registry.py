@@ -16,7 +16,6 @@ import json
 import secrets
 import ssl
 import threading
-import time
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -156,10 +155,6 @@ class FaultRegistry:
         """A blob as it is."""
         self.blobs[digest_of(body)] = body
         return digest_of(body)
-
-    def drop_blob(self, digest: str) -> None:
-        """Lose a blob."""
-        del self.blobs[digest]
 
     def copy_from(self, address: str, name: str, tag: str) -> str:
         """Take an image over from a registry on loopback, under the same name and tag. Its manifest's digest."""
@@ -368,14 +363,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Say nothing."""
-
-
-def wait_for_request(registry: FaultRegistry, count: int, match: str = "/blobs/", within_s: float = 10.0) -> None:
-    """Return when `count` requests with `match` in their path were answered."""
-    until = time.monotonic() + within_s
-    while sum(match in a.path for a in registry.asked) < count:
-        assert time.monotonic() < until, f"only {registry.asked}"
-        time.sleep(0.01)
 
 
 def _basic(login: tuple[str, str]) -> str:

@@ -1,6 +1,7 @@
 """The cloud's side of the control room: its messages go to the inbox, replies and jobs to the outbox.
 
-A message is acknowledged to the broker only when what it caused is on disk: the decision and the reply to it.
+A command is acknowledged to the broker only when what it caused is on disk: the decision and the reply to it. What is
+declared stands at the broker, retained, and comes again with each connection: it is acknowledged once it was heard.
 """
 
 from __future__ import annotations
