@@ -11,7 +11,7 @@ from agent.domain.command import JobState
 from agent.domain.journal import Change, StoredRule
 from agent.domain.transition import REASON
 from agent.errors import Failed, NoSpace
-from tests.control.rig import Rig, manifest, running
+from tests.control.rig import REGISTRY, Rig, manifest, running
 
 RULES = "rules: {guard: {inputs: {p: b/p}, when: p.value > LIMIT, then: [{alarm: {code: high, severity: major}}]}}\n"
 
@@ -57,6 +57,17 @@ async def test_a_verdict_that_cannot_be_written_is_tried_again_soon(tmp_path: Pa
         job = await rig.job(await rig.send("app.upgrade", instance="pump", manifest=manifest("2")))
         assert (job.state, full.left) == (JobState.ROLLED_BACK, 0)
         await rig.until(lambda: rig.serving() == ["pump:1"], "the old version")
+
+
+async def test_a_fetch_goes_on_though_how_far_it_is_cannot_be_written(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        gate = rig.images.faults.pause("pull progress")
+        full = fill(rig, lambda change: any(job.total_bytes for job in change.jobs))
+        reply = await rig.send("image.pull", image=f"{REGISTRY}/pump:1")
+        await rig.until(lambda: full.left == 0, "the refusal")
+        gate.open()
+        assert (await rig.job(reply)).state is JobState.DONE
+        assert [op for op, _ in rig.images.log].count("pull") == 1, "it was begun anew"
 
 
 async def test_files_hold_that_cannot_be_remembered_yet_and_are_remembered_later(tmp_path: Path) -> None:

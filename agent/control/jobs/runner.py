@@ -268,7 +268,10 @@ class JobRunner:
             sizes = {"done_bytes": note.done_bytes, "total_bytes": note.total_bytes}
             return Change(jobs=(replace(job, **told, **sizes),))  # type: ignore[arg-type]
 
-        await self._ledger.decide(decision)
+        try:
+            await self._ledger.decide(decision)
+        except GatewayError as error:  # a full disk: no reason to end the work itself
+            log.warning("job_progress_not_written id=%s code=%s reason=%s", job_id, error.code, error)
 
     async def _end(self, job: Job, reason: str, status: int = 500) -> None:
         """The job has failed; an instance that never had a version goes with it."""
