@@ -39,7 +39,8 @@ def pack_context(folder: Path, how: BuildHow) -> IO[bytes]:
     """
     text = with_ids(read_dockerfile(folder, how), how)
     measure_context(folder, how)
-    sent = tempfile.TemporaryFile()  # noqa: SIM115 - whoever sends it closes it
+    with _words(folder):
+        sent = tempfile.TemporaryFile()  # noqa: SIM115 - whoever sends it closes it
     try:
         with _words(folder):
             dockerfile = (SENT_DOCKERFILE, text)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,3 +59,25 @@ def test_a_context_that_cannot_be_written_down_is_no_absent_engine(folder: Path)
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert caught.value.code == "image.context"
     assert "File too large" in caught.value.message
+
+
+PACK_WITHOUT_ROOM = """
+import resource, sys
+from pathlib import Path
+from agent.domain.dockerfile import BuildHow
+from agent.engine.context import pack_context
+from agent.errors import GatewayError
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+try:
+    pack_context(Path(sys.argv[1]), BuildHow(bases={"a:1": "sha256:aa"}))
+except GatewayError as error:
+    sys.exit(error.code)
+"""
+
+
+def test_an_agent_that_never_found_room_for_a_temporary_file_says_so_too(folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PACK_WITHOUT_ROOM, str(folder)], check=False, capture_output=True, timeout=60
+    )
+    assert done.stderr.decode().strip() == "image.context"
