@@ -102,7 +102,7 @@ def read_manifest(body: bytes, name: str) -> Manifest | Index:
         if len(layers) > MAX_LAYERS:
             raise ValueError(f"it has {len(layers)} layers")
         return Manifest(_blob(document["config"]), layers)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _bad(name, error) from None
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import threading
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import pytest
 import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
 
-from agent.domain.imageplan import Blob, ImagePlan, Layer, Packing
+from agent.domain.imageplan import Blob, ImagePlan, Layer, Packing, read_diff_ids, read_manifest
 from agent.engine.imagetar import Cargo, write_archive
 from agent.engine.transfer import until
 from agent.errors import Failed
@@ -26,6 +29,38 @@ DIGEST = "sha256:" + "ab" * 32
 )
 def test_a_token_that_is_none_is_no_token(body: bytes) -> None:
     assert read_token(body) == ""
+
+
+WORDS = (
+    "manifests",
+    "config",
+    "layers",
+    "digest",
+    "size",
+    "mediaType",
+    "urls",
+    "platform",
+    "os",
+    "variant",
+    "rootfs",
+    "diff_ids",
+)
+ANYTHING = st.recursive(
+    st.sampled_from((None, True, 0, 7, -1, 1e999, "", "linux", DIGEST, "application/vnd.oci.image.layer.v1.tar")),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from(WORDS), ANYTHING, max_size=4))
+def test_whatever_a_registry_gives_as_a_manifest_or_configuration_is_read_or_refused(document: dict[str, Any]) -> None:
+    body, codes = json.dumps(document).encode(), set()
+    for read in (read_manifest, read_diff_ids):
+        try:
+            read(body, "pump:1")
+        except Failed as error:
+            codes.add(error.code)
+    assert codes <= {"image.bad_manifest"}
 
 
 @pytest.mark.parametrize("length", ["9" * 5000, "-1", "", "²"])
