@@ -81,6 +81,7 @@ def test_only_what_the_cpu_runs_is_chosen_and_always_the_best_of_it(
         ("armv7l", Platform("arm", "v6"), False),
         ("armv6l", Platform("arm", ""), False),
         ("armv8l", Platform("arm", "v7"), False),
+        ("arm", Platform("arm", "v8"), False),
         ("aarch64", Platform("arm", "v7"), True),
         ("aarch64", Platform("arm64", "v8"), False),
         ("x86_64", Platform("amd64", "v3"), False),

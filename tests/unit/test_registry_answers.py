@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -92,6 +93,18 @@ class Endless(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         return self.FRAME * max(1, size // len(self.FRAME))
+
+
+def test_bytes_that_all_came_are_no_whole_answer_when_nobody_waits_by_then() -> None:
+    stop = threading.Event()
+
+    def all_but_too_late() -> Iterator[bytes]:
+        yield b"all"
+        stop.set()
+
+    with pytest.raises(Failed) as caught:
+        list(until(stop, all_but_too_late()))
+    assert caught.value.code == "image.stopped"
 
 
 def test_a_layer_that_unpacks_for_ever_ends_when_nobody_waits_for_it() -> None:
