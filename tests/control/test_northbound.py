@@ -13,25 +13,28 @@ from agent.cloud.dialects.ec import EcDialect
 from agent.control.north.northbound import Northbound
 from agent.control.north.wishes import Wishes
 from agent.domain.command import Command, Reply
-from agent.errors import Busy, NoSpace
+from agent.errors import Busy, NoSpace, TooLarge
 from agent.ports import DesiredApp, DesiredIndex, DesiredRelease, OutRecord
-from tests.control.rig import Rig, running
+from tests.control.rig import Rig, manifest, running
 from tests.fakes.link import FakeBroker, FakeLink
 
 PLACES = 4
 
 
 class FullOutbox:
-    """Takes nothing until there is room."""
+    """Takes nothing until there is room, and nothing ever that is larger than `most_bytes`."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_bytes: int = 1_000_000) -> None:
         self.full = True
+        self.most_bytes = most_bytes
         self.replies: list[tuple[str, int]] = []
         self.times_ms: list[int] = []
 
     async def add(self, record: OutRecord) -> None:
         if self.full:
             raise NoSpace("outbox.full", "the outbox is full of critical records")
+        if len(record.payload) > self.most_bytes:
+            raise TooLarge("outbox.record_size", f"one record of {len(record.payload)} bytes")
         body = msgspec.json.decode(record.payload)
         self.replies.append((body["id"], body["code"]))
         self.times_ms.append(body["ts"])
@@ -75,6 +78,25 @@ async def test_a_reply_to_what_cannot_be_read_carries_the_time_as_every_reply_do
         broker.publish("ec/1/gw/command", b'{"id": "bad", "type": 5, "ts": 1}')
         await rig.until(lambda: outbox.replies == [("bad", 400)], "its reply")
         assert before_ms <= outbox.times_ms[-1] <= rig.clock.now_ms()
+
+
+async def test_an_answer_that_no_message_can_carry_is_refused_in_its_place_and_holds_up_no_other(
+    tmp_path: Path,
+) -> None:
+    outbox = FullOutbox(most_bytes=1000)
+    outbox.full = False
+    async with running(tmp_path) as rig, listening(rig, outbox) as broker:
+        await rig.job(await rig.send("app.install", instance="pump", manifest=manifest()))
+        for number in range(PLACES + 1):
+            command = {
+                "id": f"s{number}",
+                "type": "app.status",
+                "ts": rig.clock.now_ms(),
+                "params": {"instance": "pump"},
+            }
+            broker.publish("ec/1/gw/command", msgspec.json.encode(command))
+        await rig.until(lambda: len(outbox.replies) == PLACES + 1, "all replies")
+        assert sorted(outbox.replies) == [(f"s{n}", 413) for n in range(PLACES + 1)]
 
 
 class Later:

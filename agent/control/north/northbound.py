@@ -18,7 +18,7 @@ from agent.control.north.wishes import Wishes
 from agent.domain.command import Command, Job, Reply
 from agent.domain.journal import Change
 from agent.domain.priority import Priority
-from agent.errors import GatewayError
+from agent.errors import GatewayError, TooLarge
 from agent.ports import CloudLink, DesiredBundle, DesiredIndex, Dialect, Incoming, OutRecord
 
 log = logging.getLogger("agent.control.north.northbound")
@@ -26,6 +26,10 @@ log = logging.getLogger("agent.control.north.northbound")
 
 RETRY_FIRST_S = 1.0
 RETRY_LAST_S = 60.0
+UNBEARABLE = TooLarge(
+    "command.answer", "the answer is more than one message may be", hint="ask for less: one instance, fewer lines"
+)
+"""What is answered in the place of what will never get through: told so, nobody waits for it."""
 AT_ONCE = 32
 """Messages under way; beyond them the link stops reading, so that a flood stays at the broker."""
 
@@ -146,6 +150,10 @@ class Northbound:
             try:
                 await self._add_reply(reply)
                 return
+            except TooLarge as error:
+                log.warning("reply_too_large id=%s reason=%s", reply.id, error)
+                reply = self._inbox.refusal(reply.id, UNBEARABLE)
+                continue
             except GatewayError as error:
                 if pause_s == RETRY_FIRST_S:
                     log.warning("reply_not_told id=%s code=%s reason=%s", reply.id, error.code, error)
