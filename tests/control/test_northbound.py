@@ -13,9 +13,9 @@ from agent.cloud.dialects.ec import EcDialect
 from agent.control.north.northbound import Northbound
 from agent.control.north.wishes import Wishes
 from agent.domain.command import Command, Reply
-from agent.errors import Busy, NoSpace, TooLarge
+from agent.errors import Busy, Failed, NoSpace, TooLarge
 from agent.ports import DesiredApp, DesiredIndex, DesiredRelease, OutRecord
-from tests.control.rig import Rig, manifest, running
+from tests.control.rig import REGISTRY, Rig, manifest, running
 from tests.fakes.link import FakeBroker, FakeLink
 
 PLACES = 4
@@ -29,6 +29,7 @@ class FullOutbox:
         self.most_bytes = most_bytes
         self.replies: list[tuple[str, int]] = []
         self.times_ms: list[int] = []
+        self.jobs: list[tuple[str, str, str]] = []
 
     async def add(self, record: OutRecord) -> None:
         if self.full:
@@ -36,6 +37,9 @@ class FullOutbox:
         if len(record.payload) > self.most_bytes:
             raise TooLarge("outbox.record_size", f"one record of {len(record.payload)} bytes")
         body = msgspec.json.decode(record.payload)
+        if record.kind == "job":
+            self.jobs.append((body["job"], body["state"], body["message"]))
+            return
         self.replies.append((body["id"], body["code"]))
         self.times_ms.append(body["ts"])
 
@@ -46,12 +50,13 @@ async def listening(rig: Rig, outbox: FullOutbox) -> AsyncIterator[FakeBroker]:
     link = FakeLink(broker, subscriptions=dialect.subscriptions(), receive_maximum=PLACES)
     north = Northbound(link, dialect, rig.room.inbox, rig.room.wishes, rig.room.ledger, outbox)
     await link.start()
-    task = asyncio.create_task(north.receive())
+    task, telling = asyncio.create_task(north.receive()), asyncio.create_task(north.tell_jobs())
     try:
         yield broker
     finally:
         await link.stop()
         await task
+        telling.cancel()
 
 
 async def test_replies_that_a_full_outbox_refused_come_when_there_is_room_and_give_their_places_back(
@@ -97,6 +102,18 @@ async def test_an_answer_that_no_message_can_carry_is_refused_in_its_place_and_h
             broker.publish("ec/1/gw/command", msgspec.json.encode(command))
         await rig.until(lambda: len(outbox.replies) == PLACES + 1, "all replies")
         assert sorted(outbox.replies) == [(f"s{n}", 413) for n in range(PLACES + 1)]
+
+
+async def test_a_job_whose_words_are_longer_than_a_message_is_told_and_keeps_no_other_waiting(tmp_path: Path) -> None:
+    outbox = FullOutbox(most_bytes=100_000)
+    outbox.full = False
+    async with running(tmp_path) as rig, listening(rig, outbox):
+        rig.images.fail_next("pull", Failed("image.build_failed", "the command " + "x" * 200_000))
+        long, short = [await rig.send("image.pull", image=f"{REGISTRY}/pump:{n}") for n in "12"]
+        await rig.until(lambda: [each[:2] for each in outbox.jobs if each[1] == "done"] == [(short.job, "done")], "it")
+        (words,) = [words for job, state, words in outbox.jobs if (job, state) == (long.job, "failed")]
+        assert words.startswith("the command xxx")
+        assert len(rig.job_now(long.job).message) > 200_000
 
 
 class Later:

@@ -30,6 +30,8 @@ UNBEARABLE = TooLarge(
     "command.answer", "the answer is more than one message may be", hint="ask for less: one instance, fewer lines"
 )
 """What is answered in the place of what will never get through: told so, nobody waits for it."""
+MOST_WORDS = 4000
+"""Characters of a job's message on their way up: one that no record may hold would keep all later ones waiting for ever."""
 AT_ONCE = 32
 """Messages under way; beyond them the link stops reading, so that a flood stays at the broker."""
 
@@ -183,7 +185,7 @@ def job_body(job: Job) -> dict[str, Any]:
         "instance": job.instance,
         "command": job.command_id,
         "state": job.state.value,
-        "message": job.message,
+        "message": job.message[:MOST_WORDS],
         "progress": job.progress,
         "bytes": [job.done_bytes, job.total_bytes],
         "until": job.until_ms,
