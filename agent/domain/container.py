@@ -51,10 +51,16 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A network (`network` is its name on the engine) and the names by which others on it find the container."""
+    """A network (`network` is its name on the engine) and the names by which others on it find the container.
+
+    `links` are names by which only the container itself finds others, as (name, the other's container name). `address` is
+    the one it has there, or to be given it again where that is still free.
+    """
 
     network: str
     aliases: tuple[str, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +115,7 @@ class ContainerSpec:
 
     `image` is what runs: ``repo@sha256:...`` or an image id. Without `networks` it has no network at all.
     Mappings are tuples of pairs, sorted, so that specs compare and hash. `expose` is ``8080/tcp`` ...; `log_driver` is
-    json-file or local.
+    json-file or local. `quiet` is how it is on its networks while another version serves under its names.
     """
 
     name: str
@@ -145,6 +151,12 @@ class ContainerSpec:
     ulimits: tuple[tuple[str, int, int], ...] = ()
     shm_bytes: int = 0
     live: Live = field(default_factory=Live)
+    quiet: tuple[Attachment, ...] = ()
+
+    @property
+    def joins(self) -> tuple[Attachment, ...]:
+        """How it is on its networks now."""
+        return self.quiet or self.networks
 
     @property
     def spec_hash(self) -> str:
@@ -175,8 +187,10 @@ class ContainerSpec:
 def _hash(spec: ContainerSpec) -> str:
     """Remembered for a few: one deployment asks for it two dozen times."""
     body = asdict(spec)
-    for loose in ("name", "release", "live", "gateway"):
+    for loose in ("name", "release", "live", "gateway", "quiet"):
         del body[loose]
+    for joined in body["networks"]:
+        del joined["links"], joined["address"]
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -240,7 +254,7 @@ class DiskPlaces:
 class ContainerState:
     """One container as the engine reports it. `started_at` is the engine's own text, compared for equality only.
 
-    `networks` are the names of those it is on, sorted; None: not told. `bent`: limits as ``CpuShares=512`` that the gateway
+    `attachments` are the networks it is on, by name; None: not told. `bent`: limits as ``CpuShares=512`` that the gateway
     never gives and that no update of the engine's takes back: somebody's by hand, or what the engine gives by itself.
     `published` are the host's ports that it holds while it runs, each with its protocol.
     """
@@ -262,9 +276,14 @@ class ContainerState:
     address: str = ""
     live: Live = field(default_factory=Live)
     places: DiskPlaces = field(default_factory=DiskPlaces)
-    networks: tuple[str, ...] | None = None
+    attachments: tuple[Attachment, ...] | None = None
     bent: tuple[str, ...] = ()
     published: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def networks(self) -> tuple[str, ...] | None:
+        """The names of the networks it is on, sorted; None: not told."""
+        return None if self.attachments is None else tuple(each.network for each in self.attachments)
 
     @property
     def serving(self) -> bool:

@@ -16,11 +16,9 @@ from agent.domain.manifest_model import Strategy
 from agent.domain.steps import (
     AWAIT_S,
     AwaitService,
-    ConnectContainer,
     CreateContainer,
     CreateNetwork,
     CreateVolume,
-    DisconnectContainer,
     DropSnapshots,
     RemoveContainer,
     RemoveNetwork,
@@ -34,6 +32,7 @@ from agent.domain.steps import (
     StopContainer,
     UpdateContainer,
 )
+from agent.domain.wiring import hush, mend, remake
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +57,6 @@ class Observed:
 
 
 DEFAULT_GRACE_S = 10
-NO_NETWORK = "none"
-"""The engine's name for what a container without any network is on."""
 ENDING = (Restart.NO, Restart.ON_FAILURE)
 """Restart policies with which a service that ended without an error is as it shall be."""
 
@@ -134,7 +131,10 @@ def _plan_running(desired: Desired, spec: AppSpec, observed: Observed, before: A
     observed = replace(observed, containers=tuple(c for c in observed.containers if c not in in_the_way))
     current = _current(spec, observed)
     outdated = _outdated(spec, observed)
-    steps += _remake(_versions(desired, spec, before), observed)
+    staying = _serving_on(spec, before, outdated) if on_trial else set()
+    if before is not None and any(c.serving for c in outdated if c.id in staying):
+        spec = hush(spec, before)
+    steps += remake(_versions(desired, spec, before), observed.containers, observed.networks, observed.cut)
     have_networks = {n.name for n in observed.networks}
     have_volumes = {v.name for v in observed.volumes}
     steps += [CreateNetwork(n) for n in spec.networks if n.name not in have_networks]
@@ -142,12 +142,12 @@ def _plan_running(desired: Desired, spec: AppSpec, observed: Observed, before: A
     had = {v.name for v in proven.volumes} if proven is not None else set()
     steps += [CreateVolume(v, lost=v.name in had) for v in spec.volumes if v.name not in have_volumes]
     steps += [CreateContainer(c) for c in spec.containers if c.service not in current]
+    steps += [step for c in spec.containers if c.service in current for step in _put_right(c, current[c.service])]
     to_save = _to_save(desired, spec, observed)
     writers = _writers(spec, current, to_save)
     # On trial, what a cut network made of its health and its restarts would else be taken for the release's own doing.
     upset = [c for c in current.values() if on_trial and observed.cut & set(c.networks or ())]
     in_use = [c for c in current.values() if c.serving and (c in writers or c in upset)]
-    staying = _serving_on(spec, before, outdated) if on_trial else set()
     leaving = [c for c in outdated if c.serving and c.id not in staying]
     steps += [ReserveSnapshots(desired.snapshot, to_save)] if to_save else []
     steps += _stop([*leaving, *in_use], _versions(desired, spec, before))
@@ -163,26 +163,6 @@ def _plan_running(desired: Desired, spec: AppSpec, observed: Observed, before: A
         wanted = {n.name for n in spec.networks}
         steps += [RemoveNetwork(n.name) for n in observed.networks if n.name not in wanted]
     return tuple(steps)
-
-
-def _remake(versions: Sequence[AppSpec], observed: Observed) -> Iterable[Step]:
-    """Networks that are cut are made anew, and who runs is put back on them, as its own version says, without a restart.
-
-    Who does not run finds the new one when it is started.
-    """
-    cut = observed.cut & {n.name for n in observed.networks}
-    if not cut:
-        return
-    joined = [(c, tuple(sorted(cut & set(c.networks or ())))) for c in observed.containers if c.serving]
-    yield from (DisconnectContainer(c.id, c.service, names) for c, names in joined if names)
-    yield from (RemoveNetwork(name) for name in sorted(cut))
-    wanted = {n.name: n for version in reversed(versions) for n in version.networks if n.name in cut}
-    yield from (CreateNetwork(wanted[name]) for name in sorted(wanted))
-    places = {(c.service, c.spec_hash): c.networks for version in versions for c in version.containers}
-    for container, names in joined:
-        own = places.get((container.service, container.spec), ())
-        if back := tuple(each for each in own if each.network in names):
-            yield ConnectContainer(container.id, container.service, back)
 
 
 def _serving_on(spec: AppSpec, before: AppSpec | None, outdated: Sequence[ContainerState]) -> set[str]:
@@ -226,16 +206,21 @@ def _drop(desired: Desired, observed: Observed) -> list[Step]:
     return [DropSnapshots(key) for key in sorted({key for key, _ in observed.snapshots} - needed)]
 
 
+def _put_right(container: ContainerSpec, current: ContainerState) -> Iterable[Step]:
+    """Its own name and networks, before any other stops: at a hand-over nobody is without the one or the other."""
+    if current.ended_well and container.live.restart in ENDING:
+        return
+    if current.name != container.name:
+        yield RenameContainer(current.id, container.service, container.name)
+    yield from mend(container, current)
+
+
 def _bring_up(
     spec: AppSpec, container: ContainerSpec, current: ContainerState | None, looping: frozenset[str]
 ) -> Iterable[Step]:
     """Start what does not run and mend what can be mended live. The supervisor's loops are its own affair."""
     if current is not None and current.ended_well and container.live.restart in ENDING:
         return
-    if current is not None:
-        if current.name != container.name:
-            yield RenameContainer(current.id, container.service, container.name)
-        yield from _mend_networks(container, current)
     if container.service in looping and current is not None:
         return  # but one that was made just now in place of a lost one would wait for a start for ever
     if current is not None and current.serving:
@@ -255,17 +240,6 @@ def awaits(spec: AppSpec, service: str) -> Iterable[AwaitService]:
     wanted = {each.service: each.spec_hash for each in spec.containers}
     for needed, condition in spec.depends_on(service):
         yield AwaitService(needed, wanted[needed], condition, max(AWAIT_S, spec.update.within_s))
-
-
-def _mend_networks(container: ContainerSpec, current: ContainerState) -> Iterable[Step]:
-    """Back to the networks it was taken off, or that its interrupted creation left out; and off any others."""
-    if current.networks is None:
-        return
-    own = {each.network for each in container.networks}
-    if lost := tuple(each for each in container.networks if each.network not in current.networks):
-        yield ConnectContainer(current.id, container.service, lost)
-    if others := tuple(name for name in current.networks if name not in own and name != NO_NETWORK):
-        yield DisconnectContainer(current.id, container.service, others)
 
 
 def _current(spec: AppSpec, observed: Observed) -> dict[str, ContainerState]:

@@ -9,6 +9,7 @@ from typing import Any
 from agent.domain.container import (
     LABEL_APP,
     LABEL_GATEWAY,
+    Attachment,
     ContainerSpec,
     Healthcheck,
     Live,
@@ -47,13 +48,23 @@ def create_body(spec: ContainerSpec, *, isolated: bool = False) -> dict[str, Any
         body["Healthcheck"] = _healthcheck(spec.healthcheck)
     if exposed := {*spec.expose, *(_port_key(port) for port in spec.ports)}:
         body["ExposedPorts"] = {port: {} for port in sorted(exposed)}
-    if spec.networks:
+    if spec.joins:
         # Engines before 25 take one network here; the others are connected before the start.
-        first = spec.networks[0]
-        body["NetworkingConfig"] = {"EndpointsConfig": {first.network: {"Aliases": list(first.aliases)}}}
+        first = spec.joins[0]
+        body["NetworkingConfig"] = {"EndpointsConfig": {first.network: endpoint_body(first)}}
     if isolated:
         # A name from outside fails after a second, not after the C library's ten.
         body["HostConfig"] |= {"Dns": [NO_DNS], "DnsOptions": ["timeout:1", "attempts:1"]}
+    return body
+
+
+def endpoint_body(joined: Attachment) -> dict[str, Any]:
+    """How a container is on one network, at its creation or when it is connected."""
+    body: dict[str, Any] = {"Aliases": list(joined.aliases)}
+    if joined.links:
+        body["Links"] = [f"{other}:{name}" for name, other in joined.links]
+    if joined.address:
+        body["IPAMConfig"] = {"IPv4Address": joined.address}
     return body
 
 

@@ -117,7 +117,7 @@ class DockerEngine:
         isolated = [await self._is_isolated(each.network) for each in spec.networks]
         body = create_body(spec, isolated=bool(isolated) and all(isolated))
         container_id = await self._make_container(spec, body)
-        await attach.connect(self._client, container_id, spec.networks[1:])
+        await attach.connect(self._client, container_id, spec.joins[1:])
         return container_id
 
     async def _make_container(self, spec: ContainerSpec, body: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from agent.domain.container import (
     LABEL_RELEASE,
     LABEL_SERVICE,
     LABEL_SPEC,
+    Attachment,
     ContainerState,
     DiskPlaces,
     Health,
@@ -70,7 +71,7 @@ def read_container(document: Json) -> ContainerState:
         address=_read_address(document),
         live=_read_live(host),
         places=_read_places(document),
-        networks=_read_networks(document),
+        attachments=read_attachments(document),
         bent=tuple(f"{limit}={host[limit]}" for limit in FOREIGN_LIMITS if host.get(limit)),
         published=_read_published(host),
     )
@@ -155,9 +156,21 @@ def _read_address(document: Json) -> str:
     return next((str(n["IPAddress"]) for n in networks.values() if n.get("IPAddress")), "")
 
 
-def _read_networks(document: Json) -> tuple[str, ...] | None:
-    networks = (document.get("NetworkSettings") or {}).get("Networks")
-    return None if networks is None else tuple(sorted(str(name) for name in networks))
+def read_attachments(document: Json) -> tuple[Attachment, ...] | None:
+    """The networks a container is on, by name; None where the engine does not tell."""
+    networks: Json | None = (document.get("NetworkSettings") or {}).get("Networks")
+    if networks is None:
+        return None
+    return tuple(
+        _read_attachment(str(name), networks[name] or {}, str(document["Id"])[:12]) for name in sorted(networks)
+    )
+
+
+def _read_attachment(network: str, wire: Json, short_id: str) -> Attachment:
+    """Engines before 25 add the container's short id to the names that it was given."""
+    names = tuple(sorted(str(each) for each in wire.get("Aliases") or () if each != short_id))
+    links = sorted(str(each).partition(":")[::2] for each in wire.get("Links") or ())
+    return Attachment(network, names, tuple((name, other) for other, name in links), str(wire.get("IPAddress") or ""))
 
 
 def _read_published(host: Json) -> tuple[tuple[int, str], ...]:

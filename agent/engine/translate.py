@@ -88,6 +88,12 @@ _ENGINE: Sequence[_Meaning] = (
         "give the gateway's policy a range of its own for small subnets",
     ),
     _meaning(
+        r"(?<!bind: )address already in use",
+        Conflict,
+        "engine.address_taken",
+        "another container has this one's address: it is given another when it is started",
+    ),
+    _meaning(
         r"port is already allocated|address already in use",
         Conflict,
         "engine.port_taken",

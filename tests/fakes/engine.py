@@ -170,7 +170,7 @@ class FakeEngine:
         await self._call("connect", container_id)
         box = self._box(container_id)
         self._require_networks(each.network for each in networks)
-        box.join(each.network for each in networks)
+        box.join(networks)
         self._emit("connect", box.state)
 
     async def disconnect(self, container_id: str, networks: Sequence[str]) -> None:
@@ -289,7 +289,7 @@ class FakeEngine:
     def plug(self, instance: str, service: str, network: str, *, off: bool = False) -> None:
         """What `docker network connect` does, or (`off`) `docker network disconnect`."""
         box = self._serving(instance, service)
-        (box.leave if off else box.join)((network,))
+        box.leave((network,)) if off else box.join((Attachment(network),))
         self._emit("disconnect" if off else "connect", box.state)
 
     def bend(self, instance: str, service: str) -> None:

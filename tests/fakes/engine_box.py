@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Self
 
-from agent.domain.container import ContainerSpec, ContainerState, DiskPlaces, Health, Restart, RunState
+from agent.domain.container import Attachment, ContainerSpec, ContainerState, DiskPlaces, Health, Restart, RunState
 from tests.fakes.images import FakeImages
 
 
@@ -32,7 +32,7 @@ class Box:
             state=RunState.CREATED,
             live=spec.live,
             published=tuple(sorted({(each.host_port, each.protocol) for each in spec.ports})),
-            networks=tuple(sorted(each.network for each in spec.networks)) or ("none",),
+            attachments=tuple(sorted(spec.joins, key=lambda each: each.network)) or (Attachment("none"),),
             places=DiskPlaces(
                 f"/fake/{container_id}/layer",
                 f"/fake/{container_id}/log",
@@ -72,10 +72,12 @@ class Box:
         policy = self.state.live.restart
         return exit_code != 0 if policy is Restart.ON_FAILURE else policy in (Restart.ALWAYS, Restart.UNLESS_STOPPED)
 
-    def join(self, networks: Iterable[str]) -> None:
-        """It is on these networks too."""
-        self.change(networks=tuple(sorted({*(self.state.networks or ()), *networks})))
+    def join(self, networks: Iterable[Attachment]) -> None:
+        """It is on these networks too, at the address that is asked for; those it is on are left alone."""
+        on = {each.network: each for each in (*networks, *(self.state.attachments or ()))}
+        self.change(attachments=tuple(on[name] for name in sorted(on)))
 
     def leave(self, networks: Iterable[str]) -> None:
         """It is on these networks no more."""
-        self.change(networks=tuple(sorted({*(self.state.networks or ())} - set(networks))))
+        gone = set(networks)
+        self.change(attachments=tuple(each for each in self.state.attachments or () if each.network not in gone))

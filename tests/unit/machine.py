@@ -107,15 +107,15 @@ class Machine:
 
     def wire(self, step: kinds.ConnectContainer | kinds.DisconnectContainer | kinds.RenameContainer) -> None:
         """The steps about which networks a container is on, and under which name."""
-        on = self.containers[step.container_id].networks or ()
+        on = self.containers[step.container_id].attachments or ()
         match step:
             case kinds.ConnectContainer(id_, _, attachments):
                 assert {each.network for each in attachments} <= self.networks.keys(), "a network is not there yet"
-                self.plug(id_, *on, *(each.network for each in attachments))
+                self.plug(id_, *on, *attachments)
             case kinds.RenameContainer(id_, _, name):
                 self.containers[id_] = replace(self.containers[id_], name=name)
             case kinds.DisconnectContainer(id_, _, names):
-                self.plug(id_, *(name for name in on if name not in names))
+                self.plug(id_, *(each for each in on if each.network not in names))
 
     def bend(self, service: str, *limits: str) -> ContainerState:
         """Somebody limits the newest container of `service` by hand; what it was before."""
@@ -123,9 +123,10 @@ class Machine:
         self.containers[old.id] = replace(old, bent=limits or ("CpuShares=512",))
         return old
 
-    def plug(self, container_id: str, *networks: str) -> None:
+    def plug(self, container_id: str, *joined: Attachment) -> None:
         """It is on these networks and no others."""
-        self.containers[container_id] = replace(self.containers[container_id], networks=tuple(sorted({*networks})))
+        on = tuple(sorted(joined, key=lambda each: each.network))
+        self.containers[container_id] = replace(self.containers[container_id], attachments=on)
 
     def start(self, service: str, spec_hash: str) -> None:
         """Start the container of that spec; it writes into its volumes."""
@@ -171,7 +172,7 @@ class Machine:
         self.containers[id_] = ContainerState(
             id_, wanted.name, "app", wanted.service, wanted.release, wanted.spec_hash, wanted.image, state, live=live
         )
-        self.plug(id_, *(each.network for each in wanted.networks or (Attachment("none"),)))
+        self.plug(id_, *(wanted.joins or (Attachment("none"),)))
 
     def run(self, want: Desired, target: AppSpec | None) -> list[kinds.Step]:
         steps = list(plan(want, target, self.observed()))

@@ -73,9 +73,9 @@ def test_whatever_the_bytes_reading_them_ends(noise: bytes, at: int) -> None:
 
 
 def state(number: int, how: RunState = RunState.RUNNING, networks: Sequence[str] | None = ("net",)) -> ContainerState:
-    told = None if networks is None else tuple(networks)
+    told = None if networks is None else tuple(Attachment(name) for name in networks)
     return ContainerState(
-        f"c{number}", f"n{number}", "app", "abc"[number], "r", "s", "i", how, started_at="t", networks=told
+        f"c{number}", f"n{number}", "app", "abc"[number], "r", "s", "i", how, started_at="t", attachments=told
     )
 
 
@@ -196,7 +196,7 @@ def test_a_cut_network_is_made_anew_and_who_runs_is_put_back_without_a_restart()
     machine, wanted = Machine(), connected("x:1", "y:1")
     machine.run(desired(), wanted)
     for id_ in machine.containers:
-        machine.plug(id_, "net")
+        machine.plug(id_, Attachment("net", (machine.containers[id_].service,)))
     before = dict(machine.containers)
     steps = plan(desired(), wanted, replace(machine.observed(), cut=frozenset({"net"})))
     for step in steps:
@@ -215,7 +215,7 @@ def test_cut_off_in_the_middle_the_rest_is_planned_again() -> None:
         machine = Machine()
         machine.run(desired(), wanted)
         for id_ in machine.containers:
-            machine.plug(id_, "net")
+            machine.plug(id_, Attachment("net", (machine.containers[id_].service,)))
         for step in plan(desired(), wanted, replace(machine.observed(), cut=frozenset({"net"})))[:done]:
             machine.apply(step)
         machine.run(desired(), wanted)
@@ -227,7 +227,7 @@ def test_who_serves_on_beside_a_version_on_trial_is_put_back_too() -> None:
     machine, old, new = Machine(), connected("x:1"), connected("x:2")
     machine.run(desired(), old)
     (id_,) = machine.containers
-    machine.plug(id_, "net")
+    machine.plug(id_, Attachment("net", (machine.containers[id_].service,)))
     seen = replace(machine.observed(), cut=frozenset({"net"}))
     steps = plan(desired(trial=Trial.VERIFYING), new, seen, old)
     back = [s for s in steps if isinstance(s, kinds.ConnectContainer) and s.container_id == id_]

@@ -172,7 +172,7 @@ def test_a_running_container_comes_back_to_its_network_and_off_any_other_without
     machine = Machine()
     machine.run(desired(), connected("x:1"))
     (id_,) = machine.containers
-    machine.plug(id_, "bridge")
+    machine.plug(id_, Attachment("bridge"))
     assert plan(desired(), connected("x:1"), machine.observed()) == (
         kinds.ConnectContainer(id_, "a", (Attachment("net", ("a",)),)),
         kinds.DisconnectContainer(id_, "a", ("bridge",)),
@@ -184,7 +184,7 @@ def test_what_has_no_network_is_left_without_and_taken_off_any() -> None:
     machine.run(desired(), spec("x:1"))
     (id_,) = machine.containers
     assert plan(desired(), spec("x:1"), machine.observed()) == ()
-    machine.plug(id_, "bridge")
+    machine.plug(id_, Attachment("bridge"))
     assert plan(desired(), spec("x:1"), machine.observed()) == (kinds.DisconnectContainer(id_, "a", ("bridge",)),)
 
 
@@ -339,21 +339,24 @@ def test_cut_anywhere_and_planned_again_it_still_converges(
 @given(
     machines(),
     st.lists(IMAGES, min_size=1, max_size=3).map(lambda images: connected(*images)),
-    st.lists(st.lists(st.sampled_from(["net", "alien", "none"]), unique=True), max_size=9),
+    st.lists(st.dictionaries(st.sampled_from(["net", "alien", "none"]), st.sampled_from([(), ("a",)])), max_size=9),
     st.integers(0, 12),
 )
-def test_whatever_it_was_plugged_into_a_container_that_serves_is_on_its_own_networks_alone(
-    machine: Machine, target: AppSpec, plugged: list[list[str]], cut: int
+def test_whatever_it_was_plugged_into_a_container_that_serves_is_on_its_own_networks_alone_under_its_names(
+    machine: Machine, target: AppSpec, plugged: list[dict[str, tuple[str, ...]]], cut: int
 ) -> None:
     for wanted, state in zip(target.containers, (RunState.RUNNING, RunState.CREATED, RunState.EXITED), strict=False):
         if not machine.serving(wanted.service):
             machine.add(wanted, state)
     for id_, networks in zip(machine.containers, plugged, strict=False):
-        machine.plug(id_, *networks)
+        machine.plug(id_, *(Attachment(name, names) for name, names in networks.items()))
     for step in plan(desired(), target, machine.observed())[:cut]:
         machine.apply(step)
     machine.run(desired(), target)
     assert {c.networks for c in machine.containers.values()} <= {("net",), ("net", "none")}
+    for each in machine.containers.values():
+        named = next(joined.aliases for joined in each.attachments or () if joined.network == "net")
+        assert each.service in named
     assert machine.run(desired(), target) == []
 
 

@@ -1,0 +1,87 @@
+"""A start-first version on trial answers nobody: who asks its service by name hears the proven one until the gate passed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+import pytest
+
+from deploy.lab.engine import docker
+from deploy.lab.process import wait_until
+from tests.e2e.gateway import Gateway, gateway
+
+ANSWER = """\
+import os, http.server
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        good = self.path == "/" or os.environ["GOOD"] == "yes"
+        self.send_response(200 if good else 500)
+        self.end_headers()
+        self.wfile.write(os.environ["VERSION"].encode())
+    def log_message(self, *_): pass
+http.server.ThreadingHTTPServer(("", 8080), Page).serve_forever()
+"""
+ASK = """\
+import time, urllib.request
+while True:
+    try: print(urllib.request.urlopen("http://web:8080/", timeout=5).read().decode(), flush=True)
+    except OSError: pass
+    time.sleep(0.02)
+"""
+
+
+@pytest.fixture
+def gw(short_dir: Path, gateway_id: str) -> Iterator[Gateway]:
+    with gateway(short_dir, gateway_id) as running:
+        yield running
+
+
+def pair(gw: Gateway, version: str, *, good: bool = True) -> str:
+    """`web` answers with its version; `twin`, new with each version too, and `asker`, always the same, ask it all the time."""
+    text = f"""\
+name: pair
+x-ec:
+  version: "{version}"
+  update:
+    strategy: start-first
+    health: {{within: 6s, stable_for: 2s, http: {{service: web, port: 8080, path: /health}}}}
+x-python: &python {{image: "ec/python:3", stop_grace_period: 1s}}
+services:
+  web:
+    <<: *python
+    command: ["python3", "-c", {quoted(ANSWER)}]
+    environment: {{VERSION: "{version}", GOOD: "{"yes" if good else "no"}"}}
+  twin: {{<<: *python, command: ["python3", "-c", {quoted(ASK)}], environment: {{VERSION: "{version}"}}}}
+  asker: {{<<: *python, command: ["python3", "-c", {quoted(ASK)}]}}
+"""
+    return str(gw.write(f"pair-{version}.txt", text))
+
+
+def quoted(script: str) -> str:
+    """A script as one YAML text."""
+    return '"' + script.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("$", "$$") + '"'
+
+
+def heard(gw: Gateway, service: str) -> list[str]:
+    """The versions that each running container of `service` heard, without repetition, oldest container first."""
+    ids = [c["Id"] for c in gw.containers("pair") if c["Config"]["Labels"]["ec.service"] == service]
+    return ["".join(version for version, _ in groupby(docker("logs", id_).split())) for id_ in ids]
+
+
+def test_nobody_hears_a_version_that_never_proved_itself_and_all_hear_the_one_that_did(gw: Gateway) -> None:
+    gw.ask("app", "install", pair(gw, "1"))
+    wait_until(lambda: heard(gw, "asker") == ["1"], "version 1 heard", 20)
+    gw.ask("app", "upgrade", pair(gw, "2", good=False), "--no-wait")
+    wait_until(lambda: heard(gw, "twin") == ["1", "2"], "version 2 heard by its own twin alone", 30)
+    wait_until(lambda: len(gw.containers("pair")) == 3, "the way back", 30)
+    assert (heard(gw, "asker"), heard(gw, "twin")) == (["1"], ["1"])
+    (asker,) = [c for c in gw.containers("pair") if c["Config"]["Labels"]["ec.service"] == "asker"]
+    gw.ask("app", "upgrade", pair(gw, "3"))
+    wait_until(lambda: len(gw.containers("pair")) == 3, "the hand-over", 30)
+    wait_until(lambda: heard(gw, "asker")[0].endswith("3"), "version 3 heard", 20)
+    assert heard(gw, "asker")[0].lstrip("1").strip("13") == "", "version 1, for a moment either, then version 3"
+    (twin,) = heard(gw, "twin")
+    assert (twin[0], twin[-1], twin.strip("13")) == ("3", "3", "")
+    assert asker["Id"] in [c["Id"] for c in gw.containers("pair")], "what did not change is not touched"
