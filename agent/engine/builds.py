@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,8 +17,10 @@ from agent.domain.dockerfile import BuildHow
 from agent.engine.client import EngineClient
 from agent.engine.context import SENT_DOCKERFILE, pack_context
 from agent.engine.transfer import Line, transfer
-from agent.errors import Failed, Malformed, NoSpace
+from agent.errors import Failed, GatewayError, Malformed, NoSpace
 from agent.ports import Progress
+
+log = logging.getLogger("agent.engine.builds")
 
 LABEL_BUILT: Final = "ec.built"
 _BUILD_WITHIN_S: Final = 1800.0
@@ -26,6 +29,9 @@ _BUILD_MEM_BYTES: Final = 1024**3
 _ROOM_EVERY_S: Final = 1.0
 _UNREADABLE: Final = re.compile(r": (dockerfile parse error|failed to parse \S*dockerfile)\b", re.IGNORECASE)
 """The engine's words for a Dockerfile that it could not read; it has done nothing then."""
+_MADE: Final = re.compile(r" ---> ([0-9a-f]{12,64})")
+_SWEEPS: Final = 3
+"""So often it is tried to remove what a build that was stopped has left: the engine takes a moment to end its step."""
 
 
 async def build(
@@ -35,12 +41,27 @@ async def build(
 
     `cgroup_parent` holds its steps, "" for the engine's own. `progress` is given each line of the build's own output.
     Raises Failed with the failing step's words; Malformed ``image.bad_dockerfile`` where the engine cannot read it.
+    A build that does not come to its end leaves no image of its steps.
     """
+    made: list[str] = []
+    try:
+        await _run(client, folder, tag, progress, how, cgroup_parent, made)
+    except BaseException:
+        await _sweep(client, made, frozenset(how.bases.values()))
+        raise
+
+
+async def _run(
+    client: EngineClient, folder: str, tag: str, progress: Progress, how: BuildHow, cgroup_parent: str, made: list[str]
+) -> None:
+    """See `build`; the ids of the images that its steps end with are added to `made`."""
     written: list[str] = []
 
     def take(line: Line) -> None:
         for text in str(line.get("stream", "")).splitlines():
             if text.strip():
+                if found := _MADE.fullmatch(text):
+                    made.append(found[1])
                 written.append(text)
                 del written[:-20]
                 progress(0, 0, text)
@@ -79,6 +100,35 @@ async def build(
         said = next((t for t in reversed(written) if not t.startswith((" --->", "Removing intermediate"))), "")
         hint = f"the build's last line was: {said}" if said else "see the engine's log"
         raise Failed("image.build_failed", error.message, hint=hint, output=written) from error
+
+
+async def _sweep(client: EngineClient, made: Sequence[str], bases: Collection[str]) -> None:
+    """Remove the images of a build's steps, the last one first: no list of images names them, and no clean-up finds them.
+
+    What has a name, a container or another image upon it is somebody's and stays, as do `bases`. Best effort.
+    """
+
+    def remove(api: docker.APIClient) -> bool:
+        busy = False
+        for image in reversed(made):
+            try:
+                found = api.inspect_image(image)  # type: ignore[no-untyped-call]
+                if found["Id"] not in bases and not found.get("RepoTags") and not found.get("RepoDigests"):
+                    api.remove_image(found["Id"], noprune=True)
+            except docker.errors.ImageNotFound:
+                continue
+            except docker.errors.APIError:
+                busy = True
+        return busy
+
+    for _ in range(_SWEEPS if made else 0):
+        try:
+            if not await client.call("removing what a build has left", remove, within_s=60, slow=True):
+                return
+        except GatewayError as error:
+            log.info("build_left_images code=%s reason=%s", error.code, error)
+            return
+        await asyncio.sleep(1)
 
 
 async def within_room(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import tarfile
 import time
@@ -320,6 +321,21 @@ async def test_a_build_has_no_network_and_a_failing_step_is_told_in_its_words(re
     assert "lo" in told
     assert "eth0" not in told
     assert await real.images.find(f"{real.stem}/bad:1") is None
+
+
+async def test_a_build_that_fails_leaves_no_image_of_the_steps_before(real: RealShelf, tmp_path: Path) -> None:
+    base = await real.add("base:1")
+    (tmp_path / "mine").write_text(real.stem)
+    (tmp_path / "Dockerfile").write_text(f"FROM {base}\nCOPY mine /\nRUN echo {real.stem} > /more\nRUN false\n")
+    how = await on_what_is_here(real, tmp_path)
+    told: list[str] = []
+    with pytest.raises(Failed):
+        await real.images.build(str(tmp_path), f"{real.stem}/bad:1", lambda _d, _t, what: told.append(what), how)
+    steps = [line.removeprefix(" ---> ") for line in told if re.fullmatch(" ---> [0-9a-f]{12}", line)]
+    assert len(steps) == 3
+    assert await real.images.find(base) is not None
+    here = docker("images", "-a", "-q").split()
+    assert [step for step in steps[1:] if step in here] == []
 
 
 @pytest.mark.parametrize("kind", ["noise", "foreign", "cut"])
