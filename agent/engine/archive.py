@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import re
+import secrets
 import stat
 import threading
 from collections.abc import Sequence
@@ -26,6 +28,8 @@ _GZIP = b"\x1f\x8b"
 _CHUNK_BYTES = 1024**2
 _SAVE_WITHIN_S = 3600.0
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_writing: set[Path] = set()
+"""The unfinished archives of this agent; those of another are what a kill left."""
 
 
 def measure_load(path: Path) -> int:
@@ -80,17 +84,20 @@ async def load(client: EngineClient, path: Path, stall_s: float) -> list[str]:
 async def save(client: EngineClient, refs: Sequence[str], path: Path, stall_s: float) -> int:
     """The size in bytes of the archive at `path`, which is there only once it is whole and on disk. Raises NoSpace, Failed.
 
-    Cancelled, or given up after an hour, it is not there later either.
+    Cancelled, or given up after an hour, it is not there later either. A thread that nobody waits for any more may go on for
+    a while: so each save has a file of its own, and one that a kill left goes with the next.
     """
     stop = threading.Event()
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}.ec.part")
 
     def work(api: docker.APIClient) -> int:
         url = client.url(api, "/images/get")
         size_bytes = 0
         with check(api.get(url, params={"names": list(refs)}, stream=True, timeout=stall_s)) as response:
+            _writing.add(part)
             try:
-                with part.open("wb") as archive:
+                _remove_left(path)
+                with part.open("xb") as archive:
                     for chunk in until(stop, response.iter_content(_CHUNK_BYTES)):
                         size_bytes += archive.write(chunk)
                     archive.flush()
@@ -103,12 +110,18 @@ async def save(client: EngineClient, refs: Sequence[str], path: Path, stall_s: f
                 raise kind("image.archive_not_written", f"cannot write {path}: {error.strerror}") from error
             finally:
                 part.unlink(missing_ok=True)
+                _writing.discard(part)
         return size_bytes
 
     try:
         return await client.call(f"saving {', '.join(refs)}", work, within_s=_SAVE_WITHIN_S, slow=True)
     finally:
         stop.set()
+
+
+def _remove_left(path: Path) -> None:
+    for left in set(path.parent.glob(f"{glob.escape(path.name)}.????????.ec.part")) - _writing:
+        left.unlink(missing_ok=True)
 
 
 def _open(path: Path) -> IO[bytes]:

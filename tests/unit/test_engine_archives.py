@@ -27,8 +27,10 @@ class SlowEngine:
         self.go_on = asyncio.Event()
         self.ended = asyncio.Event()
         self.taken_bytes = 0
+        self.open = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open += 1
         with contextlib.suppress(ConnectionError):
             while line := await reader.readline():
                 while (await reader.readline()).strip():
@@ -41,6 +43,9 @@ class SlowEngine:
                     await self._give(writer)
         self.ended.set()
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        self.open -= 1
 
     async def _take(self, reader: asyncio.StreamReader) -> None:
         self.taken_bytes += len(await reader.readexactly(MIB))
@@ -64,7 +69,11 @@ async def engine(short_dir: Path) -> AsyncIterator[SlowEngine]:
     made = SlowEngine()
     server = await asyncio.start_unix_server(made.serve, short_dir / "e.sock")
     yield made
+    made.go_on.set()
     server.close()
+    async with asyncio.timeout(20):
+        while made.open:
+            await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -97,15 +106,37 @@ async def test_a_save_that_is_cancelled_leaves_no_archive_later(
     saving = asyncio.create_task(save(client, ["a:1"], tmp_path / "images.tar", 30.0))
     async with asyncio.timeout(20):
         await engine.begun.wait()
-        while not (tmp_path / "images.tar.part").exists():
+        while not list(tmp_path.iterdir()):
             await asyncio.sleep(0.01)
         saving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await saving
         engine.go_on.set()
-        while (tmp_path / "images.tar.part").exists():
+        while list(tmp_path.iterdir()):
             await asyncio.sleep(0.01)
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_save_that_is_cancelled_takes_nothing_from_the_next_one_to_the_same_place(
+    engine: SlowEngine, client: EngineClient, tmp_path: Path
+) -> None:
+    path = tmp_path / "images.tar"
+    saving = asyncio.create_task(save(client, ["a:1"], path, 30.0))
+    async with asyncio.timeout(20):
+        # Its thread has written what there is, and waits for more.
+        while sum(each.stat().st_size for each in tmp_path.iterdir()) < MIB:
+            await asyncio.sleep(0.01)
+        saving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await saving
+        again = asyncio.create_task(save(client, ["a:1"], path, 30.0))
+        while len(list(tmp_path.iterdir())) < 2:
+            await asyncio.sleep(0.01)
+        engine.go_on.set()
+        assert await again == 2 * MIB
+        while len(list(tmp_path.iterdir())) > 1:
+            await asyncio.sleep(0.01)
+    assert path.stat().st_size == 2 * MIB
 
 
 async def test_a_pipe_in_the_place_of_an_archive_keeps_no_thread(client: EngineClient, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from agent.domain.dockerfile import BuildHow
 from agent.domain.imageref import mark_tag
 from agent.engine.images import DockerImages
-from agent.errors import Conflict, Failed, GatewayError, Malformed, NoSpace, NotFound, TimedOut, Unreachable
+from agent.errors import Conflict, Failed, GatewayError, Malformed, NotFound, TimedOut, Unreachable
 from agent.registry.client import RegistryClient
 from tests.contract.engine.images.shelves import RealShelf, Shelf, no_progress
 from tests.contract.engine.rig import docker
@@ -95,26 +95,6 @@ async def test_saved_images_can_be_loaded_elsewhere(shelf: Shelf, tmp_path: Path
     with pytest.raises(Malformed) as caught:
         await shelf.images.load(str(tmp_path / "none.tar"))
     assert caught.value.code == "image.archive_not_found"
-
-
-async def test_an_archive_that_cannot_be_written_is_a_failure_for_good_and_leaves_no_file(
-    real: RealShelf, tmp_path: Path
-) -> None:
-    ref = await real.add("carried:2")
-    with pytest.raises(Failed, match=r"cannot write .*/none/a\.tar: No such file or directory") as caught:
-        await real.images.save([ref], str(tmp_path / "none" / "a.tar"))
-    assert not caught.value.retryable
-    assert list(tmp_path.iterdir()) == []
-
-
-async def test_an_archive_for_which_there_is_no_room_says_so_and_leaves_no_file(
-    real: RealShelf, tmp_path: Path
-) -> None:
-    ref = await real.add("carried:3")
-    (tmp_path / "a.tar.part").symlink_to("/dev/full")
-    with pytest.raises(NoSpace, match=r"cannot write .*/a\.tar: No space left on device"):
-        await real.images.save([ref], str(tmp_path / "a.tar"))
-    assert list(tmp_path.iterdir()) == []
 
 
 async def two_and_anothers(shelf: Shelf) -> list[str]:
