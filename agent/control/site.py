@@ -63,6 +63,7 @@ class SiteFiles:
         self.site = Site()
         self._saved = self.site.digest
         self._tasks: set[asyncio.Task[None]] = set()
+        self._next: asyncio.TimerHandle | None = None
         # What each refused file said then. Not on the disk: a grant given since holds after a restart.
         self._refused: dict[str, str] = {}
         ledger.listen(self._on_change)
@@ -93,11 +94,17 @@ class SiteFiles:
         await self._apply_apps()
 
     def _apply_soon(self, unsettled: Collection[Path] = (), wait_s: float = 0.0) -> None:
-        async def follow() -> None:
-            await asyncio.sleep(wait_s)
-            await self.apply(unsettled)
+        """One waits at a time, until the earlier of both: else each try in vain would begin another row of tries."""
+        loop = asyncio.get_running_loop()
+        at = loop.time() + wait_s
+        if self._next is not None:
+            at = min(at, self._next.when())
+            self._next.cancel()
+        self._next = loop.call_at(at, self._follow, unsettled)
 
-        task = asyncio.create_task(follow(), name="site-values")
+    def _follow(self, unsettled: Collection[Path]) -> None:
+        self._next = None
+        task = asyncio.create_task(self.apply(unsettled), name="site-values")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

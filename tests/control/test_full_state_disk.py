@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from agent.control.ledger import Journal
+from agent.control.site import AGAIN_S
 from agent.domain.command import JobState
 from agent.domain.journal import Change, StoredRule
 from agent.domain.transition import REASON
@@ -26,6 +28,7 @@ class FullAt:
         self._meets = meets
         self.left = times
         self.files = files
+        self.refused_at: list[float] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._journal, name)
@@ -39,6 +42,7 @@ class FullAt:
     async def save_site(self, files: Mapping[str, bytes]) -> None:
         if self.files:
             self.files -= 1
+            self.refused_at.append(time.monotonic())
             raise FULL
         await self._journal.save_site(files)
 
@@ -86,6 +90,19 @@ async def test_files_hold_that_cannot_be_remembered_yet_and_are_remembered_later
         await rig.restart()
         await rig.room.site.apply()
         assert whens(rig) == ["p.value > 6.5"]
+
+
+async def test_however_often_files_change_on_a_full_disk_one_try_at_a_time_follows(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        full = fill(rig, lambda _: False, files=1000)
+        (rig.root / "etc/rules.d").mkdir()
+        (rig.root / "etc/rules.d/a.yaml").write_text(RULES.replace("LIMIT", "6.5"))
+        changes = 5
+        for _ in range(changes):
+            await rig.room.site.apply()
+        await rig.until(lambda: len(full.refused_at) >= changes + 2, "two tries that follow")
+        first, second = full.refused_at[changes : changes + 2]
+        assert second - first > AGAIN_S / 2
 
 
 async def test_rules_that_cannot_be_read_any_more_keep_no_others_away(tmp_path: Path) -> None:
