@@ -248,7 +248,7 @@ class Host(Protocol):
         ...
 
     async def usage(self) -> Mapping[str, Any]:
-        """cpu_percent, mem_used_bytes, mem_bytes, disk_free_bytes, disk_bytes, load1, temperature_c (or None)."""
+        """cpu_percent, mem_used_bytes, mem_bytes, disk_free_bytes, disk_bytes, disk_device, load1, temperature_c (or None)."""
         ...
 
 

@@ -78,6 +78,7 @@ class GatewayWork:
     async def status(self, params: Nothing) -> Any:
         """The index with the machine's present use and the state of the uplink."""
         usage = dict(await self._box.host.usage())
+        usage.pop("disk_device", None)  # a number of the kernel's, for nobody's eyes
         uplink = await self._box.uplink()
         link = {key: uplink.get(key) for key in ("connected", "records", "bytes", "hours_left")}
         return {**self.index(), "usage": usage, "uplink": link, "clock_sane": self._box.clock.sane()}

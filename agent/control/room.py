@@ -161,7 +161,8 @@ class ControlRoom:
         vault, timetable = Vault(), Timetable(outside.clock, care.times)
         maker = JobMaker(ledger, timetable, vault)
         self.stock = stock = ImageStock(ledger, catalog, outside.images, care.images_high_percent)
-        metering.on_disk.append(stock.see_disk)
+        clock = outside.clock
+        metering.on_disk += [stock.see_disk, lambda disk: alarms.see_engine_disk(disk, clock.monotonic())]
         self.deployer = Deployer(ledger, catalog, stock, vault, facts, outside.bundles)
         images = ImageWork(ledger, stock, outside.images, maker, vault)
         apps = AppDecisions(ledger, catalog, self.deployer, maker)

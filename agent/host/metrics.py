@@ -55,7 +55,10 @@ class SystemHost:
         return await _answer("reading what this machine is", self._read_facts)
 
     async def usage(self) -> Mapping[str, Any]:
-        """cpu_percent since the last call, mem_used_bytes, mem_bytes, disk_free_bytes, disk_bytes, load1, temperature_c."""
+        """cpu_percent since the last call, mem_used_bytes, mem_bytes, disk_free_bytes, disk_bytes, load1, temperature_c.
+
+        disk_device tells the file system that the disk's two are of from others, as `Disk.device` does.
+        """
         return await _answer("reading how this machine does", self._read_usage)
 
     async def room(self, folder: str, *, listening: bool) -> Room:
@@ -84,7 +87,8 @@ class SystemHost:
 
     def _read_usage(self) -> Mapping[str, Any]:
         memory = psutil.virtual_memory()
-        disk = os.statvfs(self._existing(self._disk_path))
+        folder = self._existing(self._disk_path)
+        disk = os.statvfs(folder)
         return {
             "cpu_percent": psutil.cpu_percent(interval=None),
             "mem_used_bytes": memory.total - memory.available,
@@ -92,6 +96,7 @@ class SystemHost:
             # What an ordinary process may still write; the reserve for root is not the gateway's to count on.
             "disk_free_bytes": disk.f_bavail * disk.f_frsize,
             "disk_bytes": disk.f_blocks * disk.f_frsize,
+            "disk_device": folder.stat().st_dev,
             "load1": os.getloadavg()[0],
             "temperature_c": read_temperature(),
         }

@@ -51,7 +51,8 @@ async def test_a_machine_says_what_it_is_and_how_it_does_in_the_same_words(host:
     }  # fmt: skip
     assert await host.facts() == facts
     assert set(usage) == {
-        "cpu_percent", "mem_used_bytes", "mem_bytes", "disk_free_bytes", "disk_bytes", "load1", "temperature_c",
+        "cpu_percent", "mem_used_bytes", "mem_bytes", "disk_free_bytes", "disk_bytes", "disk_device", "load1",
+        "temperature_c",
     }  # fmt: skip
     assert 0 <= usage["mem_used_bytes"] <= usage["mem_bytes"]
     assert 0 <= usage["disk_free_bytes"] <= usage["disk_bytes"]

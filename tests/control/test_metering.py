@@ -20,7 +20,7 @@ from agent.domain.journal import Change
 from agent.domain.usage import DiskUse, Folder, Rates, Usage
 from agent.host.clock import SystemClock
 from tests.control.alarmwatch import AlarmWatch
-from tests.control.rig import FAST, Rig, manifest, running
+from tests.control.rig import CARE, FAST, Rig, manifest, running
 from tests.fakes.meter import IDLE, MIB
 from tests.fakes.outbox import FakeAlarmStore, FakeOutboxStore
 
@@ -300,6 +300,20 @@ async def test_the_machines_own_lines_raise_and_clear(watch: AlarmWatch) -> None
     alarms.see_machine({"cpu_percent": 10.0}, 62.0)
     alarms.see_machine({"cpu_percent": 10.0}, 122.0)
     assert watch.standing == {}
+
+
+@pytest.mark.parametrize("apart", [False, True])
+async def test_a_disk_of_the_engines_own_has_an_alarm_of_its_own(tmp_path: Path, apart: bool) -> None:
+    lines = Lines({"disk_free_percent": 10.0})
+    async with running(tmp_path, replace(CARE, lines=lines)) as rig:
+        rig.meter.device = 2 if apart else 1
+        looks: list[float] = []
+        rig.room.metering.on_disk.append(lambda disk: looks.append(disk.used_percent))
+        for free_mib, told in ((1_900, apart), (2_900, apart), (3_100, False)):
+            rig.meter.free = free_mib * MIB
+            looks.clear()
+            await rig.until(lambda: len(looks) > 3, "looks at the disk")
+            assert set(rig.alarms.standing) == ({"gateway/engine_disk"} if told else set())
 
 
 async def test_what_an_earlier_agent_raised_stands_until_it_is_over(watch: AlarmWatch) -> None:

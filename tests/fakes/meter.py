@@ -13,12 +13,16 @@ IDLE = Usage(cpu_ns=0, mem_bytes=MIB, mem_limit_bytes=64 * MIB, pids=2, pids_lim
 
 
 class FakeMeter:
-    """`agent.ports.Meter`. `usage` goes by service, `folders` by path; `measured` lists what was counted, in order."""
+    """`agent.ports.Meter`. `usage` goes by service, `folders` by path; `measured` lists what was counted, in order.
+
+    `device` is the engine's disk; 1 is the one that the fake host keeps the gateway's state on.
+    """
 
     def __init__(self) -> None:
         self.usage: dict[str, Usage] = {}
         self.folders: dict[str, Folder] = {}
         self.free: int | None = 10_000 * MIB
+        self.device = 1
         self.read_ids: list[str] = []
         self.measured: list[str] = []
         self.hard = False
@@ -37,4 +41,4 @@ class FakeMeter:
         return self.hard
 
     async def disk(self, folder: str) -> Disk | None:
-        return Disk(1, self.free, 20_000 * MIB) if self.free is not None else None
+        return Disk(self.device, self.free, 20_000 * MIB) if self.free is not None else None

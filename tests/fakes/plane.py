@@ -80,7 +80,7 @@ class FakeHost:
     async def usage(self) -> Mapping[str, Any]:
         self.measured += 1
         quiet = {
-            "mem_used_bytes": 10**8, "mem_bytes": 10**9, "disk_free_bytes": 10**10, "disk_bytes": 2 * 10**10,
+            "mem_used_bytes": 10**8, "mem_bytes": 10**9, "disk_free_bytes": 10**10, "disk_bytes": 2 * 10**10, "disk_device": 1,
             "load1": 0.1, "temperature_c": None,
         }  # fmt: skip
         return quiet | self.now

@@ -40,7 +40,8 @@ async def test_firmware_that_was_never_filled_in_says_nothing(tmp_path: Path) ->
 async def test_use_of_this_machine_is_complete_and_plausible() -> None:
     usage = await SystemHost("/").usage()
     assert set(usage) == {
-        "cpu_percent", "mem_used_bytes", "mem_bytes", "disk_free_bytes", "disk_bytes", "load1", "temperature_c",
+        "cpu_percent", "mem_used_bytes", "mem_bytes", "disk_free_bytes", "disk_bytes", "disk_device", "load1",
+        "temperature_c",
     }  # fmt: skip
     assert 0 <= usage["cpu_percent"] <= 100
     assert 0 < usage["mem_used_bytes"] < usage["mem_bytes"]

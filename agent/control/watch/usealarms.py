@@ -10,6 +10,7 @@ from agent.control.converge.supervisor import Alarms, source
 from agent.domain.alarm import Severity
 from agent.domain.amounts import show_bytes
 from agent.domain.container import ContainerState
+from agent.domain.space import Disk
 from agent.domain.threshold import Level, Threshold, observe
 from agent.domain.usage import MOST_DEPTH, MOST_ENTRIES, DiskUse, Rates, Usage, percent_of
 
@@ -45,12 +46,14 @@ class UseAlarms:
         # By whom it is about first: one of two hundred instances must not be searched for among all alarms.
         self._levels: dict[str, dict[tuple[str, str], Level]] = {}
         self._standing: frozenset[str] | None = None
+        self._own_device: int | None = None
 
     def see_machine(self, usage: Mapping[str, Any], now: float) -> None:
         """One look at the machine, as `ports.Host.usage` tells it."""
         lines = self._lines.machine
         free = percent_of(usage.get("disk_free_bytes") or 0, usage.get("disk_bytes") or 0)
         used = percent_of(usage.get("mem_used_bytes") or 0, usage.get("mem_bytes") or 0)
+        self._own_device = usage.get("disk_device", self._own_device)
         cpu, temperature = usage.get("cpu_percent"), usage.get("temperature_c")
         if (line := lines.get("disk_free_percent")) is not None:
             band = Threshold(line, line + _SHORT_BAND)
@@ -65,6 +68,17 @@ class UseAlarms:
         if (line := lines.get("temperature_c")) is not None:
             band = Threshold(line, line - _SHORT_BAND)
             self._see(MACHINE, "temperature", Severity.MAJOR, band, temperature, now, f"{temperature} degrees C")
+
+    def see_engine_disk(self, disk: Disk, now: float) -> None:
+        """One look at the disk where the engine keeps images and volumes. Where it is the gateway's own, that is enough."""
+        line = self._lines.machine.get("disk_free_percent")
+        if line is None or self._own_device is None:
+            return
+        apart = disk.device != self._own_device
+        free = 100.0 - disk.used_percent
+        said = f"{free:.0f} % of the disk is free where the engine keeps images and volumes"
+        band = Threshold(line, line + _SHORT_BAND)
+        self._see(MACHINE, "engine_disk", Severity.MAJOR, band, free if apart else 100.0, now, said)
 
     def see_service(self, container: ContainerState, usage: Usage, rates: Rates, now: float) -> None:
         """One look at a running service."""
