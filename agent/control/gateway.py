@@ -71,6 +71,7 @@ class GatewayWork:
             "engine": "up" if self._engine.up else "down",
             "revision": self._wishes.revision,
             "refused": dict(self._wishes.refused),
+            "waiting": dict(self._wishes.waiting),
             "alarms": {level: worst.count(level) for level in ("critical", "major", "minor", "warning")},
             "apps": {n: self._brief(n) for n in sorted(self._ledger.desired)},
         }

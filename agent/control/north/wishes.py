@@ -7,6 +7,7 @@ What is absent from the index is not the cloud's business; what is null goes.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -21,6 +22,8 @@ from agent.ports import DesiredApp, DesiredBundle, DesiredIndex, DesiredRelease
 log = logging.getLogger("agent.control.north.wishes")
 
 REVISION = "desired_revision"
+ACTED = "desired_document:"
+"""Begins the keys under which stands, for each instance, the release last asked for and the seal of what brought it."""
 RETRY_S = 30.0
 LATER = (429, 503, 504, 507)
 """Replies that say: not now."""
@@ -40,11 +43,11 @@ class Wishes:
         self._inbox = inbox
         self._retry_s = retry_s
         self._index: DesiredIndex | None = None
-        self._manifests: dict[str, str] = {}
-        self._bundles: dict[str, DesiredBundle] = {}
+        self._documents: dict[str, str | DesiredBundle] = {}
         self._lock = asyncio.Lock()
         self._retrying: asyncio.Task[None] | None = None
         self.refused: dict[str, str] = {}
+        self.waiting: dict[str, str] = {}
 
     @property
     def revision(self) -> int:
@@ -59,20 +62,24 @@ class Wishes:
 
     async def take_release(self, release: DesiredRelease) -> None:
         """An instance's manifest; "" withdraws it."""
-        self._bundles.pop(release.instance, None)
-        self._manifests[release.instance] = release.manifest
+        self._documents[release.instance] = release.manifest
         await self._act()
 
     async def take_bundle(self, bundle: DesiredBundle) -> None:
         """An instance's release by reference."""
-        self._manifests.pop(bundle.instance, None)
-        self._bundles[bundle.instance] = bundle
+        self._documents[bundle.instance] = bundle
         await self._act()
 
     async def _act(self) -> None:
         async with self._lock:
             index = self._index
-            if index is None or not all(self._ready(name, app) for name, app in index.apps.items()):
+            if index is None:
+                return
+            self.waiting = {
+                name: _words(index, app) for name, app in index.apps.items() if app and not self._ready(name, app)
+            }
+            if self.waiting:
+                log.warning("desired_waits revision=%d for=%s", index.revision, ",".join(sorted(self.waiting)))
                 return
             self._index = None
             try:
@@ -95,7 +102,8 @@ class Wishes:
                 ("rule.remove", {"name": name}) if text is None else ("rule.apply", {"name": name, "text": text})
             )
             await self._submit(index, f"rule-{name}", f"rules {name}", type_, params)
-        await self._ledger.decide(lambda: Change(meta=((REVISION, str(max(index.revision, self.revision))),)))
+        acted = tuple((ACTED + name, self._mark(name, app)) for name, app in index.apps.items())
+        await self._ledger.decide(lambda: Change(meta=((REVISION, str(max(index.revision, self.revision))), *acted)))
 
     async def _submit(self, index: DesiredIndex, id_: str, about: str, type_: str, params: Mapping[str, Any]) -> None:
         """One command of a revision. What cannot be done now but can be later is raised, and keeps the revision open."""
@@ -120,31 +128,41 @@ class Wishes:
             except GatewayError as error:
                 log.warning("desired_postponed code=%s reason=%s", error.code, error)
 
-    def _ready(self, name: str, app: DesiredApp | None) -> bool:
-        return (
-            app is None
-            or name in self._bundles
-            or self._runs(name, app.release)
-            or bool(self._manifest(name, app.release))
-        )
+    def _ready(self, name: str, app: DesiredApp) -> bool:
+        return self._runs(name, app.release) or bool(self._find(name, app.release))
 
-    def _manifest(self, name: str, release: str) -> str:
-        """The text of the release that the index names; "" while it is not here.
+    def _find(self, name: str, release: str) -> str | DesiredBundle:
+        """What brings the release that the index names, by its hash or by the seal of its document; "" while it is not here.
 
-        A text with digests that is known to make another release is a document that the new one has not replaced yet.
+        Before it is deployed nobody can tell which release a text makes that names images by tags. What was acted on for
+        another release, what runs as another, and what can only be another is a document not replaced yet.
         """
         stored = self._ledger.releases.get(release)
-        text = self._manifests.get(name, "")
         if stored is not None and not (stored.files or stored.beside):
             return stored.text
-        fixed = {r.hash for r in self._ledger.releases.values() if r.text == text and all("@" in i for i in r.digests)}
-        return "" if release and fixed and release not in fixed else text
+        found = self._documents.get(name, "")
+        if not release or not found or _seal(found) == release:
+            return found
+        asked, _, seal = self._ledger.meta.get(ACTED + name, "").partition(" ")
+        if asked not in ("", release) and seal == _seal(found):
+            return ""
+        made = {each.hash: each for each in self._ledger.releases.values() if each.text == found}
+        certain = any(all("@" in image for image in each.digests) for each in made.values())
+        desired = self._ledger.desired.get(name)
+        runs = desired is not None and desired.current is not None and desired.current.release in made
+        return "" if (certain or runs) and release not in made else found
+
+    def _mark(self, name: str, app: DesiredApp | None) -> str:
+        """What is kept of this revision's word on an instance."""
+        found = self._documents.get(name, "")
+        return f"{app.release} {_seal(found)}" if app and app.release and found else ""
 
     def _runs(self, name: str, release: str) -> bool:
         desired = self._ledger.desired.get(name)
-        return (
-            bool(release) and desired is not None and desired.current is not None and desired.current.release == release
-        )
+        if not release or desired is None or desired.current is None:
+            return False
+        stored = self._ledger.releases.get(desired.current.release)
+        return release in (desired.current.release, _seal(stored.text) if stored else "")
 
     def _commands(self, name: str, app: DesiredApp | None) -> list[tuple[str, Mapping[str, Any]]]:
         """What brings an instance from what is desired now to what the index says."""
@@ -156,11 +174,13 @@ class Wishes:
         values = {"values": dict(app.values), "exact": True}
         if not self._runs(name, app.release):
             kind = "app.install" if desired is None else "app.upgrade"
-            if name in self._bundles:
-                by = self._bundles[name]
-                commands.append(("bundle.fetch", {"instance": name, "url": by.url, "sha256": by.sha256, **values}))
+            found = self._find(name, app.release)
+            if isinstance(found, DesiredBundle):
+                commands.append(
+                    ("bundle.fetch", {"instance": name, "url": found.url, "sha256": found.sha256, **values})
+                )
             else:
-                commands.append((kind, {"instance": name, "manifest": self._manifest(name, app.release), **values}))
+                commands.append((kind, {"instance": name, "manifest": found, **values}))
         elif (
             desired is not None
             and desired.current is not None
@@ -170,6 +190,17 @@ class Wishes:
         if desired is None and app.state == "stopped":
             commands.append(("app.stop", {"instance": name}))
         return commands
+
+
+def _seal(document: str | DesiredBundle) -> str:
+    """The SHA-256 of a manifest's text, or of a bundle, as hex digits."""
+    return hashlib.sha256(document.encode()).hexdigest() if isinstance(document, str) else document.sha256
+
+
+def _words(index: DesiredIndex, app: DesiredApp) -> str:
+    """What an instance waits for."""
+    named = f" of release {app.release}" if app.release else ""
+    return f"revision {index.revision} waits for its document{named}; one that was acted on for another release is not used again"
 
 
 def _hold(desired: Desired, app: DesiredApp) -> list[tuple[str, Mapping[str, Any]]]:
