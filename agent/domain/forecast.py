@@ -20,7 +20,7 @@ from agent.domain.steps import (
     Step,
     StopContainer,
 )
-from agent.domain.transition import prove
+from agent.domain.transition import end_trial
 
 
 def foresee(desired: Desired, spec: AppSpec, observed: Observed, before: AppSpec | None) -> tuple[str, ...]:
@@ -35,7 +35,7 @@ def foresee(desired: Desired, spec: AppSpec, observed: Observed, before: AppSpec
             desired = replace(desired, restore="")
         elif desired.trial is Trial.VERIFYING and desired.wanted is Wanted.RUNNING:
             told.append(_gate(desired, spec))
-            desired = prove(desired)
+            desired = end_trial(desired)
         else:
             return tuple(told)
 

@@ -23,7 +23,7 @@ PAST_FETCHING = (JobState.INSTALLING, JobState.VERIFYING)
 def adopt(desired: Desired, job: Job, version: Version, *, needs_trial: bool, keep: int) -> tuple[Desired, Job]:
     """Its images are here: `version` becomes the wanted one; `keep` others are kept to go back to.
 
-    The proven version before it is kept first, also when an unproven one is replaced half-way; then the data that go
+    While it is on trial one more is: should it fail, what it replaced is no longer one of those to go back to. The proven version before it is kept first, also when an unproven one is replaced half-way; then the data that go
     back with it stay those of the proven one, also when that was wanted again for a moment (`restore`). What has proven
     itself needs no other trial; what comes while the instance is stopped has its trial when it is started.
     """
@@ -37,7 +37,7 @@ def adopt(desired: Desired, job: Job, version: Version, *, needs_trial: bool, ke
         wanted=Wanted.RUNNING if held_by_gate else desired.wanted,
         hold="" if held_by_gate else desired.hold,
         current=version,
-        history=_kept(version, proven, older)[:keep],
+        history=_kept(version, proven, older)[: keep + verifying],
         trial=Trial.VERIFYING if verifying else Trial.PROVEN,
         job=job.id,
         snapshot=desired.snapshot if on_trial else desired.restore or job.id,
@@ -57,8 +57,13 @@ def _kept(current: Version, proven: Version | None, older: Sequence[Version]) ->
     return tuple(kept)
 
 
-def prove(desired: Desired) -> Desired:
-    """The health gate has passed: the old containers may go."""
+def prove(desired: Desired, *, keep: int) -> Desired:
+    """The health gate has passed: the old containers may go, and all versions beyond the `keep` newest before it."""
+    return replace(end_trial(desired), history=desired.history[:keep])
+
+
+def end_trial(desired: Desired) -> Desired:
+    """Whatever came of it, it is watched no longer."""
     return replace(desired, trial=Trial.PROVEN, snapshot="", windows=0)
 
 
@@ -75,14 +80,14 @@ def fall_back(
         restore = desired.restore or desired.snapshot
         tried = (desired.current,) if keeps and desired.current is not None else ()
         history = (*desired.history[1:], *tried)
-        after = replace(prove(desired), current=desired.previous, history=history, restore=restore)
+        after = replace(end_trial(desired), current=desired.previous, history=history, restore=restore)
         if job is None:
             return after, None
         return after, replace(job, message=f"going back: {reason}", params={**job.params, REASON: reason})
     failed = replace(job, state=JobState.FAILED, message=reason) if job else None
     open_job = "" if failed else desired.job
     if desired.previous is not None:
-        return replace(prove(desired), job=open_job), failed
+        return replace(end_trial(desired), job=open_job), failed
     # Started again by hand, it is still on trial.
     return replace(desired, wanted=Wanted.STOPPED, hold=f"{UNPROVEN}: {reason}", job=open_job), failed
 

@@ -61,13 +61,19 @@ async def test_going_back_from_a_trial_keeps_the_older_versions(rig: Rig) -> Non
     assert rig.serving() == ["pump:1"]
 
 
-async def test_a_failed_trial_keeps_the_older_versions_too(rig: Rig) -> None:
-    await install(rig, "1", "2")
-    reply = await rig.send("app.upgrade", instance="pump", manifest=manifest("3", health=SLOW))
-    await rig.until(lambda: rig.serving() == ["pump:3"], "the trial")
+async def test_a_failed_trial_keeps_all_the_older_versions_too(rig: Rig) -> None:
+    await install(rig, "1", "2", "3")
+    assert rig.room.catalog.premises.policy.keep_versions == 2
+    reply = await rig.send("app.upgrade", instance="pump", manifest=manifest("4", health=SLOW))
+    await rig.until(lambda: rig.serving() == ["pump:4"], "the trial")
     rig.engine.become("pump", "main", Health.UNHEALTHY)
     assert (await rig.job(reply)).state is JobState.ROLLED_BACK
-    assert rig.versions() == [("2", "current"), ("1", "kept")]
+    assert rig.versions() == [("3", "current"), ("2", "kept"), ("1", "kept")]
+
+
+async def test_a_version_that_proved_itself_takes_the_place_of_the_oldest(rig: Rig) -> None:
+    await install(rig, "1", "2", "3", "4")
+    assert rig.versions() == [("4", "current"), ("3", "kept"), ("2", "kept")]
 
 
 async def test_one_that_fails_when_gone_back_to_is_not_offered_again(rig: Rig) -> None:

@@ -76,7 +76,7 @@ class Gateway:
 
     def prove(self) -> None:
         if self.desired.trial is Trial.VERIFYING and self.desired.wanted is Wanted.RUNNING and not self.plan():
-            self.desired = transition.prove(self.desired)
+            self.desired = transition.prove(self.desired, keep=KEEP)
 
     def plan(self) -> tuple[Any, ...]:
         current = self.desired.current

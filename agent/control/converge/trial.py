@@ -141,7 +141,8 @@ class TrialRunner:
         def decision(_: Job | None) -> Change:
             stored = self._ledger.releases.get(desired.current.release) if desired.current else None
             forgiven = (replace(stored, failed=""),) if stored and stored.failed else ()
-            return Change(desired=(transition.prove(desired),), releases=forgiven)
+            keep = self._catalog.premises.policy.keep_versions
+            return Change(desired=(transition.prove(desired, keep=keep),), releases=forgiven)
 
         await self._decide(desired, decision)
 
