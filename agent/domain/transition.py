@@ -23,7 +23,8 @@ PAST_FETCHING = (JobState.INSTALLING, JobState.VERIFYING)
 def adopt(desired: Desired, job: Job, version: Version, *, needs_trial: bool, keep: int) -> tuple[Desired, Job]:
     """Its images are here: `version` becomes the wanted one; `keep` others are kept to go back to.
 
-    While it is on trial one more is: should it fail, what it replaced is no longer one of those to go back to. The proven version before it is kept first, also when an unproven one is replaced half-way; then the data that go
+    While it is on trial one more is: should it fail, what it replaced is no longer one of those to go back to.
+    The proven version before it is kept first, also when an unproven one is replaced half-way; then the data that go
     back with it stay those of the proven one, also when that was wanted again for a moment (`restore`). What has proven
     itself needs no other trial; what comes while the instance is stopped has its trial when it is started.
     """

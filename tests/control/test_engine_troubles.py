@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.domain.command import JobState
-from agent.errors import Failed, NoSpace, Unreachable
+from agent.errors import Failed, NoSpace, Refused, Unreachable
 from tests.control.rig import CARE, FAST, Rig, manifest, running
 
 FULL = NoSpace("engine.no_space", "no space left on device")
@@ -30,6 +30,19 @@ async def test_what_a_failed_step_leaves_behind_does_not_cut_its_wait_short(rig:
     assert rig.engine.faults.planned("create") == 2, "one try, and the next in its time"
     assert (await rig.job(reply)).state is JobState.DONE
     assert rig.serving() == ["pump:1"]
+
+
+async def test_a_job_whose_step_is_tried_again_says_what_is_in_the_way_until_it_is_not(rig: Rig) -> None:
+    await rig.job(await rig.send("app.install", instance="pump", manifest=manifest("1")))
+    rig.engine.fail_next("start", Refused("admission.bind", "pump is not started: /srv/x leads elsewhere"), times=2)
+    reply = await rig.send("app.restart", instance="pump")
+    await rig.until(
+        lambda: "/srv/x leads elsewhere" in rig.room.ledger.jobs[reply.job].message,
+        "the job says why it takes its time",
+    )
+    assert rig.room.ledger.jobs[reply.job].state is JobState.INSTALLING
+    job = await rig.job(reply)
+    assert (job.state, job.message, rig.serving()) == (JobState.DONE, "", ["pump:1"])
 
 
 async def test_starts_that_fail_are_no_crash_loop(tmp_path: Path) -> None:

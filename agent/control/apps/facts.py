@@ -113,7 +113,7 @@ class FactBook:
             raise Refused(
                 "admission.bind",
                 f"{instance} is not started: {wrong}",
-                hint="put the folder back as it was when the APP was installed",
+                hint="put back what has changed since it was installed: the folder, or the grant that allowed it",
             )
 
     def _held(self, desired: Desired) -> list[AppSpec]:

@@ -267,12 +267,13 @@ class Reconciler:
         if desired is not None and desired.current is not None and self._catalog.find(desired) is None:
             await self._settle(instance)  # what nobody can read runs on as it is: there is no order to put it in
         count = self._retries.fail(instance, _goal(desired), error.code)
-        if desired is not None and desired.on_trial:
+        if desired is not None:
             try:
-                await self._trials.give_up_on(desired, error, attempts=count)
+                await self._trials.judge(desired, error, attempts=count)
             except GatewayError as trouble:
                 # A full disk: the next try, which fails as this one did, brings the verdict again.
                 log.warning("verdict_not_written instance=%s code=%s reason=%s", instance, trouble.code, trouble)
+        if desired is not None and desired.on_trial:
             self._supervisor.end_trial(instance)
         if _goal(self._ledger.desired.get(instance)) == _goal(tried):
             # What events say meanwhile is mostly the echo of the step that failed: it does not cut the wait short.

@@ -93,15 +93,18 @@ class TrialRunner:
                 await asyncio.sleep(LOOK_S)
         return True
 
-    async def give_up_on(self, desired: Desired, error: GatewayError, *, attempts: int) -> None:
-        """A step of a version on trial failed: go back when trying again cannot help.
+    async def judge(self, desired: Desired, error: GatewayError, *, attempts: int) -> None:
+        """A step failed: a version on trial goes back when trying again cannot help; else the job says why it goes on.
 
         The release is blamed only for what is its own doing: not for disk, registry, engine or a killed agent.
         """
         blame = error.code in OWN_FAULTS
         # Nothing is fetched for going back: an image that somebody removed is on its way here again.
         lasting = not error.retryable and not (error.code == IMAGE_GONE and transition.returns(self._job(desired)))
-        if blame or lasting or attempts >= GIVE_UP_AFTER or error.code.startswith(NO_COPIES):
+        hopeless = blame or lasting or attempts >= GIVE_UP_AFTER or error.code.startswith(NO_COPIES)
+        if not (desired.on_trial and hopeless):
+            await self._tell(desired, f"tried again: {error}")
+        else:
             await self._fail(desired, self._catalog.find(desired), str(error), blame=blame)
 
     async def conclude(self, desired: Desired) -> None:
@@ -148,6 +151,21 @@ class TrialRunner:
 
     async def _fail(self, desired: Desired, spec: AppSpec | None, reason: str, *, blame: bool) -> None:
         await self._decide(desired, lambda job: fail_trial(self._ledger, desired, job, spec, reason, blame=blame))
+
+    async def _tell(self, desired: Desired, message: str) -> None:
+        """What its job waits for. One that goes back says why it does, and a newer one still fetches another version."""
+
+        def decision(job: Job | None) -> Change:
+            if (
+                job is None
+                or job.message == message
+                or job.state not in transition.PAST_FETCHING
+                or transition.REASON in job.params
+            ):
+                return Change()
+            return Change(jobs=(replace(job, message=message),))
+
+        await self._decide(desired, decision)
 
     async def _decide(self, desired: Desired, decision: Callable[[Job | None], Change]) -> None:
         """Write what `decision` makes of the open job, unless another decision has overtaken `desired`."""
