@@ -105,6 +105,15 @@ _LOGIN = {"registry.example.com": {"username": "robot", "password": "secret"}}
 _DEPLOY = {"instance": "hello", "manifest": _MANIFEST, "values": {"LIMIT_BAR": 6.5}}
 _NIGHT = {"at": 1_795_500_000_000, "deadline_s": 3600}
 
+RULES = """\
+rules:
+  overpressure:
+    inputs: {pressure: boiler/pressure}
+    when: pressure.value > 6.5
+    then: [{write: {point: boiler/valve, value: 0}}]
+"""
+"""The rules of the examples."""
+
 EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "app.install": {**_DEPLOY, "credentials": _LOGIN},
     "app.upgrade": {**_DEPLOY, **_NIGHT, "credentials": _LOGIN},
@@ -139,7 +148,7 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "point.list": {"filter": "boiler/#"},
     "point.read": {"point": "boiler/temp"},
     "point.write": {"point": "boiler/valve", "value": 40},
-    "rule.apply": {"name": "boiler", "text": "rules: []\n"},
+    "rule.apply": {"name": "boiler", "text": RULES},
     "rule.remove": {"name": "boiler"},
     "alarm.ack": {"key": "file:hello/refused"},
     "gateway.logs": {"tail": 50},

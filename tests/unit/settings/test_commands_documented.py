@@ -10,6 +10,7 @@ import pytest
 
 from agent.domain.manifest import read_manifest
 from agent.domain.params import PARAMS
+from agent.files.rules import read_rules_text
 from agent.files.yaml import read_document
 from agent.settings.commandpage import EXAMPLES, MEANINGS, WORDS, commands_page, parameters
 
@@ -42,3 +43,7 @@ def test_the_example_of_the_page_is_taken_as_it_stands(type_: str) -> None:
 def test_the_manifest_of_the_examples_is_one() -> None:
     manifest, problems = read_manifest(read_document(EXAMPLES["app.install"]["manifest"], "example"))
     assert manifest is not None, problems
+
+
+def test_the_rules_of_the_examples_are_rules() -> None:
+    assert [each.name for each in read_rules_text(EXAMPLES["rule.apply"]["text"], "example")] == ["overpressure"]
