@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from agent.control.jobs.maker import MOST_WAITING
 from agent.domain.command import JobState, Origin
 from agent.domain.policy import Policy
 from agent.errors import NoSpace, Refused, Unreachable
-from tests.control.rig import REGISTRY, Rig, manifest, running
+from tests.control.rig import CARE, PACE, REGISTRY, Rig, manifest, running
 
 
 @pytest.fixture
@@ -180,6 +181,20 @@ async def test_a_look_at_a_disk_that_is_not_full_touches_no_image_and_one_in_vai
     assert rig.images.tidied == []
     await looks_at_the_disk(rig, 100)
     assert rig.images.tidied == [True]
+
+
+async def test_what_an_app_that_goes_leaves_is_cleaned_up_at_the_next_look_at_a_full_disk(tmp_path: Path) -> None:
+    async with running(tmp_path, replace(CARE, pace=replace(PACE, measure_s=1.0))) as rig:
+        await deploy(rig, "1", "app.install")
+        await rig.job(await rig.send("image.pull", image=f"{REGISTRY}/other:1"))
+        last = rig.images.publish(f"{REGISTRY}/other:1").partition("@")[2]
+        await rig.until(lambda: len(rig.images.tidied) == 2, "the clean-ups after both jobs")
+        rig.images.disk_is_full = True
+        rig.meter.free = 0
+        await rig.until(lambda: len(rig.images.tidied) == 3, "a look that finds nothing")
+        await rig.job(await rig.send("app.remove", instance="pump"))
+        await rig.until(lambda: here(rig) == {last}, "its image gone")
+        assert rig.serving() == []
 
 
 async def test_after_a_restart_a_full_disk_waits_for_what_open_jobs_have_brought(rig: Rig) -> None:

@@ -17,6 +17,7 @@ from agent.domain.app import Trial
 from agent.domain.command import JobState
 from agent.domain.container import ContainerState, RunState
 from agent.domain.journal import Change
+from agent.domain.space import Disk
 from agent.domain.usage import DiskUse, Folder, Rates, Usage
 from agent.host.clock import SystemClock
 from tests.control.alarmwatch import AlarmWatch
@@ -172,14 +173,17 @@ async def test_a_count_that_did_not_come_to_its_end_ends_no_alarm(watch: AlarmWa
     assert watch.standing == {}
 
 
-async def test_a_disk_that_loses_room_quickly_is_looked_into_at_once(tmp_path: Path) -> None:
+async def test_a_disk_that_loses_room_quickly_is_looked_into_at_once_and_told_no_more_often(tmp_path: Path) -> None:
     async with running(tmp_path, Care(FAST, pace=Pace(tick_s=0.05, measure_s=3600.0))) as rig:
+        told: list[Disk] = []
+        rig.room.metering.on_disk.append(told.append)
         await rig.job(await rig.send("app.install", instance="pump", manifest=LIMITED))
         await counted_once(rig)
         fill(rig, 312)
         assert rig.meter.free is not None
         rig.meter.free -= 100 * MIB
         await rig.until(lambda: not rig.serving(), "its stop")
+        assert len(told) <= 1, "once a measurement, however often it is looked at"
 
 
 async def counted_once(rig: Rig) -> None:
