@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.domain.document import Document, Mark, Mistakes, Problem, did_you_mean
+from agent.domain.manifest import NAME
 from agent.domain.policy import Policy
 from agent.files.admit import refusals
 from agent.files.apps import MANIFEST_KEYS, VALUES_KEYS, AppFile, read_app
@@ -49,8 +50,11 @@ class Report:
     warnings: tuple[Problem, ...] = ()
 
 
-def check(path: Path) -> Report:
-    """Check a configuration folder, one folder of a kind, or one file; its kind is told by its place or content."""
+def check(path: Path, config: Path | None = None) -> Report:
+    """Check a configuration folder, one folder of a kind, or one file; its kind is told by its place or content.
+
+    A manifest away from its place is held against the policy of `config`, a configuration folder, or against the default.
+    """
     path = path.absolute()
     if path.is_dir() and path.name not in BY_FOLDER and not (path / "app.yaml").exists():
         return _check_root(path)
@@ -58,10 +62,10 @@ def check(path: Path) -> Report:
     if kind is not None:
         return _check_in_site(path, kind)
     if path.is_dir():
-        return _check_alone(path, BY_NAME["apps"])
+        return _check_alone(path, BY_NAME["apps"], config)
     if path.name == "gateway.yaml" or path.parent.name == "conf.d":
         return _check_settings(path)
-    return _check_file(path)
+    return _check_file(path, config)
 
 
 def _check_root(root: Path) -> Report:
@@ -107,24 +111,24 @@ def _check_in_site(path: Path, kind: Kind) -> Report:
     return _report([*mine, *about], summary, Site(warnings=warnings))
 
 
-def _policy_of(root: Path) -> Policy:
-    """The policy of a configuration folder, or the default one where its settings do not hold."""
+def _policy_of(root: Path | None) -> Policy:
+    """The policy of a configuration folder, or the default one where there is none or its settings do not hold."""
     try:
-        return load(root).admission_policy()
+        return load(root).admission_policy() if root is not None else Policy(registries=Registries().allow)
     except Mistakes:
         return Policy(registries=Registries().allow)
 
 
-def _check_file(path: Path) -> Report:
+def _check_file(path: Path, config: Path | None) -> Report:
     if path.suffix == ".csv":
-        return _check_alone(path, BY_NAME["devices"])
+        return _check_alone(path, BY_NAME["devices"], config)
     try:
         document = read_document(read_bytes(path, str(path), max_bytes=BY_NAME["devices"].max_bytes), str(path))
     except Mistakes as mistakes:
         return Report(mistakes.problems, ())
     kind = "board" if path.parent.name == "boards" else _kind_of(document)
     if kind in BY_NAME:
-        return _check_alone(path, BY_NAME[kind])
+        return _check_alone(path, BY_NAME[kind], config)
     if kind in CHECKS:
         try:
             CHECKS[kind](document)
@@ -149,21 +153,27 @@ def _kind_of(document: Document) -> str:
     return next((kind for marks, kind in CONTENTS if marks & keys), "")
 
 
-def _check_alone(path: Path, kind: Kind) -> Report:
+def _check_alone(path: Path, kind: Kind, config: Path | None) -> Report:
     """A file away from its place: what it leans on is taken for granted."""
     try:
         content = kind.fetch(path)
         if kind.name == "apps" and path.is_file():
-            # Outside apps.d a file's name says nothing; whoever installs it gives the instance its name.
-            effect = read_app(read_document(content.raw, str(path)), "check", path.parent)
+            # Outside apps.d a file's name says nothing: the instance is called by the manifest, as when it is installed.
+            document = read_document(content.raw, str(path))
+            effect = read_app(document, _instance_of(document), path.parent)
         else:
             effect = kind.read(path, content)
     except Mistakes as mistakes:
         return Report(mistakes.problems, ())
-    refused = _refusals(effect.items, Policy(registries=Registries().allow))
+    refused = _refusals(effect.items, _policy_of(config))
     summary = [] if refused else [f"{path.name}: valid {kind.name}", *_needs(effect)]
     summary += [] if refused else _unknown(item for item in effect.items if isinstance(item, AppFile))
     return _report(refused, summary, Site(warnings=effect.warnings))
+
+
+def _instance_of(document: Document) -> str:
+    name = document.data.get("name") if isinstance(document.data, dict) else None
+    return name if isinstance(name, str) and NAME.fullmatch(name) else "check"
 
 
 def _refusals(items: Iterable[object], policy: Policy) -> list[Problem]:

@@ -68,6 +68,10 @@ def show_plan(screen: Screen, data: Any) -> None:
         screen.line(f"{number:>3}. {describe_step(step)}")
     if not steps:
         screen.line("nothing would change")
+    if owner := data.get("owner"):
+        screen.line(
+            f"{plain(data.get('instance'))} is owned by {plain(owner)}: from here it goes only with --take-over"
+        )
     if waits := data.get("cloud_waits"):
         screen.line(f"ordered by the cloud, it would wait {plain(waits)}")
     for warning in data.get("warnings") or ():

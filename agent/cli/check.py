@@ -19,7 +19,7 @@ def run_check(given: Namespace, session: Session) -> int:
         raise Malformed(
             "cli.cannot_read", f"{path}: no such file or folder", hint="name a file, or a folder with gateway.yaml"
         )
-    report = check(path)
+    report = check(path, Path(given.config))
     problems = [problem.as_dict() for problem in report.problems]
     screen = session.screen
     if screen.as_json:

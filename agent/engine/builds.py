@@ -29,6 +29,7 @@ _BUILD_MEM_BYTES: Final = 1024**3
 _ROOM_EVERY_S: Final = 1.0
 _UNREADABLE: Final = re.compile(r": (dockerfile parse error|failed to parse \S*dockerfile)\b", re.IGNORECASE)
 """The engine's words for a Dockerfile that it could not read; it has done nothing then."""
+_WITHOUT: Final = "its steps have no network, and of links only those that stay within the folder come along"
 _MADE: Final = re.compile(r" ---> ([0-9a-f]{12,64})")
 _SWEEPS: Final = 3
 """So often it is tried to remove what a build that was stopped has left: the engine takes a moment to end its step."""
@@ -98,7 +99,7 @@ async def _run(
         if not written and _UNREADABLE.search(error.message):
             raise Malformed("image.bad_dockerfile", error.message, hint="mend the Dockerfile") from error
         said = next((t for t in reversed(written) if not t.startswith((" --->", "Removing intermediate"))), "")
-        hint = f"the build's last line was: {said}" if said else "see the engine's log"
+        hint = f"the build's last line was: {said}; {_WITHOUT}" if said else "see the engine's log"
         raise Failed("image.build_failed", error.message, hint=hint, output=written) from error
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent.domain.command import JobState
+from agent.domain.command import JobState, Origin
 from tests.control.rig import Rig, manifest, running
 
 HEALTH = "within: 5s, stable_for: 0s"
@@ -50,6 +50,15 @@ async def done(rig: Rig, type_: str, text: str) -> list[str]:
     job = await rig.job(await rig.send(type_, instance="pump", manifest=text))
     assert job.state is JobState.DONE, job
     return [step["step"] for step in (await rig.send("job.status", job=job.id)).data["steps"]]
+
+
+async def test_a_plan_says_whose_the_instance_is_where_it_is_not_ours(rig: Rig) -> None:
+    assert (await rig.send("app.plan", instance="pump", manifest=plain("1"))).data["owner"] == ""
+    await done(rig, "app.install", plain("1"))
+    assert (await rig.send("app.plan", instance="pump", manifest=plain("2"))).data["owner"] == "cloud"
+    taken = await rig.send("app.upgrade", Origin.LOCAL, instance="pump", manifest=plain("2"), take_over=True)
+    assert (await rig.job(taken)).state is JobState.DONE
+    assert (await rig.send("app.plan", instance="pump", manifest=plain("3"))).data["owner"] == ""
 
 
 EXPECTED = {

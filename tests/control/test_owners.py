@@ -238,6 +238,7 @@ async def test_across_owners_it_is_409_with_the_owners_name_unless_taken_over(
         assert reply.code == 202
         return
     assert (reply.code, reply.data["owner"]) == (409, owner.value)
+    assert ("a file takes nothing over" in str(reply.data)) == (sender is Origin.FILE)
     assert (await rig.send("app.install", sender, instance="pump", manifest=manifest("2"))).code == 409
     done = await rig.job(await rig.send(type_, sender, instance="pump", take_over=True, **more))
     assert done.state is JobState.DONE

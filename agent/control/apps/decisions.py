@@ -27,6 +27,10 @@ Effect = Callable[[Job], tuple[Change, str]]
 """What a job changes now. Words instead of a job in the change: there is nothing to follow."""
 
 
+BY_HAND = "take it over explicitly (take_over: true, --take-over), or let its owner do it"
+BY_FILE = "a file takes nothing over: take the file away, or have the owner remove the instance first"
+
+
 class AppDecisions:
     """One method per command type; `table` is what the inbox takes, `enter` what the job runner asks."""
 
@@ -232,7 +236,7 @@ class AppDecisions:
             raise Conflict(
                 "app.owner",
                 f"{job.instance} is owned by {desired.owner}, not by {job.origin}",
-                hint="take it over explicitly (take_over: true, --take-over), or let its owner do it",
+                hint=BY_FILE if job.origin is Origin.FILE else BY_HAND,
                 owner=desired.owner.value,
             )
         return replace(desired, owner=job.origin)

@@ -35,6 +35,7 @@ class AppPlans:
         """What an install or upgrade would do, step by step, trial and gate with it, with tags not yet resolved.
 
         `cloud_waits` is until when it would wait for an update window if the cloud ordered it now; "" where it would not.
+        `owner` is who else than the box must let it be taken over; "" where nobody must.
         """
         manifest = read(params.manifest, params.instance)
         desired = self._ledger.desired.get(params.instance)
@@ -54,6 +55,7 @@ class AppPlans:
             "images": pins,
             "values": effective.as_dict(),
             "grants": as_json(spec.grants),
+            "owner": desired.owner.value if desired is not None and desired.owner is not Origin.LOCAL else "",
             "cloud_waits": ordered.why if ordered else "",
             "steps": list(foresee(after, spec, observed, before)),
             "warnings": [p.as_dict() for p in manifest.warnings],

@@ -151,10 +151,12 @@ def test_a_plan_is_its_steps_or_nothing(
     desk.on("app.plan", {"instance": "a", "steps": ["create container main", "start container main"], "warnings": []})
     assert ecgw("app", "plan", str(manifest)) == 0
     assert capsys.readouterr().out.splitlines()[:2] == ["  1. create container main", "  2. start container main"]
-    desk.on("app.plan", {"instance": "a", "steps": [], "cloud_waits": "until Wed 02:00"})
+    desk.on("app.plan", {"instance": "a", "steps": [], "owner": "cloud", "cloud_waits": "until Wed 02:00"})
     assert ecgw("app", "plan", str(manifest)) == 0
-    assert capsys.readouterr().out.splitlines()[:2] == [
-        "nothing would change", "ordered by the cloud, it would wait until Wed 02:00",
+    assert capsys.readouterr().out.splitlines()[:3] == [
+        "nothing would change",
+        "a is owned by cloud: from here it goes only with --take-over",
+        "ordered by the cloud, it would wait until Wed 02:00",
     ]  # fmt: skip
 
 

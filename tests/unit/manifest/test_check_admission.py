@@ -34,6 +34,22 @@ def test_a_whole_folder_is_held_to_its_own_policy(tmp_path: Path) -> None:
     assert problem.code == "admission.registry"
 
 
+def test_a_manifest_elsewhere_is_held_to_the_policy_of_the_configuration_that_is_named(tmp_path: Path) -> None:
+    path, config = tmp_path / "any.yaml", tmp_path / "etc"
+    config.mkdir()
+    path.write_text(MANIFEST.replace("    privileged: true\n", "").replace("127.0.0.1:5000", "registry.example"))
+    assert [each.code for each in check(path, config).problems] == ["admission.registry"]
+    (config / "gateway.yaml").write_text("registries: {allow: [registry.example]}\n")
+    assert check(path, config).problems == ()
+
+
+def test_who_can_allow_it_is_told_with_the_name_that_the_instance_will_have(tmp_path: Path) -> None:
+    path = tmp_path / "any.yaml"
+    path.write_text(MANIFEST.replace("    privileged: true\n", "    cap_add: [NET_ADMIN]\n"))
+    (problem,) = check(path).problems
+    assert "{pump: [" in problem.hint
+
+
 def test_a_manifest_without_a_value_that_only_a_site_can_give_is_not_refused_for_that(tmp_path: Path) -> None:
     text = MANIFEST.replace("    privileged: true\n", '    environment: {X: "${X}"}\n')
     (tmp_path / "pump.yaml").write_text(
