@@ -13,7 +13,7 @@ from agent.files.admit import refusals
 from agent.files.apps import MANIFEST_KEYS, VALUES_KEYS, AppFile, read_app
 from agent.files.effect import Effect
 from agent.files.folder import list_strangers
-from agent.files.kinds import KINDS, Kind
+from agent.files.kinds import KINDS, Kind, main_file
 from agent.files.shape import in_order, read_shape
 from agent.files.site import Site, read_site
 from agent.files.text import read_bytes
@@ -157,10 +157,11 @@ def _check_alone(path: Path, kind: Kind, config: Path | None) -> Report:
     """A file away from its place: what it leans on is taken for granted."""
     try:
         content = kind.fetch(path)
-        if kind.name == "apps" and path.is_file():
-            # Outside apps.d a file's name says nothing: the instance is called by the manifest, as when it is installed.
-            document = read_document(content.raw, str(path))
-            effect = read_app(document, _instance_of(document), path.parent)
+        if kind.name == "apps":
+            # Outside apps.d a name says nothing: the instance is called by the manifest, as when it is installed.
+            main = main_file(path)
+            document = read_document(content.raw, str(main))
+            effect = read_app(document, _instance_of(document), main.parent)
         else:
             effect = kind.read(path, content)
     except Mistakes as mistakes:

@@ -43,10 +43,12 @@ def test_a_manifest_elsewhere_is_held_to_the_policy_of_the_configuration_that_is
     assert check(path, config).problems == ()
 
 
-def test_who_can_allow_it_is_told_with_the_name_that_the_instance_will_have(tmp_path: Path) -> None:
-    path = tmp_path / "any.yaml"
+@pytest.mark.parametrize("place", ["any.yaml", "any/app.yaml"])
+def test_who_can_allow_it_is_told_with_the_name_that_the_instance_will_have(tmp_path: Path, place: str) -> None:
+    (tmp_path / "any").mkdir()
+    path = tmp_path / place
     path.write_text(MANIFEST.replace("    privileged: true\n", "    cap_add: [NET_ADMIN]\n"))
-    (problem,) = check(path).problems
+    (problem,) = check(path.parent if place.endswith("app.yaml") else path).problems
     assert "{pump: [" in problem.hint
 
 
