@@ -230,8 +230,8 @@ async def test_memory_near_its_limit_for_half_a_minute_is_an_alarm_until_it_is_n
 
 async def test_a_service_without_a_memory_limit_is_never_near_it(watch: AlarmWatch) -> None:
     alarms = UseAlarms(watch.book, Lines(mem_percent=90.0))
-    for now in (0.0, 60.0, 120.0):
-        seen(alarms, replace(IDLE, mem_bytes=10**12, mem_limit_bytes=0), Rates(), now)
+    for at in (0.0, 60.0, 120.0):
+        seen(alarms, replace(IDLE, mem_bytes=10**12, mem_limit_bytes=0), Rates(), at)
     assert watch.standing == {}
 
 
@@ -255,7 +255,7 @@ async def test_a_service_held_back_for_a_minute_is_an_alarm_until_it_is_let_go(w
 
 async def test_the_machines_memory_raises_after_half_a_minute_and_clears_so(watch: AlarmWatch) -> None:
     alarms = UseAlarms(watch.book, Lines({"mem_used_percent": 90.0}))
-    for now, used, standing in (
+    for at, used, standing in (
         (0.0, 91, set()),
         (29.0, 91, set()),
         (30.0, 91, {"gateway/memory"}),
@@ -264,8 +264,8 @@ async def test_the_machines_memory_raises_after_half_a_minute_and_clears_so(watc
         (119.0, 84, {"gateway/memory"}),
         (120.0, 84, set()),
     ):
-        alarms.see_machine({"mem_used_bytes": used, "mem_bytes": 100}, now)
-        assert set(watch.standing) == standing, now
+        alarms.see_machine({"mem_used_bytes": used, "mem_bytes": 100}, at)
+        assert set(watch.standing) == standing, at
     assert watch.raised == ["gateway/memory"]
 
 

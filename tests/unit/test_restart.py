@@ -29,8 +29,8 @@ def die(episode: Episode, now: float, jitter: float = 0.5) -> Episode:
 
 def test_a_crash_now_and_then_is_the_engines_affair() -> None:
     episode = Episode()
-    for now in range(0, 1000, 60):
-        episode = die(episode, now)
+    for at in range(0, 1000, 60):
+        episode = die(episode, at)
     assert not episode.looping
 
 
@@ -49,11 +49,11 @@ def test_a_service_that_dies_every_half_minute_is_in_a_loop_too() -> None:
 def test_a_healthy_time_in_between_forgets_the_deaths_before_it() -> None:
     rare = replace(POLICY, window_s=600)
     episode = Episode()
-    for now in range(0, 5000, 500):
-        episode = record_death(record_well(episode, now - 100), rare, now, 0.5, oom=False)
+    for at in range(0, 5000, 500):
+        episode = record_death(record_well(episode, at - 100), rare, at, 0.5, oom=False)
     assert not episode.looping
-    for now in range(5000, 5200, 50):
-        episode = record_death(record_well(episode, now - 45), rare, now, 0.5, oom=False)
+    for at in range(5000, 5200, 50):
+        episode = record_death(record_well(episode, at - 45), rare, at, 0.5, oom=False)
     assert episode.looping
 
 
@@ -98,9 +98,9 @@ def test_an_ill_service_is_restarted_at_once_and_then_with_growing_pauses() -> N
     episode = Episode()
     assert episode.not_before == 0
     waits = []
-    for now in range(0, 1000, 100):
-        episode = record_illness(episode, POLICY, now, 0.5)
-        waits.append(episode.not_before - now)
+    for at in range(0, 1000, 100):
+        episode = record_illness(episode, POLICY, at, 0.5)
+        waits.append(episode.not_before - at)
     assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]
     assert not episode.looping, "a slow probe makes no crash loop; the engine keeps its policy"
 

@@ -15,8 +15,8 @@ LITTLE = Threshold(10, 15)
 def run(threshold: Threshold, *values: tuple[float, float | None]) -> list[bool]:
     """`raised` after each (time, value)."""
     level, found = Level(), []
-    for now, value in values:
-        level = observe(level, threshold, value, now)
+    for at, value in values:
+        level = observe(level, threshold, value, at)
         found.append(level.raised)
     return found
 
