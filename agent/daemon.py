@@ -316,9 +316,12 @@ async def keep_running(
             return
         except asyncio.CancelledError:
             raise
-        except Exception:
+        except Exception as error:
             delay = RESTART_FIRST_S if now() - began > RESTART_LAST_S else delay
-            log.exception("task_failed name=%s again_in_s=%.0f", name, delay)
+            traced = not isinstance(
+                error, GatewayError
+            )  # what the gateway has words for, as a full disk, needs no more
+            log.error("task_failed name=%s again_in_s=%.0f reason=%s", name, delay, error, exc_info=traced)  # noqa: TRY400
         await pause(delay)
         delay = min(RESTART_LAST_S, delay * 2)
 

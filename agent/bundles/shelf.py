@@ -19,6 +19,7 @@ from agent.bundles.reader import Bundle, open_bundle
 from agent.bundles.reading import Reading, Readings
 from agent.bundles.unpacked import watch_size
 from agent.domain import bundle
+from agent.domain.amounts import show_bytes
 from agent.domain.document import Mistakes
 from agent.domain.manifest import read_manifest
 from agent.errors import Conflict, GatewayError, Malformed, NoSpace
@@ -208,10 +209,12 @@ class BundleShelf:
         if needed_bytes + self._room.reserve_bytes > free_bytes:
             raise NoSpace(
                 "bundle.no_space",
-                f"{found.path} needs {needed_bytes // 1024} KiB, {free_bytes // 1024} KiB are free",
-                hint=f"free space (`ecgw image prune`); {self._room.reserve_bytes // 1024**2} MiB are kept as reserve",
+                f"{found.path} needs {show_bytes(needed_bytes)}; {show_bytes(free_bytes)} are free,"
+                f" of which {show_bytes(self._room.reserve_bytes)} are kept as reserve",
+                hint="free space (`ecgw image prune`, or remove an APP)",
                 needed_bytes=needed_bytes,
                 free_bytes=free_bytes,
+                reserve_bytes=self._room.reserve_bytes,
             )
 
 

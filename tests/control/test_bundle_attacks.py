@@ -230,6 +230,7 @@ async def test_more_than_the_disk_has_is_refused_before_anything_is_written(tmp_
         reply = await rig.send("bundle.import", Origin.LOCAL, path=str(path))
         assert (reply.code, reply.data["code"]) == (507, "bundle.no_space")
         assert reply.data["needed_bytes"] > 0
+        assert reply.data["title"].endswith("are free, of which 1048576 TiB are kept as reserve")
         assert (await rig.send("bundle.show", Origin.LOCAL, path=str(path))).code == 200
         looking = sticks_of(rig, path.parent)
         for _ in range(3):

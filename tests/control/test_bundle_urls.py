@@ -105,6 +105,15 @@ async def test_a_job_that_lost_the_signature_waits_for_it_and_goes_on_with_the_s
     assert "X-Signature" not in await everything(rig, reply, again)
 
 
+async def test_what_is_no_bundle_is_told_by_its_url_and_not_by_where_it_lies_here(rig: Rig, place: Place) -> None:
+    packed = place.folder / URL.rpartition("/")[2]
+    packed.write_bytes(packed.read_bytes()[:700])
+    job = await rig.job(await rig.send("bundle.fetch", **fetch()))
+    assert (job.state, job.message.split(": ")[0]) == (JobState.FAILED, URL)
+    assert str(packed) not in await everything(rig, job)
+    assert "X-Signature" not in job.message
+
+
 async def wish(rig: Rig, revision: int) -> Job:
     await rig.room.wishes.take_bundle(DesiredBundle("pump", f"{URL}?{SIGNATURE}", SHA256))
     await rig.room.wishes.take_index(DesiredIndex(revision, {"pump": DesiredApp("", "running", {})}, {}))

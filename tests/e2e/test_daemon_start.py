@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.daemon import Daemon, keep_running
+from agent.errors import NoSpace
 from agent.logs import Recent
 from agent.settings import load
 from agent.store.state import KEEP_STEPS, StateStore
@@ -106,6 +107,24 @@ async def test_a_task_that_failed_now_and_then_over_months_is_not_away_for_longe
 
     await keep_running("work", work, lambda: clock, pause)
     assert pauses == [1.0, 2.0, 4.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("error", "traced"), [(NoSpace("state.disk_full", "no room"), False), (RuntimeError("x"), True)]
+)
+async def test_what_the_gateway_has_words_for_leaves_no_trace_of_its_code_in_the_log(
+    error: Exception, traced: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work() -> None:
+        if not caplog.records:
+            raise error
+
+    async def pause(_: float) -> None:
+        return
+
+    await keep_running("work", work, pause=pause)
+    (record,) = caplog.records
+    assert (bool(record.exc_info), str(error) in record.getMessage()) == (traced, True)
 
 
 def codes(daemon: Daemon) -> list[str]:

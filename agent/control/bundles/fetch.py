@@ -23,7 +23,7 @@ from agent.control.ledger import Ledger
 from agent.domain.command import Command, Job, JobState, Reply
 from agent.domain.journal import Change
 from agent.domain.params import Fetch, Import
-from agent.errors import Malformed, Unauthorised
+from agent.errors import GatewayError, Malformed, Unauthorised
 from agent.ports import Bundles
 
 URL = "url"
@@ -85,7 +85,8 @@ class FetchWork:
         """With the bundle here, the job's parameters become those of a deployment from it."""
         given = dict(job.params)
         await self._ledger.move_job(job.id, JobState.DOWNLOADING, "asking for the bundle")
-        url, query = str(given.pop(URL)), self._vault.query(job.id)
+        url = place = str(given.pop(URL))
+        query = self._vault.query(job.id)
         if given.pop(REGISTRIES, ()) and not query:
             raise Unauthorised(
                 "bundle.url_lost", f"the query of {url} went with the agent's restart", hint="send it again"
@@ -93,7 +94,11 @@ class FetchWork:
         url += f"?{query}" if query else ""
         path = await self._bundles.fetch(url, str(given.pop("sha256")), partial(_tell, told))
         params = Import(path=path, instance=job.instance, **given)
-        await self._work.look(params)
+        try:
+            await self._work.look(params)
+        except GatewayError as error:  # where it lies here is nobody's business: it came from there
+            error.message = error.message.replace(path, place)
+            raise
         deploy = self._work.take(params)
 
         def decision() -> Change:
