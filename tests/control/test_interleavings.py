@@ -10,6 +10,7 @@ import pytest
 
 from agent.domain.command import JobState
 from agent.domain.container import Health
+from agent.errors import Failed
 from tests.control.rig import REGISTRY, Rig, manifest, running
 
 PAIR = f"""\
@@ -72,3 +73,18 @@ async def test_new_values_that_meet_a_verdict_are_those_of_the_version_that_won(
     current = rig.room.ledger.desired["pump"].current
     assert current is not None
     assert current.cloud.values == {"LIMIT": 9}
+
+
+async def test_what_fails_of_the_old_version_is_not_held_against_the_one_that_was_wanted_meanwhile(rig: Rig) -> None:
+    await rig.job(await rig.send("app.install", instance="pump", manifest=manifest("1")))
+    gate = rig.engine.faults.pause("start")
+    await rig.send("app.upgrade", instance="pump", manifest=manifest("2"))
+    await asyncio.wait_for(gate.reached.wait(), 10)
+    second = rig.room.ledger.get("pump").current
+    reply = await rig.send("app.upgrade", instance="pump", manifest=manifest("3"))
+    await rig.until(lambda: rig.room.ledger.get("pump").current != second, "the third version is wanted")
+    rig.engine.fail_next("start", Failed("engine.cannot_execute", "exec: no such file"))
+    gate.open()
+    assert (await rig.job(reply)).state is JobState.DONE
+    assert rig.serving() == ["pump:3"]
+    assert {stored.failed for stored in rig.room.ledger.releases.values()} == {""}

@@ -266,8 +266,8 @@ class Reconciler:
         desired = self._ledger.desired.get(instance)
         if desired is not None and desired.current is not None and self._catalog.find(desired) is None:
             await self._settle(instance)  # what nobody can read runs on as it is: there is no order to put it in
-        count = self._retries.fail(instance, _goal(desired), error.code)
-        if desired is not None:
+        count = self._retries.fail(instance, _goal(tried), error.code)
+        if desired is not None and _goal(desired) == _goal(tried):  # else it says nothing about what is wanted now
             try:
                 await self._trials.judge(desired, error, attempts=count)
             except GatewayError as trouble:
