@@ -30,9 +30,10 @@ from agent.engine.client import EngineClient
 from agent.engine.events import follow_events
 from agent.engine.hostrules import HostRules
 from agent.engine.links import look_at_ports
-from agent.engine.observed import labels_of, read_container, read_info, read_network, read_volume
-from agent.engine.translate import foreign, translate
-from agent.errors import Busy, Conflict, Failed, NotFound, Refused, Unreachable
+from agent.engine.observed import labels_of, read_container, read_info, read_network, read_row, read_volume
+from agent.engine.starting import start_or_resume
+from agent.engine.translate import TORN, foreign
+from agent.errors import Busy, Conflict, Failed, GatewayError, NotFound, Refused, Unreachable
 from agent.ports import EngineEvent
 
 _log = logging.getLogger(__name__)
@@ -97,11 +98,19 @@ class DockerEngine:
         rows = await self._client.call(
             "listing containers", lambda c: c.containers(all=True, filters={"label": labels})
         )
-        states = await asyncio.gather(*(self.inspect(str(row["Id"])) for row in rows))
+        states = await asyncio.gather(*(self._inspect_row(row) for row in rows))
         found = [state for state in states if state is not None]
         if instance is None:
             self._owners = {state.id: (state.instance, state.service) for state in found}
         return found
+
+    async def _inspect_row(self, row: Mapping[str, Any]) -> ContainerState | None:
+        try:
+            return await self.inspect(str(row["Id"]))
+        except GatewayError as error:
+            if error.code != TORN:
+                raise
+            return read_row(row)
 
     async def inspect(self, container_id: str) -> ContainerState | None:
         """One container; None when it is gone or somebody else's."""
@@ -155,17 +164,8 @@ class DockerEngine:
         One that the engine can never start again, because it died while it did, is removed, so that it is made anew.
         """
 
-        def start(client: docker.APIClient) -> None:
-            try:
-                client.start(container_id)
-            except docker.errors.APIError as error:
-                if translate(error, "").code == "engine.container_stuck":
-                    client.remove_container(container_id, v=True, force=True)
-                if "paused" not in str(error):
-                    raise
-                client.unpause(container_id)
-
         doing = f"starting container {container_id[:12]}"
+        start = partial(start_or_resume, container_id=container_id)
         call = partial(self._client.call, doing, start, within_s=_WORK_WITHIN_S)
         await attach.starting(self._client, container_id, call)
 

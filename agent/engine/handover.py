@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -18,10 +19,13 @@ from agent.domain.platform import Platform, read_machine
 from agent.domain.space import Disk, Need, require_room, unpacked_bytes
 from agent.engine.client import EngineClient
 from agent.engine.imagetar import Cargo, write_archive
+from agent.engine.shelf import inspect_sound
 from agent.engine.source import ImageSource
 from agent.engine.transfer import Line, transfer, until
 from agent.errors import Failed
 from agent.ports import Login, Progress
+
+log = logging.getLogger("agent.engine.handover")
 
 _LOAD_STALL_S: Final = 900.0
 _ZSTD_SINCE_API: Final = (1, 42)
@@ -136,11 +140,18 @@ class Handover:
             stop.set()
 
     async def _present(self, plan: ImagePlan) -> int:
-        """How many of the lowest layers the engine has in some image."""
+        """How many of the lowest layers the engine has in some image.
+
+        One that it has and cannot describe goes: else what is loaded would be put on the damaged layers.
+        """
         wanted = [layer.diff_id for layer in plan.layers]
 
         def count(client: docker.APIClient) -> int:
             ids = {str(row["Id"]) for row in client.images(all=True)}
+            if plan.config_digest in ids and inspect_sound(client, plan.config_digest) is None:
+                log.warning("image_is_damaged image=%s", plan.config_digest)
+                client.remove_image(plan.config_digest, force=True)
+                ids.remove(plan.config_digest)
             self._layers = {key: layers for key, layers in self._layers.items() if key in ids}
             for image_id in ids - set(self._layers):
                 self._layers[image_id] = _layers_of(client, image_id)
@@ -168,10 +179,7 @@ def _ignore(line: Line) -> None:
 
 
 def _layers_of(client: docker.APIClient, image_id: str) -> tuple[str, ...]:
-    try:
-        document: Mapping[str, Any] = client.inspect_image(image_id)  # type: ignore[no-untyped-call]
-    except docker.errors.NotFound:
-        return ()
+    document = inspect_sound(client, image_id) or {}
     return tuple((document.get("RootFS") or {}).get("Layers") or ())
 
 

@@ -156,6 +156,21 @@ def _read_address(document: Json) -> str:
     return next((str(n["IPAddress"]) for n in networks.values() if n.get("IPAddress")), "")
 
 
+def read_row(row: Json) -> ContainerState:
+    """A row of `GET /containers/json`: all that is known of what the engine lists and cannot describe, as good as dead."""
+    labels: Json = row.get("Labels") or {}
+    return ContainerState(
+        id=str(row["Id"]),
+        name=str(next(iter(row.get("Names") or ()), "")).removeprefix("/"),
+        instance=labels.get(LABEL_APP, ""),
+        service=labels.get(LABEL_SERVICE, ""),
+        release=labels.get(LABEL_RELEASE, ""),
+        spec="",
+        image_id=str(row.get("ImageID", "")),
+        state=RunState.DEAD,
+    )
+
+
 def read_attachments(document: Json) -> tuple[Attachment, ...] | None:
     """The networks a container is on, by name; None where the engine does not tell."""
     networks: Json | None = (document.get("NetworkSettings") or {}).get("Networks")

@@ -13,6 +13,7 @@ from agent.domain.container import ImageInfo
 from agent.domain.imageref import is_id, is_marked, read_ref
 from agent.engine.observed import read_image
 from agent.engine.source import Records
+from agent.engine.translate import TORN, translate
 
 
 def engine_names(records: Records, ref: str) -> tuple[str, ...]:
@@ -29,12 +30,21 @@ def engine_names(records: Records, ref: str) -> tuple[str, ...]:
     return (ref, *records.image_ids(pulled), f"{name.repository}@{pulled}") if pulled else (ref,)
 
 
+def inspect_sound(client: docker.APIClient, name: str) -> Mapping[str, Any] | None:
+    """The engine's description of an image; None when it is not there, or listed and damaged, so that nothing can use it."""
+    try:
+        return dict(client.inspect_image(name))  # type: ignore[no-untyped-call]
+    except docker_errors.APIError as error:
+        if not isinstance(error, docker_errors.NotFound) and translate(error, "").code != TORN:
+            raise
+        return None
+
+
 def find_image(client: docker.APIClient, records: Records, ref: str, mark: str) -> ImageInfo | None:
     """The local image of a tag, pinned name or id, with all pinned names it is known by."""
     for name in engine_names(records, ref):
-        try:
-            document: Mapping[str, Any] = client.inspect_image(name)  # type: ignore[no-untyped-call]
-        except docker_errors.NotFound:
+        document = inspect_sound(client, name)
+        if document is None:
             continue
         image = read_image(document)
         asked = (ref,) if "@" in ref else ()

@@ -25,6 +25,8 @@ from agent.errors import (
 
 UNREACHABLE = "engine.unreachable"
 """Nobody answers at its socket; every other error is an answer."""
+TORN = "engine.torn"
+"""The engine lists an image or a container, and what it kept of its layers is damaged: as when the power failed amid it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,12 @@ _ENGINE: Sequence[_Meaning] = (
         Unreachable,
         "engine.store_ill",
         "the engine's store of layers does not work, as when its disk is full or failing: `df`, `dmesg`",
+    ),
+    _meaning(
+        r"readlink \S+/overlay2: invalid argument|creating overlay mount to \S+/merged: too many levels of symbolic links",
+        Unreachable,
+        TORN,
+        "the engine's own files of it are damaged, as by a power cut: it is fetched, or made, anew",
     ),
     _meaning(
         r"could not find bridge|bridge .* (not found|does not exist)",

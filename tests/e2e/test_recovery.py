@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 from collections.abc import Callable, Iterator
@@ -305,8 +306,8 @@ def fetched(short_dir: Path, gateway_id: str, tmp_path: Path) -> Iterator[tuple[
     """An APP whose image came from a registry, which is stopped by now, as is the agent."""
     with Registry(tmp_path) as registry:
         image = f"{registry.address}/{gateway_id}:1"
-        # An image of its own, so that removing it takes nothing from anybody else.
-        script = f"printf 'FROM ec/busybox:1\\nLABEL of={gateway_id}\\n' | docker build -q -t {image} -"
+        # An image and a layer of its own, so that what is done to them is nobody else's affair.
+        script = f"printf 'FROM ec/busybox:1\\nRUN echo {gateway_id} > /tmp/own\\n' | docker build -q -t {image} -"
         subprocess.run(["sh", "-c", script], check=True, capture_output=True)
         docker("push", image)
         docker("rmi", image)
@@ -350,3 +351,22 @@ def test_an_image_removed_by_hand_is_waited_for_and_said_to_be_missing(fetched: 
     wait_until(lambda: gw.serving() == [RUN], "the APP, once the registry is back", MENDED_WITHIN_S)
     wait_until(lambda: "app:pump: image_missing" not in codes(gw), "the end of the alarm", MENDED_WITHIN_S)
     assert [each["Config"]["Image"] for each in gw.containers()] == [container["Config"]["Image"]]
+
+
+@pytest.mark.parametrize("torn", ["container", "image"])
+def test_what_a_power_cut_damaged_in_the_engine_is_made_anew_and_upgrades_go_on(
+    fetched: tuple[Gateway, Registry, str], torn: str
+) -> None:
+    gw, registry, _ = fetched
+    (container,) = gw.containers()
+    docker("kill", container["Id"])
+    layer = {"container": container["Id"], "image": container["Image"]}[torn]
+    upper = docker(torn, "inspect", "--format", "{{.GraphDriver.Data.UpperDir}}", layer)
+    if torn == "image":
+        docker("rm", "-f", container["Id"])
+    os.truncate(Path(upper).parent / "lower", 0)
+    registry.start()
+    gw.start()
+    wait_until(lambda: gw.serving() == [RUN], "the APP, on a sound image", MENDED_WITHIN_S)
+    upgraded = gw.run("app", "upgrade", str(gw.manifest("2", f": 2; {RUN}")))
+    assert (upgraded.code, gw.serving()) == (0, [f": 2; {RUN}"]), upgraded.err

@@ -1,6 +1,7 @@
 """An image that an installed version needs and the engine has no more: brought back, and said so as long as it cannot be.
 
-Installing brings images before anything is stopped; here somebody removed one by hand, or the engine lost its store.
+Installing brings images before anything is stopped; here somebody removed one by hand, or the engine lost its store, or a
+part of it when the power failed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from agent.ports import Images
 
 log = logging.getLogger("agent.control.images.missing")
 
-NOT_HERE = "image.not_found"
+NOT_HERE = ("image.not_found", "engine.torn")
+"""Of a damaged one `find` says that it is not here, and `pull` takes it away before it brings another."""
 ALARM = "image_missing"
 RETRY_FIRST_S = 2.0
 RETRY_LAST_S = 60.0
@@ -48,7 +50,7 @@ class MissingImages:
     def look(self, instance: str) -> None:
         """Begin to bring an instance's images back when that is what it lacks."""
         error = self._errors().get(instance)
-        if error is not None and error.code == NOT_HERE and instance not in self._tasks:
+        if error is not None and error.code in NOT_HERE and instance not in self._tasks:
             task = asyncio.create_task(self._bring_back(instance), name=f"image-{instance}")
             self._tasks[instance] = task
             task.add_done_callback(lambda _: self._tasks.pop(instance, None))
@@ -64,11 +66,13 @@ class MissingImages:
         source, delay_s = f"app:{instance}", RETRY_FIRST_S
         while (desired := self._ledger.desired.get(instance)) is not None and desired.current is not None:
             try:
-                for image in {c.image for c in self._catalog.spec(desired).containers}:
-                    if await self._images.find(image) is None:
-                        log.warning("image_missing instance=%s image=%s", instance, image)
-                        await self._images.pull(image, lambda *_: None)
-                self._touch(instance)
+                missing = {c.image for c in self._catalog.spec(desired).containers}
+                missing = {image for image in missing if await self._images.find(image) is None}
+                for image in missing:
+                    log.warning("image_missing instance=%s image=%s", instance, image)
+                    await self._images.pull(image, lambda *_: None)
+                if missing:  # else it is something that waiting may help, and haste does not
+                    self._touch(instance)
                 break
             except GatewayError as error:
                 words = f"an image of '{instance}' is not on this gateway any more and cannot be fetched: {error}"

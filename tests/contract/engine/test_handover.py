@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import zstandard
 
-from agent.domain.container import ContainerSpec
+from agent.domain.container import ContainerSpec, RunState
 from agent.domain.space import MIB, Disk, Watermarks
 from agent.engine.docker import DockerEngine
 from agent.engine.handover import Rooms
@@ -293,3 +293,50 @@ async def test_saved_by_its_pinned_name_it_can_be_loaded_elsewhere(
     assert await images.find(pinned) is None
     assert await images.load(str(tmp_path / "a.tar")) == list(image.tags)
     assert await images.find(pinned) == image
+
+
+def tear(kind: str, name: str) -> None:
+    """What a power cut may leave of the layer that lies on top: the engine never syncs the file that names those below."""
+    upper = docker(kind, "inspect", "--format", "{{.GraphDriver.Data.UpperDir}}", name)
+    os.truncate(Path(upper).parent / "lower", 0)
+
+
+async def test_an_image_damaged_by_a_power_cut_is_not_here_and_is_brought_anew(
+    registry: FaultRegistry, make: Make
+) -> None:
+    pinned = put(registry, busybox_layer(), word("one"))
+    images = make()
+    tear("image", (await images.pull(pinned, no_progress)).id)
+    assert await images.find(pinned) is None
+    other = await images.pull(put(registry, busybox_layer(), word("two"), tag="2"), no_progress)
+    assert docker("run", "--rm", "--network", "none", other.id) == "two"
+    image = await images.pull(pinned, no_progress)
+    assert docker("run", "--rm", "--network", "none", image.id) == "one"
+    assert await images.prune(lambda: ()) == image.size_bytes + other.size_bytes
+
+
+async def test_a_container_damaged_by_a_power_cut_is_listed_as_dead_and_can_be_made_anew(
+    registry: FaultRegistry, make: Make, engine_socket: Path, gateway_id: str, tmp_path: Path
+) -> None:
+    pinned = put(registry, busybox_layer(), word("one"))
+    image = await make().pull(pinned, no_progress)
+    engine = DockerEngine(
+        str(engine_socket), gateway_id, image_ids=RegistryClient(tmp_path / "blobs").records.image_ids
+    )
+    spec = ContainerSpec(f"{gateway_id}-c1", "pump", "main", "r1", pinned, gateway_id)
+    made = await engine.create(spec)
+    tear("container", made)
+    (seen,) = await engine.containers("pump")
+    assert (seen.id, seen.name, seen.service, seen.spec, seen.serving) == (made, spec.name, "main", "", False)
+    assert seen.state is RunState.DEAD
+    await engine.remove(made)
+    again = await engine.create(spec)
+    await engine.start(again)
+    (seen,) = await engine.containers("pump")
+    assert (seen.spec, seen.image_id) == (spec.spec_hash, image.id)
+    tear("image", image.id)
+    await engine.remove(again)
+    with pytest.raises(GatewayError) as caught:
+        await engine.create(spec)
+    assert (caught.value.code, caught.value.retryable) == ("engine.torn", True)
+    engine.close()
