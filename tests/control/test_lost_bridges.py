@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from agent.domain.command import JobState
 from agent.domain.container import Health
 from agent.errors import NoSpace, Unreachable
-from tests.control.rig import Rig, manifest, running
+from tests.control.rig import CARE, Rig, manifest, running
 
 
 @pytest.fixture
@@ -135,3 +136,16 @@ async def test_a_network_that_no_remaking_helps_is_made_anew_less_and_less_often
     assert len([r for r in caplog.records if r.getMessage().startswith("network_is_cut_again")]) == 1
     rig.engine.bridges.unplugged = False
     await wait_for_ports(rig)
+
+
+async def test_what_was_suspected_of_a_removed_app_is_not_asked_of_the_next_of_its_name(tmp_path: Path) -> None:
+    async with running(tmp_path, replace(CARE, bridges_s=3600)) as rig:
+        rig.engine.bridges.elsewhere = True  # a suspicion that nobody can look into stays
+        rig.engine.fail_next("start", Unreachable("engine.bridge_missing", "could not find bridge docker0"), times=99)
+        await rig.send("app.install", instance="pump", manifest=networked("1"))
+        await rig.until(lambda: rig.engine.bridges.looks > 0, "the suspicion")
+        await rig.job(await rig.send("app.remove", instance="pump"))
+        rig.engine.faults.clear()
+        looks = rig.engine.bridges.looks
+        await install(rig)
+        assert rig.engine.bridges.looks == looks

@@ -132,6 +132,17 @@ async def test_a_bridge_that_the_engine_made_again_without_its_containers_is_a_l
     assert await bridges.confirm("app", await look_again(engine)) == {"net"}
 
 
+async def test_nothing_of_a_removed_instance_is_kept() -> None:
+    engine, bridges, seen = await settled()
+    engine.bridges.lose("net")
+    await bridges.look({"app": seen})
+    bridges.doubt("app")
+    bridges.made_anew("app", frozenset({"net"}))
+    bridges.forget("app")
+    assert "app" not in bridges
+    assert bridges.choose("app", frozenset({"net"})) == {"net"}, "nor that it was made anew in vain"
+
+
 async def test_what_changes_meanwhile_is_no_loss() -> None:
     """One that was seen to run has stopped, or is another one by now."""
     engine, bridges, seen = await settled()

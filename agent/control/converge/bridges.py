@@ -76,6 +76,12 @@ class Bridges:
         """The engine itself says that it finds no bridge, maybe one of this instance's."""
         self._doubted.add(instance)
 
+    def forget(self, instance: str) -> None:
+        """The instance is gone."""
+        self._suspects.pop(instance, None)
+        self._doubted.discard(instance)
+        self._mends.pop(instance, None)
+
     async def confirm(self, instance: str, seen: Observed) -> frozenset[str]:
         """The networks of an instance, listed after it was suspected, that are cut for certain."""
         ports = await self._engine.bridge_ports()

@@ -378,11 +378,13 @@ class Reconciler:
         await self._trials.forget(desired)
         self.observed.pop(desired.name, None)
         self.errors.pop(desired.name, None)
+        self._bridges.forget(desired.name)
         return None
 
     async def _remove_orphans(self, instance: str, observed: Observed) -> None:
         """Containers and copies of ours that no desired state knows: left by a kill in the middle of a removal."""
         self.observed.pop(instance, None)
+        self._bridges.forget(instance)
         if not (observed.containers or observed.snapshots) or not self._ledger.may_remove(instance):
             return
         ghost = Desired(instance, owner=Origin.LOCAL, wanted=Wanted.ABSENT)
