@@ -45,6 +45,36 @@ async def test_a_job_whose_step_is_tried_again_says_what_is_in_the_way_until_it_
     assert (job.state, job.message, rig.serving()) == (JobState.DONE, "", ["pump:1"])
 
 
+async def test_a_removal_that_had_a_trouble_ends_without_its_words(rig: Rig) -> None:
+    await rig.job(await rig.send("app.install", instance="pump", manifest=manifest("1")))
+    rig.engine.fail_next("remove", Unreachable("engine.store_ill", "no such file or directory"))
+    reply = await rig.send("app.remove", instance="pump")
+    await rig.until(lambda: "no such file" in rig.job_now(reply.job).message, "it says what is in the way")
+    job = await rig.job(reply)
+    assert (job.state, job.message) == (JobState.DONE, "")
+
+
+async def test_a_trouble_whose_words_change_with_each_try_is_told_once_and_another_one_again(rig: Rig) -> None:
+    await rig.job(await rig.send("app.install", instance="pump", manifest=manifest("1")))
+    told: list[str] = []
+    rig.room.ledger.listen(lambda change: told.extend(job.message for job in change.jobs if job.message))
+    errors = [NoSpace("engine.no_space", f"mkdir /layers/{word}: no space left") for word in "abc"]
+    for error in (*errors, Unreachable("engine.store_ill", "no such file or directory")):
+        rig.engine.fail_next("start", error)
+    reply = await rig.send("app.restart", instance="pump")
+
+    def all_met() -> bool:
+        rig.room.reconciler.touch("pump")
+        return not rig.engine.faults.planned("start")
+
+    await rig.until(all_met, "all of them")
+    assert (await rig.job(reply)).state is JobState.DONE
+    assert told == [
+        "tried again: mkdir /layers/a: no space left",
+        "tried again: no such file or directory",
+    ]
+
+
 async def test_starts_that_fail_are_no_crash_loop(tmp_path: Path) -> None:
     async with running(tmp_path, replace(CARE, restarts=replace(FAST, deaths=2))) as rig:
         job = await rig.job(await rig.send("app.install", instance="pump", manifest=manifest("1")))

@@ -56,6 +56,8 @@ class TrialRunner:
         self._catalog = catalog
         self._clock = clock
         self._prober = prober
+        self._told: dict[str, tuple[str, str, str]] = {}
+        """What was told last of each instance's trouble: its job, the error's code, and the job's words since."""
 
     async def verify(
         self, desired: Desired, look: Callable[[str], Awaitable[Observed]], is_cut: Callable[[str], Awaitable[bool]]
@@ -103,7 +105,7 @@ class TrialRunner:
         lasting = not error.retryable and not (error.code == IMAGE_GONE and transition.returns(self._job(desired)))
         hopeless = blame or lasting or attempts >= GIVE_UP_AFTER or error.code.startswith(NO_COPIES)
         if not (desired.on_trial and hopeless):
-            await self._tell(desired, f"tried again: {error}")
+            await self._tell(desired, error)
         else:
             await self._fail(desired, self._catalog.find(desired), str(error), blame=blame)
 
@@ -127,10 +129,11 @@ class TrialRunner:
         """Its containers are gone: the instance is, too."""
 
         def decision(job: Job | None) -> Change:
-            ended = (replace(job, state=JobState.DONE, progress=100),) if job else ()
+            ended = (replace(job, state=JobState.DONE, message="", progress=100),) if job else ()
             return Change(gone=(desired.name,), jobs=ended, releases_gone=self._forgettable(desired, gone=True))
 
         await self._decide(desired, decision)
+        self._told.pop(desired.name, None)
 
     async def _ask(self, probe: Probe | None, seen: Sequence[ContainerState]) -> str | None:
         if probe is None:
@@ -152,18 +155,20 @@ class TrialRunner:
     async def _fail(self, desired: Desired, spec: AppSpec | None, reason: str, *, blame: bool) -> None:
         await self._decide(desired, lambda job: fail_trial(self._ledger, desired, job, spec, reason, blame=blame))
 
-    async def _tell(self, desired: Desired, message: str) -> None:
-        """What its job waits for. One that goes back says why it does, and a newer one still fetches another version."""
+    async def _tell(self, desired: Desired, error: GatewayError) -> None:
+        """What its job waits for. One that goes back says why it does, and a newer one still fetches another version.
+
+        It is told once for each code: an error's words may be other ones at each try, and each telling goes to the cloud.
+        """
 
         def decision(job: Job | None) -> Change:
-            if (
-                job is None
-                or job.message == message
-                or job.state not in transition.PAST_FETCHING
-                or transition.REASON in job.params
-            ):
+            if job is None or job.state not in transition.PAST_FETCHING or transition.REASON in job.params:
                 return Change()
-            return Change(jobs=(replace(job, message=message),))
+            if self._told.get(desired.name) == (job.id, error.code, job.message):
+                return Change()
+            message = f"tried again: {error}"
+            self._told[desired.name] = (job.id, error.code, message)
+            return Change(jobs=(replace(job, message=message),)) if message != job.message else Change()
 
         await self._decide(desired, decision)
 
