@@ -36,7 +36,7 @@ from agent.domain.manifest import read_manifest
 from agent.domain.manifest_model import Manifest
 from agent.domain.platform import Platform, read_machine, read_platform
 from agent.engine.images import DockerImages
-from agent.errors import Failed, GatewayError, Malformed, NoSpace, NotFound
+from agent.errors import Failed, GatewayError, Malformed, NoSpace, NotFound, Refused
 from agent.files.beside import find_beside
 from agent.files.yaml import read_document
 from agent.registry.client import RegistryClient
@@ -127,7 +127,8 @@ async def _bring_images(
             except (GatewayError, OSError) as error:
                 if not order.engine:
                     raise
-                load_.images[ref] = await _from_engine(ref, error, images, registry, parts, load_)
+                await _require_here(ref, error, made_for, images)
+                load_.images[ref] = await _from_engine(ref, images, registry, parts, load_)
     finally:
         images.close()
         registry.close()
@@ -148,12 +149,19 @@ async def _from_registry(ref: str, made_for: Platform, registry: RegistryClient,
     return pinned.pinned
 
 
-async def _from_engine(
-    ref: str, error: Exception, images: DockerImages, registry: RegistryClient, parts: Path, load_: _Load
-) -> str:
-    """An image that no registry has: as the engine on this machine has it."""
-    if await images.find(ref) is None:
+async def _require_here(ref: str, error: Exception, made_for: Platform, images: DockerImages) -> None:
+    """`error`, which a registry gave, where the engine on this machine has no such image. Refused: it has another's."""
+    found = await images.find(ref)
+    if found is None:
         raise error
+    here = Platform(found.architecture, found.variant)
+    if here.architecture and made_for.surely_fails(here):
+        what = f"the engine's {ref} is made for {here}, the bundle for {made_for}; and no registry gave it: {error}"
+        raise Refused("image.no_platform", what, hint=f"build or push it for {made_for}, or pack with --arch {here}")
+
+
+async def _from_engine(ref: str, images: DockerImages, registry: RegistryClient, parts: Path, load_: _Load) -> str:
+    """An image that no registry has: as the engine on this machine has it."""
     archive = parts / "saved.tar"
     await images.save([ref], str(archive))
     digest, layers = await asyncio.to_thread(unpack_saved, archive, parts / "layers", registry.records.keep)

@@ -136,12 +136,24 @@ def choose(index: Index, platform: Platform, name: str) -> str:
     ]
     if not fitting:
         offered = ", ".join(sorted({str(Platform(a, v)) for a, v, _ in index.entries})) or "nothing"
-        raise Refused(
-            "image.no_platform",
-            f"{name}: there is no image for {platform}, only for {offered}",
-            hint="build and push it for this gateway's architecture",
-        )
+        raise _no_platform(name, platform, offered)
     return min(fitting)[1]
+
+
+def require_fit(config: bytes, platform: Platform, name: str) -> None:
+    """Refused ``image.no_platform`` when the image of this configuration cannot run there; one that tells nothing may."""
+    document = _object(config, name)
+    made_for = Platform(str(document.get("architecture") or ""), str(document.get("variant") or ""))
+    if made_for.architecture and platform.surely_fails(made_for):
+        raise _no_platform(name, platform, str(made_for))
+
+
+def _no_platform(name: str, platform: Platform, offered: str) -> Refused:
+    return Refused(
+        "image.no_platform",
+        f"{name}: there is no image for {platform}, only for {offered}",
+        hint=f"build and push it for {platform}",
+    )
 
 
 def chain_in_common(wanted: Sequence[str], present: Sequence[str]) -> int:

@@ -62,8 +62,9 @@ def read_machine(machine: str) -> Platform:
 
 
 def read_platform(text: str) -> Platform:
-    """A platform as people and registries write it: arm64, arm/v7, linux/arm/v6. ValueError for anything else."""
+    """A platform as people and registries write it: arm64, arm/v7, linux/arm/v6, a kernel's aarch64. ValueError for the rest."""
     written = _WRITTEN.fullmatch(text)
-    if written is None:
+    machine = read_machine(written[1]) if written is not None else Platform("")
+    if written is None or (written[2] and machine.variant):
         raise ValueError(f"{text[:40]!r} is no platform; it is written as amd64, arm64, arm/v7 or linux/arm/v6")
-    return Platform(written[1], written[2] or "")
+    return Platform(machine.architecture, written[2] or machine.variant)

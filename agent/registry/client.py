@@ -25,6 +25,7 @@ from agent.domain.imageplan import (
     digest_of,
     make_plan,
     read_manifest,
+    require_fit,
 )
 from agent.domain.imageref import Ref
 from agent.domain.pace import pause_s
@@ -109,6 +110,7 @@ class RegistryClient:
                 if isinstance(read, Index):
                     raise Failed("image.bad_manifest", f"{name.pinned}: a list of lists", hint="push the image again")
             config = self._document(name, login, read.config.digest, stop, blob=True)
+            require_fit(config, platform, name.pinned)
             return make_plan(name.digest, manifest, config, name.pinned)
 
         return await self._run(self._quick, describe)

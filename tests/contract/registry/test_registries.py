@@ -90,6 +90,18 @@ async def test_an_index_leads_to_this_gateways_architecture(shelf: Shelf, client
     assert "amd64, arm64/v8" in caught.value.message
 
 
+async def test_an_image_of_another_architecture_is_refused_before_its_layers_come(
+    shelf: Shelf, client: RegistryClient, name: str
+) -> None:
+    layers = [make_layer({"x": b"foreign"})]
+    digest = await asyncio.to_thread(shelf.put_image, name, "1.0", layers, architecture="arm64")
+    ref = read_ref(f"{shelf.address}/{name}@{digest}")
+    with pytest.raises(Refused, match="there is no image for amd64, only for arm64") as caught:
+        await client.describe(ref, AMD64)
+    assert caught.value.code == "image.no_platform"
+    assert (await client.describe(ref, Platform("arm64", "v8"))).digest == digest
+
+
 async def test_what_is_begun_goes_on_where_it_stopped_also_in_another_agent(
     shelf: Shelf, tmp_path: Path, name: str
 ) -> None:

@@ -149,7 +149,18 @@ def test_a_text_that_no_gateway_would_take_is_not_packed(
     assert main(pack) == 0
 
 
-@pytest.mark.parametrize(("asked", "kept"), [("arm/v7", "arm/v7"), ("linux/arm/v6", "arm/v6"), ("arm64", "arm64")])
+@pytest.mark.parametrize(
+    ("asked", "kept"),
+    [
+        ("arm/v7", "arm/v7"),
+        ("linux/arm/v6", "arm/v6"),
+        ("arm64", "arm64"),
+        # As the gateway's own kernel calls it.
+        ("x86_64", "amd64"),
+        ("aarch64", "arm64"),
+        ("armv7l", "arm/v7"),
+    ],
+)
 def test_a_bundle_is_made_for_the_platform_down_to_its_variant(tmp_path: Path, asked: str, kept: str) -> None:
     (tmp_path / "app.yaml").write_text(BARE.replace("{}", "{a: {build: .}}"))
     (tmp_path / "Dockerfile").write_text("FROM ec/busybox:1\n")
@@ -158,9 +169,10 @@ def test_a_bundle_is_made_for_the_platform_down_to_its_variant(tmp_path: Path, a
     assert open_bundle(tmp_path / "o.bundle").index.architecture == kept
 
 
-def test_a_platform_that_there_is_not_is_exit_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("asked", ["windows/ARM!", "armv7l/v6"])
+def test_a_platform_that_there_is_not_is_exit_2(tmp_path: Path, capsys: pytest.CaptureFixture[str], asked: str) -> None:
     (tmp_path / "app.yaml").write_text(BARE.replace("{}", "{a: {build: .}}"))
-    assert main(["bundle", "create", str(tmp_path), "--arch", "windows/ARM!", "--no-engine"]) == 2
+    assert main(["bundle", "create", str(tmp_path), "--arch", asked, "--no-engine"]) == 2
     assert "is no platform" in capsys.readouterr().err
 
 
