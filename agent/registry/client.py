@@ -99,19 +99,22 @@ class RegistryClient:
         return await self._run(self._quick, resolve)
 
     async def describe(self, name: Ref, platform: Platform, login: Login | None = None) -> ImagePlan:
-        """What the image of a digest is made of. Manifest and configuration are checked and kept."""
+        """What the image of a digest is made of. Manifest and configuration are checked, and kept if it can run there."""
 
         def describe(stop: Stop) -> ImagePlan:
-            manifest = self._document(name, login, name.digest, stop)
+            found = [manifest := self._document(name, login, name.digest, stop)]
             read = read_manifest(manifest, name.pinned)
             if isinstance(read, Index):
-                manifest = self._document(name, login, choose(read, platform, name.pinned), stop)
+                found.append(manifest := self._document(name, login, choose(read, platform, name.pinned), stop))
                 read = read_manifest(manifest, name.pinned)
                 if isinstance(read, Index):
                     raise Failed("image.bad_manifest", f"{name.pinned}: a list of lists", hint="push the image again")
-            config = self._document(name, login, read.config.digest, stop, blob=True)
+            found.append(config := self._document(name, login, read.config.digest, stop, blob=True))
             require_fit(config, platform, name.pinned)
-            return make_plan(name.digest, manifest, config, name.pinned)
+            plan = make_plan(name.digest, manifest, config, name.pinned)
+            for body in found:
+                self.records.keep(body)
+            return plan
 
         return await self._run(self._quick, describe)
 
@@ -236,7 +239,7 @@ class RegistryClient:
         self._fetcher.fetch(errand, blob, lambda here: tally.count(blob, here))
 
     def _document(self, name: Ref, login: Login | None, digest: str, stop: Stop, *, blob: bool = False) -> bytes:
-        """A manifest or configuration by digest: the one that is kept, or the registry's, checked and then kept."""
+        """A manifest or configuration by digest: the one that is kept, or the registry's, checked."""
         kept = self.records.read(digest)
         if kept is not None:
             return kept
@@ -253,9 +256,7 @@ class RegistryClient:
                 )
             return body
 
-        body = self._first(name, login, stop, ask)
-        self.records.keep(body)
-        return body
+        return self._first(name, login, stop, ask)
 
     def _ask_digest(self, endpoint: Endpoint, visit: Visit, tag: str, stop: Stop) -> str:
         path = f"/manifests/{tag}"

@@ -99,6 +99,8 @@ async def test_an_image_of_another_architecture_is_refused_before_its_layers_com
     with pytest.raises(Refused, match="there is no image for amd64, only for arm64") as caught:
         await client.describe(ref, AMD64)
     assert caught.value.code == "image.no_platform"
+    kept = await asyncio.to_thread(client.records.digests)
+    assert kept == [], "nothing is left of what cannot run here"
     assert (await client.describe(ref, Platform("arm64", "v8"))).digest == digest
 
 
