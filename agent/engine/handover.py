@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,7 @@ from agent.domain.imageref import Ref, mark_tag
 from agent.domain.platform import Platform, read_machine
 from agent.domain.space import Disk, Need, require_room, unpacked_bytes
 from agent.engine.client import EngineClient
+from agent.engine.durable import sync_disk
 from agent.engine.imagetar import Cargo, write_archive
 from agent.engine.shelf import inspect_sound
 from agent.engine.source import ImageSource
@@ -56,10 +57,11 @@ def measure_disk(path: str) -> Disk:
 
 @dataclass(frozen=True, slots=True)
 class Rooms:
-    """Where space is looked for: `folder` holds what the source fetched; `measure` looks at a disk."""
+    """Where space is looked for: `folder` holds what the source fetched; `measure` looks at a disk, `sync` empties its cache."""
 
     folder: str = "/"
     measure: Callable[[str], Disk] = measure_disk
+    sync: Callable[[str], Awaitable[None]] = sync_disk
 
 
 class Handover:
@@ -106,6 +108,10 @@ class Handover:
         engine = await self.engine()
         return await self._client.call("measuring the engine's disk", lambda _: self._rooms.measure(engine.root_dir))
 
+    async def sync(self) -> None:
+        """Return when what the engine has unpacked outlasts a power cut."""
+        await self._rooms.sync((await self.engine()).root_dir)
+
     async def require_room(self, size_bytes: int) -> None:
         """NoSpace ``image.no_space`` when the engine's disk has not so many bytes beside the reserve."""
         require_room([Need("the engine's folder", await self.disk(), size_bytes)], self._reserve_bytes)
@@ -120,6 +126,7 @@ class Handover:
             await self._require_room(blobs, unpacked_bytes(layers), engine)
             await self._source.fetch(name, blobs, progress, login)
             await self._load(name, plan, present, engine)
+            await self.sync()
         await self._source.drop(digests)
 
     async def _load(self, name: Ref, plan: ImagePlan, present: int, engine: Engine) -> None:

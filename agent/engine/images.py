@@ -193,6 +193,7 @@ class DockerImages:
         parent = await asyncio.to_thread(self._rules.fence.put_up, driver)
         building = build(self._client, folder, tag, progress, how, parent)
         await within_room(building, tag, self._handover.require_room)
+        await self._handover.sync()
         return await self._require(tag)
 
     async def load(self, path: str) -> list[str]:
@@ -201,7 +202,9 @@ class DockerImages:
         NoSpace before a byte is sent when the engine has no room for them.
         """
         await self._handover.require_room(await asyncio.to_thread(archive.measure_load, Path(path)))
-        return await archive.load(self._client, Path(path), self._rules.stall_s)
+        loaded = await archive.load(self._client, Path(path), self._rules.stall_s)
+        await self._handover.sync()
+        return loaded
 
     async def save(self, refs: Sequence[str], path: str) -> int:
         """Write images into one archive; its bytes. The file appears when it is whole."""

@@ -124,6 +124,22 @@ async def test_a_container_is_made_of_the_pinned_name_by_content_whatever_the_ta
     assert found.id == image.id
 
 
+async def test_it_is_on_the_engines_disk_before_what_was_fetched_is_dropped(
+    registry: FaultRegistry, make: Make, tmp_path: Path
+) -> None:
+    kept: list[tuple[str, int, str]] = []
+
+    async def sync(folder: str) -> None:
+        here = await asyncio.to_thread(docker, "image", "ls", "-q", "--no-trunc", registry.address + "/pump")
+        kept.append((folder, len(await asyncio.to_thread(left, tmp_path)), here))
+
+    image = await make(rooms=Rooms(str(tmp_path), sync=sync)).pull(
+        put(registry, busybox_layer(), word("one")), no_progress
+    )
+    assert kept == [(docker("info", "--format", "{{.DockerRootDir}}"), 2, image.id)]
+    assert left(tmp_path) == []
+
+
 async def test_a_second_version_fetches_only_the_layer_that_changed(registry: FaultRegistry, make: Make) -> None:
     base, first, second = busybox_layer(), word("one"), word("two")
     images = make()
