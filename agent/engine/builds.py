@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
@@ -33,6 +34,8 @@ _WITHOUT: Final = "its steps have no network, and of links only those that stay 
 _MADE: Final = re.compile(r" ---> ([0-9a-f]{12,64})")
 _SWEEPS: Final = 3
 """So often it is tried to remove what a build that was stopped has left: the engine takes a moment to end its step."""
+_SWEEP_STOPPED_S: Final = 5.0
+"""All that time it has where somebody stopped the build, and waits."""
 
 
 async def build(
@@ -47,6 +50,12 @@ async def build(
     made: list[str] = []
     try:
         await _run(client, folder, tag, progress, how, cgroup_parent, made)
+    except asyncio.CancelledError:
+        # The agent may be on its way down: a service manager does not wait for an engine that hangs.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SWEEP_STOPPED_S):
+                await _sweep(client, made, frozenset(how.bases.values()))
+        raise
     except BaseException:
         await _sweep(client, made, frozenset(how.bases.values()))
         raise

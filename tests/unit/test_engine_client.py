@@ -13,6 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from docker import errors as docker_errors
 
+from agent.domain.dockerfile import BuildHow
+from agent.engine.builds import build
 from agent.engine.client import EngineClient
 from agent.engine.docker import DockerEngine
 from agent.engine.events import follow_events
@@ -64,6 +66,11 @@ class StandIn:
     async def _answer(self, target: str, writer: asyncio.StreamWriter) -> None:
         if self.frozen:
             await asyncio.sleep(60)
+        if "/build?" in target:
+            text = json.dumps({"stream": " ---> 0123456789ab\n"}).encode() + b"\n"
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            writer.write(f"{len(text):x}\r\n".encode() + text + b"\r\n")
+            await asyncio.sleep(60)  # its next step
         if "/events" in target:
             writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
             for time_ns in self.floods.pop(0) if self.floods else []:
@@ -143,6 +150,24 @@ async def test_a_frozen_engine_costs_the_deadline_and_not_more(stand_in: StandIn
     with pytest.raises(TimedOut) as caught:
         await client.call("listing", lambda c: c.containers(), within_s=0.2)
     assert caught.value.code == "engine.timeout"
+
+
+async def test_a_stopped_build_does_not_wait_for_an_engine_that_hangs_to_remove_what_it_has_left(
+    stand_in: StandIn, client: EngineClient, tmp_path: Path
+) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    begun = asyncio.Event()
+    how = BuildHow()
+    building = asyncio.create_task(build(client, str(tmp_path), "x:1", lambda _d, _t, _w: begun.set(), how, ""))
+    async with asyncio.timeout(10):
+        await begun.wait()
+    stand_in.frozen = True
+    stand_in.asked.clear()
+    building.cancel()
+    done, _ = await asyncio.wait({building}, timeout=8)
+    assert (done, building.cancelled()) == ({building}, True)
+    assert stand_in.asked, "it was tried"
+    await stand_in.stop()
 
 
 async def test_an_iptables_that_hangs_keeps_no_events_away(stand_in: StandIn, tmp_path: Path) -> None:
