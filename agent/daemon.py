@@ -211,6 +211,7 @@ class Daemon:
         reporter = Reporter(link, dialect, session, room.gateway.index, self._describe_app)
         room.reconciler.watch(reporter.mark)
         room.metering.on_news.append(reporter.mark)
+        room.wishes.on_news.append(lambda: reporter.mark(""))
         room.ledger.listen(lambda change: _mark_changed(change, reporter))
         self.plane.alarms.on_change.append(lambda _: reporter.mark(""))
         # The broker still keeps the document of an instance that went while the link was down: jobs remember its name.

@@ -61,6 +61,7 @@ class Change:
     rules: tuple[StoredRule, ...] = ()
     rules_gone: tuple[str, ...] = ()
     meta: tuple[tuple[str, str], ...] = ()
+    meta_gone: tuple[str, ...] = ()
 
 
 class Held(Protocol):
@@ -80,6 +81,8 @@ def bring_in(change: Change, held: Held) -> None:
     held.jobs.update({j.id: j for j in change.jobs})
     held.rules.update({r.name: r for r in change.rules})
     held.meta.update(change.meta)
+    for key in change.meta_gone:
+        held.meta.pop(key, None)
     for name in change.gone:
         held.desired.pop(name, None)
     for hash_ in change.releases_gone:

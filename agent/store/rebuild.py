@@ -200,7 +200,7 @@ class StateKeeper:
 def _matters(change: Change) -> bool:
     """True for what the files hold too; jobs, steps and replies go into the database alone."""
     releases, rules = change.releases or change.releases_gone, change.rules or change.rules_gone
-    return bool(change.desired or change.gone or releases or rules or change.meta)
+    return bool(change.desired or change.gone or releases or rules or change.meta or change.meta_gone)
 
 
 def _files(

@@ -84,4 +84,5 @@ def write_change(c: sqlite3.Connection, change: Change, now_ms: int) -> Change:
     c.executemany("INSERT OR REPLACE INTO rules VALUES(?,?,?)", [(r.name, r.origin, r.text) for r in change.rules])
     c.executemany("DELETE FROM rules WHERE name=?", [(name,) for name in change.rules_gone])
     c.executemany("INSERT OR REPLACE INTO meta VALUES(?,?)", change.meta)
+    c.executemany("DELETE FROM meta WHERE key=?", [(key,) for key in change.meta_gone])
     return change

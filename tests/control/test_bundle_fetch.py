@@ -182,3 +182,25 @@ async def test_the_deadline_of_a_fetch_counts_to_the_end_of_the_trial(rig: Rig) 
     ended = await rig.ended(fetching)
     assert (ended.state, "deadline of 2.5 s" in ended.message) == (JobState.ROLLED_BACK, True)
     await rig.until(lambda: serving(rig) == ["1"], "the version before")
+
+
+async def test_a_bundle_that_runs_is_not_fetched_again_by_a_revision_that_names_it(rig: Rig) -> None:
+    hashes = {"1": HASH, "2": "2" * 64}
+
+    async def declare(revision: int, version: str) -> int:
+        """How many downloads have begun once all is over."""
+        wishes = rig.room.wishes
+        await wishes.take_bundle(DesiredBundle("pump", url_of(version), hashes[version]))
+        apps = {"pump": DesiredApp(hashes[version], "running", {}), f"nobody-{revision}": None}
+        await wishes.take_index(DesiredIndex(revision, apps, {}))
+        await arrive(rig)
+        assert (wishes.revision, wishes.refused, serving(rig)) == (revision, {}, [version])
+        return len(rig.downloads)
+
+    for version in hashes:
+        await offer(rig, version)
+        rig.held[f"pump-{version}.bundle"].set()
+    assert [await declare(1, "1"), await declare(2, "1")] == [1, 1]
+    await rig.restart()
+    assert [await declare(3, "1"), await declare(4, "2"), await declare(5, "2")] == [1, 2, 2]
+    assert await declare(6, "1") == 3
