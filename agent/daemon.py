@@ -28,6 +28,7 @@ from agent.control.calendar import Calendar
 from agent.control.catalog import Premises
 from agent.control.north.northbound import Northbound
 from agent.control.north.reporter import Reporter
+from agent.control.north.told import shorten
 from agent.control.room import ControlRoom, Outside
 from agent.data.plane import make_plane
 from agent.domain.alarm import Severity
@@ -221,7 +222,7 @@ class Daemon:
         self._keep("jobs", north.tell_jobs)
         self._keep("link", reporter.follow_link)
         self._keep("reports", reporter.run)
-        self._keep("outbox", lambda: self.plane.outbox.pump(link, dialect))
+        self._keep("outbox", lambda: self.plane.outbox.pump(link, dialect, shorten))
         await link.start()
 
     def _keep(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from agent.data.background import Background
-from agent.data.pump import Pump
+from agent.data.pump import Pump, Shorten
 from agent.data.rate import Rate
 from agent.domain.priority import Priority
 from agent.errors import Busy, GatewayError, NoSpace, TooLarge
@@ -67,9 +67,9 @@ class Outbox:
             self._writer.kick()
             await future
 
-    async def pump(self, link: CloudLink, dialect: Dialect) -> None:
-        """Send for ever. Run it as one task."""
-        await self._pump.run(link, dialect)
+    async def pump(self, link: CloudLink, dialect: Dialect, shorten: Shorten | None = None) -> None:
+        """Send for ever. Run it as one task. `shorten` is asked for less where the broker finds a record too large."""
+        await self._pump.run(link, dialect, shorten)
 
     def on_sent(self, listener: Callable[[Stored], None]) -> None:
         """Have `listener` told of every record that the broker has acknowledged."""

@@ -8,10 +8,11 @@ import random
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 from agent.data.background import Background
 from agent.data.rate import Rate
-from agent.errors import GatewayError
+from agent.errors import GatewayError, TooLarge
 from agent.ports import Clock, CloudLink, Dialect, OutboxStore, Stored
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,9 @@ BACKOFF_S = (0.5, 30.0)
 LINK_POLL_S = 0.25
 IDLE_POLL_S = 1.0
 OUT_TAU_S = 30.0
+
+Shorten = Callable[[Stored], bytes | None]
+"""What goes in the place of a record that the broker finds too large; None: nothing is of use in its place."""
 
 
 class Pump:
@@ -35,6 +39,7 @@ class Pump:
         self._store = store
         self._in_flight = in_flight
         self._link: CloudLink | None = None
+        self._shorten: Shorten = _nothing
         self._caught_up = False
         self._lag = 0
         self._next: deque[Stored] = deque()
@@ -69,9 +74,9 @@ class Pump:
             self._next.clear()
         self._news.set()
 
-    async def run(self, link: CloudLink, dialect: Dialect) -> None:
+    async def run(self, link: CloudLink, dialect: Dialect, shorten: Shorten | None = None) -> None:
         """For ever: wait for the link, send, and when it breaks send again from the oldest unacknowledged."""
-        self._link = link
+        self._link, self._shorten = link, shorten or _nothing
         try:
             while True:
                 if not link.connected:
@@ -161,7 +166,16 @@ class Pump:
             raise broken
 
     def _refuse(self, stored: Stored, error: GatewayError) -> None:
-        """The message itself is impossible: trying it again would stop everything behind it."""
+        """The message itself is impossible: trying it again would stop everything behind it. Less may go in its place.
+
+        On disk it stays as it is until that is acknowledged: an agent that is killed meanwhile begins again with the whole.
+        """
+        less = self._shorten(stored) if isinstance(error, TooLarge) else None
+        if less is not None and len(less) < len(stored.payload):
+            log.warning("outbox_shortened kind=%s seq=%s error=%s", stored.kind, stored.seq, error)
+            self._out.discard(stored.row)
+            self._next.appendleft(replace(stored, payload=less))
+            return
         self.refused += 1
         log.error("outbox_refused kind=%s seq=%s code=%s error=%s", stored.kind, stored.seq, error.code, error)
         self._done(stored)
@@ -206,3 +220,7 @@ class Pump:
                 self._out.discard(stored.row)
         self._flying.clear()
         self._next.clear()
+
+
+def _nothing(stored: Stored) -> None:
+    del stored

@@ -56,16 +56,18 @@ class Broker:
     """One mosquitto in a directory, on one port for all its lives.
 
     `plain=True` adds a listener without TLS or access rules (`plain_port`), for baselines that must not measure TLS.
+    `packet_max_bytes`: it states that it takes no larger packet, and takes none; 0: whatever MQTT can say.
     """
 
     CLOUD = "cloud"
 
-    def __init__(self, directory: Path, pki: Pki, *, plain: bool = False) -> None:
+    def __init__(self, directory: Path, pki: Pki, *, plain: bool = False, packet_max_bytes: int = 0) -> None:
         self.directory = directory.resolve()
         self.pki = pki
         self.port = free_port()
         self.plain_port = free_port() if plain else None
         self.process: Child | None = None
+        self._packet_max_bytes = packet_max_bytes
         self._witnesses: list[Witness] = []
 
     @property
@@ -177,6 +179,8 @@ class Broker:
             cert=server.cert.resolve(),
             key=server.key.resolve(),
         )
+        if self._packet_max_bytes:
+            text += f"max_packet_size {self._packet_max_bytes}\n"
         if self.plain_port is not None:
             text += _PLAIN.format(port=self.plain_port)
         (self.directory / "mosquitto.conf").write_text(text)

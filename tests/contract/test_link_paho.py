@@ -19,7 +19,6 @@ from agent.cloud.link import LinkSettings, PahoLink, Tls
 from agent.errors import TooLarge, Unreachable
 from agent.ports import Incoming, Outgoing
 from deploy.lab import Broker, Pki
-from deploy.lab.process import Child
 from tests.contract.link_lab import COMMAND, ROOT, WILL, RealLab, running, soon, until
 from tests.contract.refusing_proxy import OldBroker
 
@@ -283,17 +282,12 @@ async def test_what_the_broker_has_no_right_to_take_is_not_called_delivered(lab:
 async def test_a_packet_larger_than_the_broker_takes_fails_by_itself_and_the_link_stays(
     tmp_path: Path, pki: Pki
 ) -> None:
-    broker = Broker(tmp_path / "small", pki)
-    with broker:
-        broker.stop()
-        conf = broker.directory / "mosquitto.conf"
-        conf.write_text(conf.read_text() + "max_packet_size 2048\n")
-        with Child("mosquitto", ["mosquitto", "-c", str(conf)], broker.log):
-            async with running(RealLab(broker).link()) as link:
-                with pytest.raises(TooLarge) as caught:
-                    await link.publish(f"{ROOT}/data", b"x" * 3000)
-                assert caught.value.code == "cloud.publish_too_large"
-                await link.publish(f"{ROOT}/data", b"x" * 1000)
+    with Broker(tmp_path / "small", pki, packet_max_bytes=2048) as broker:
+        async with running(RealLab(broker).link()) as link:
+            with pytest.raises(TooLarge) as caught:
+                await link.publish(f"{ROOT}/data", b"x" * 3000)
+            assert caught.value.code == "cloud.publish_too_large"
+            await link.publish(f"{ROOT}/data", b"x" * 1000)
 
 
 async def test_a_message_larger_than_the_bound_never_reaches_memory(lab: RealLab) -> None:

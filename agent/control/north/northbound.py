@@ -14,6 +14,7 @@ import msgspec
 
 from agent.control.inbox import Inbox
 from agent.control.ledger import Ledger
+from agent.control.north.told import UNBEARABLE, job_body, reply_body
 from agent.control.north.wishes import Wishes
 from agent.domain.command import Command, Job, Reply
 from agent.domain.journal import Change
@@ -26,12 +27,6 @@ log = logging.getLogger("agent.control.north.northbound")
 
 RETRY_FIRST_S = 1.0
 RETRY_LAST_S = 60.0
-UNBEARABLE = TooLarge(
-    "command.answer", "the answer is more than one message may be", hint="ask for less: one instance, fewer lines"
-)
-"""What is answered in the place of what will never get through: told so, nobody waits for it."""
-MOST_WORDS = 4000
-"""Characters of a job's message on their way up: one that no record may hold would keep all later ones waiting for ever."""
 AT_ONCE = 32
 """Messages under way; beyond them the link stops reading, so that a flood stays at the broker."""
 
@@ -163,32 +158,7 @@ class Northbound:
             pause_s = min(2 * pause_s, RETRY_LAST_S)
 
     async def _add_reply(self, reply: Reply) -> None:
-        body = {
-            "id": reply.id,
-            "code": reply.code,
-            "msg": reply.msg,
-            "job": reply.job,
-            "data": reply.data,
-            "ts": reply.ts_ms,
-        }
-        await self._add("reply", body)
+        await self._add("reply", reply_body(reply))
 
     async def _add(self, kind: str, body: dict[str, Any]) -> None:
         await self._outbox.add(OutRecord(Priority.CRITICAL, kind, msgspec.json.encode(body)))
-
-
-def job_body(job: Job) -> dict[str, Any]:
-    """A job's state as it travels on topic `job`."""
-    return {
-        "job": job.id,
-        "kind": job.kind,
-        "instance": job.instance,
-        "command": job.command_id,
-        "state": job.state.value,
-        "message": job.message[:MOST_WORDS],
-        "progress": job.progress,
-        "bytes": [job.done_bytes, job.total_bytes],
-        "until": job.until_ms,
-        "deadline": job.deadline_ms,
-        "ts": job.updated_ms,
-    }

@@ -11,6 +11,7 @@ import pytest
 
 from agent.cloud.dialects.ec import EcDialect
 from agent.data.outbox import Outbox
+from agent.data.pump import Shorten
 from agent.domain.priority import Priority
 from agent.errors import Busy, NoSpace, TooLarge
 from agent.ports import Dialect, Outgoing, OutRecord, Stored
@@ -33,10 +34,12 @@ async def until(true: Callable[[], bool], deadline_s: float = 5.0) -> None:
 
 
 @asynccontextmanager
-async def pumping(outbox: Outbox, broker: FakeBroker, dialect: Dialect | None = None) -> AsyncIterator[FakeLink]:
+async def pumping(
+    outbox: Outbox, broker: FakeBroker, dialect: Dialect | None = None, shorten: Shorten | None = None
+) -> AsyncIterator[FakeLink]:
     link = FakeLink(broker)
     await link.start()
-    task = asyncio.create_task(outbox.pump(link, dialect or EcDialect("gw")))
+    task = asyncio.create_task(outbox.pump(link, dialect or EcDialect("gw"), shorten))
     try:
         yield link
     finally:
@@ -156,6 +159,39 @@ async def test_a_record_the_dialect_cannot_say_does_not_stop_the_rest() -> None:
         await until(lambda: store.rows == {})
         assert (await outbox.status())["refused"] == 1
     assert len(broker.taken) == 2
+
+
+class Narrow(EcDialect):
+    """Has room for nothing longer than a hundred bytes."""
+
+    def encode(self, record: Stored) -> Outgoing:
+        if len(record.payload) > 100:
+            raise TooLarge("cloud.publish_too_large", "too large for the broker")
+        return super().encode(record)
+
+
+def half(stored: Stored) -> bytes | None:
+    return None if stored.kind == "data" else stored.payload[: len(stored.payload) // 2]
+
+
+async def test_less_goes_in_the_place_of_what_is_too_large_until_it_fits_and_what_has_no_less_is_given_up() -> None:
+    store, broker = FakeOutboxStore(), FakeBroker()
+    outbox = Outbox(store, HandClock())
+    async with pumping(outbox, broker, Narrow("gw"), half):
+        for kind, payload in (("reply", b"r" * 1000), ("data", b"d" * 1000), ("job", b"j" * 10)):
+            await outbox.add(OutRecord(CRITICAL, kind, payload))
+        await until(lambda: store.rows == {})
+        assert (await outbox.status())["refused"] == 1
+    assert [m.payload for m in broker.taken] == [b"r" * 62, b"j" * 10]
+
+
+async def test_less_than_nothing_is_not_asked_for_again() -> None:
+    store, broker = FakeOutboxStore(), FakeBroker()
+    outbox = Outbox(store, HandClock())
+    async with pumping(outbox, broker, Narrow("gw"), lambda stored: stored.payload):
+        await outbox.add(OutRecord(CRITICAL, "reply", b"r" * 1000))
+        await until(lambda: store.rows == {})
+    assert broker.taken == []
 
 
 async def test_a_full_disk_is_told_to_who_waits_and_the_rest_is_kept_and_written_later() -> None:
