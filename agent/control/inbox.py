@@ -36,7 +36,7 @@ Decide = Callable[[Command, Any], tuple[Change, Reply]]
 ONLY_AT_ONCE = frozenset({"point.write", "gateway.reboot"})
 AT_ONCE_S = 10.0
 """A write that waited longer, at the broker while the gateway was away, is never replayed; nor with a wrong clock."""
-Remedy = Callable[[Any], Awaitable[bool]]
+Remedy = Callable[[Any, Refused], Awaitable[bool]]
 """Mends what a decision was refused for; true when it is worth deciding again."""
 LIMIT_OPEN = 256
 _SCALARS = frozenset({"bool", "int", "float", "str"})
@@ -145,7 +145,7 @@ class Inbox:
                 prepare is None
                 or remedy is None
                 or len(error.fields.get("problems", ())) > 1
-                or not await remedy(params)
+                or not await remedy(params, error)
             ):
                 raise
         await prepare(params)

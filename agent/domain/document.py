@@ -25,13 +25,17 @@ NOWHERE = Mark(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake: where, what is wrong, what is allowed. `code` is stable (``manifest.unknown_key``)."""
+    """One mistake: where, what is wrong, what is allowed. `code` is stable (``manifest.unknown_key``).
+
+    `numbers` are its amounts by name, where a program can do something about them.
+    """
 
     source: str
     mark: Mark
     code: str
     message: str
     hint: str = ""
+    numbers: tuple[tuple[str, int], ...] = ()
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.message}"

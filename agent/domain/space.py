@@ -12,6 +12,9 @@ from agent.errors import NoSpace, Refused
 UNPACKED_FACTOR: Final = 3
 """How much larger than in the registry a packed layer is taken to be on disk: gzip makes program files 2 to 3 times smaller."""
 MIB: Final = 1024**2
+STATE_FOLDER: Final = "the state folder"
+ENGINE_FOLDER: Final = "the engine's folder"
+"""What people call where images are fetched to, and where the engine keeps them: mostly one disk, at times two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ def unpacked_bytes(layers: Iterable[Layer]) -> int:
 
 
 def require_room(needs: Sequence[Need], reserve_bytes: int) -> None:
-    """NoSpace ``image.no_space``, with `needed_bytes`, `free_bytes` and `reserve_bytes`, when a disk has not enough.
+    """NoSpace ``image.no_space``, with `where`, `needed_bytes`, `free_bytes` and `reserve_bytes`, when a disk has not enough.
 
     Refused ``image.too_large``, with `total_bytes` instead, when it never will have: not even with nothing else on it.
     """
@@ -83,6 +86,7 @@ def require_room(needs: Sequence[Need], reserve_bytes: int) -> None:
                 f"the image needs about {needed // MIB + 1} MiB in {where}; {free // MIB} MiB are free,"
                 f" of which {reserve_bytes // MIB} MiB are kept as reserve",
                 hint="free space: `ecgw image prune`, or remove an APP; it is tried again",
+                where=where,
                 needed_bytes=needed,
                 free_bytes=free,
                 reserve_bytes=reserve_bytes,

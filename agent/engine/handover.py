@@ -16,14 +16,14 @@ import requests
 from agent.domain.imageplan import Blob, ImagePlan, chain_in_common
 from agent.domain.imageref import Ref, mark_tag
 from agent.domain.platform import Platform, read_machine
-from agent.domain.space import Disk, Need, require_room, unpacked_bytes
+from agent.domain.space import ENGINE_FOLDER, STATE_FOLDER, Disk, Need, require_room, unpacked_bytes
 from agent.engine.client import EngineClient
 from agent.engine.durable import sync_disk
 from agent.engine.imagetar import Cargo, write_archive
 from agent.engine.shelf import inspect_sound
 from agent.engine.source import ImageSource
 from agent.engine.transfer import Line, transfer, until
-from agent.errors import Failed
+from agent.errors import Failed, NoSpace
 from agent.ports import Login, Progress
 
 log = logging.getLogger("agent.engine.handover")
@@ -114,7 +114,7 @@ class Handover:
 
     async def require_room(self, size_bytes: int) -> None:
         """NoSpace ``image.no_space`` when the engine's disk has not so many bytes beside the reserve."""
-        require_room([Need("the engine's folder", await self.disk(), size_bytes)], self._reserve_bytes)
+        require_room([Need(ENGINE_FOLDER, await self.disk(), size_bytes)], self._reserve_bytes)
 
     async def _bring(
         self, name: Ref, plan: ImagePlan, engine: Engine, present: int, progress: Progress, login: Login | None
@@ -124,7 +124,11 @@ class Handover:
         digests = [blob.digest for blob in blobs]
         with self._source.wanting(digests):
             await self._require_room(blobs, unpacked_bytes(layers), engine)
-            await self._source.fetch(name, blobs, progress, login)
+            try:
+                await self._source.fetch(name, blobs, progress, login)
+            except NoSpace as error:
+                where = await self._where_fetched(engine)
+                raise NoSpace(error.code, error.message, hint=error.hint, where=where, **error.fields) from error
             await self._load(name, plan, present, engine)
             await self.sync()
         await self._source.drop(digests)
@@ -166,15 +170,24 @@ class Handover:
 
         return await self._client.call("looking which layers are here", count)
 
+    async def _where_fetched(self, engine: Engine) -> str:
+        """What lies on the disk that the source fetches to."""
+
+        def look(_: docker.APIClient) -> str:
+            one, other = (self._rooms.measure(path).device for path in (self._rooms.folder, engine.root_dir))
+            return f"{STATE_FOLDER} and {ENGINE_FOLDER}" if one == other else STATE_FOLDER
+
+        return await self._client.call("looking which disk is full", look)
+
     async def _require_room(self, blobs: Sequence[Blob], unpacked: int, engine: Engine) -> None:
         def look(client: docker.APIClient) -> None:
             del client
             packed = sum(blob.size_bytes for blob in blobs)
             here = sum(min(blob.size_bytes, self._source.bytes_of(blob.digest)) for blob in blobs)
             needs = [
-                Need("the state folder", self._rooms.measure(self._rooms.folder), packed - here),
+                Need(STATE_FOLDER, self._rooms.measure(self._rooms.folder), packed - here),
                 # The engine spools the archive before it unpacks it.
-                Need("the engine's folder", self._rooms.measure(engine.root_dir), packed + unpacked),
+                Need(ENGINE_FOLDER, self._rooms.measure(engine.root_dir), packed + unpacked),
             ]
             require_room(needs, self._reserve_bytes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -43,6 +44,7 @@ OTHER = f"{REGISTRY}/other:1"
 
 async def fill_with_an_image(rig: Rig) -> None:
     """The disk has too little room for an APP as long as an image is there that nobody needs."""
+    rig.images.brings[rig.images.publish(OTHER)] = {"size_bytes": 1000 * MIB}
     assert (await rig.job(await rig.send("image.pull", image=OTHER))).state is JobState.DONE
 
     def gain_room() -> None:
@@ -57,6 +59,23 @@ async def test_before_an_install_is_refused_for_disk_the_images_go_that_nobody_n
     assert (await rig.job(await rig.send("app.install", instance="pump", manifest=manifest()))).state is JobState.DONE
     assert await rig.images.find(OTHER) is None
     assert rig.serving() == ["pump:1"]
+
+
+async def test_an_app_that_all_images_together_leave_no_room_for_is_refused_and_none_goes(rig: Rig) -> None:
+    assert (await rig.job(await rig.send("image.pull", image=OTHER))).state is JobState.DONE
+    rig.host.left = Room(disk_free_bytes=100 * MIB)
+    reply = await rig.send("app.install", instance="pump", manifest=manifest())
+    assert (reply.code, reply.data["code"]) == (403, "admission.disk")
+    assert reply.data["needed_bytes"] > reply.data["free_bytes"] - reply.data["reserve_bytes"] + 2 * MIB
+    rig.host.left = Room()
+    pin = rig.images.faults.pause("pin")
+    reply = await rig.send("app.install", instance="pump", manifest=manifest())
+    await asyncio.wait_for(pin.reached.wait(), 10)
+    rig.host.left = Room(disk_free_bytes=100 * MIB)
+    pin.open()
+    job = await rig.job(reply)
+    assert (job.state, "of disk" in job.message) == (JobState.FAILED, True)
+    assert await rig.images.find(OTHER) is not None
 
 
 async def test_what_was_pulled_for_an_install_is_there_after_the_cleaning_that_let_it_in(rig: Rig) -> None:

@@ -65,6 +65,16 @@ async def test_where_all_that_nobody_needs_would_not_be_enough_nothing_goes(rig:
     assert here(rig) == {*before, digest(rig, "2")}
 
 
+async def test_where_a_disk_is_full_that_holds_no_images_of_the_engine_none_goes(rig: Rig) -> None:
+    await deploy(rig, "1", "app.install")
+    await rig.job(await rig.send("image.pull", image=f"{REGISTRY}/other:1"))
+    before = here(rig)
+    rig.images.fail_next("pull", NoSpace("image.no_space", "full", where="the state folder"))
+    assert (await deploy(rig, "2")).state is JobState.DONE
+    assert here(rig) == {*before, digest(rig, "2")}
+    assert ("prune", "") not in rig.images.log
+
+
 async def test_what_was_brought_last_goes_only_where_the_rest_is_not_enough(rig: Rig) -> None:
     await deploy(rig, "1", "app.install")
     for name in ("other:1", "other:2"):

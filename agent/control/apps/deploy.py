@@ -8,10 +8,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from agent.control.apps.facts import FactBook, Look
 from agent.control.catalog import Catalog, layered, merged, read
-from agent.control.images.stock import ImageStock
+from agent.control.images.stock import ImageStock, lacking_bytes
 from agent.control.jobs.runner import Told
 from agent.control.jobs.vault import Vault
 from agent.control.ledger import Ledger
@@ -39,7 +40,8 @@ def refuse(problems: tuple[Problem, ...]) -> None:
     """Raise what admission found, if anything."""
     if problems:
         first = problems[0]
-        raise Refused(first.code, str(first), problems=[p.as_dict() for p in problems])
+        numbers: dict[str, Any] = dict(first.numbers)
+        raise Refused(first.code, str(first), problems=[p.as_dict() for p in problems], **numbers)
 
 
 class Deployer:
@@ -132,7 +134,7 @@ class Deployer:
         manifest = self._catalog.release(version.release).manifest
         refuse(admit_return(manifest, spec, self._catalog.premises.policy, facts))
 
-    async def make_room(self, params: Params) -> bool:
+    async def make_room(self, params: Params, refusal: Refused) -> bool:
         """What nobody needs goes before a deployment is refused for want of disk, but not what was pulled for it."""
         images = read(params.manifest, params.instance).images if isinstance(params, Deploy) else ()
         spare: set[str] = set()
@@ -140,7 +142,7 @@ class Deployer:
             with contextlib.suppress(GatewayError):
                 found = await self._stock.find(image)
                 spare |= {found.id} if found is not None else set()
-        return await self._stock.make_room(spare)
+        return await self._stock.make_room(spare, lacking_bytes(refusal))
 
     async def deploy(self, job: Job, told: Told) -> None:
         """Pin, fetch, check again with what is now known, adopt."""
@@ -205,7 +207,7 @@ class Deployer:
         try:
             await self._adopt_now(job, release, images)
         except Refused as error:
-            if error.code != NO_DISK or not await self._stock.make_room():
+            if error.code != NO_DISK or not await self._stock.make_room(least_bytes=lacking_bytes(error)):
                 raise
             await self._adopt_now(job, release, images)
 

@@ -19,7 +19,7 @@ from agent.domain.container import ImageInfo
 from agent.domain.dockerfile import BuildHow
 from agent.domain.imageref import read_ref
 from agent.domain.journal import Change
-from agent.domain.space import Disk
+from agent.domain.space import ENGINE_FOLDER, Disk
 from agent.errors import GatewayError, NoSpace, Refused
 from agent.ports import Images, Login, Progress
 
@@ -91,7 +91,7 @@ class ImageStock:
         return await self._images.pin(ref, login)
 
     async def bring(self, job: Job, pinned: str, progress: Progress, login: Login | None) -> ImageInfo:
-        """Have an image here, and keep it as long as the job is open. Before it gives up for space, it cleans up."""
+        """Have an image here, and keep it as long as the job is open. Before it gives up for space on the engine's disk, it cleans up."""
         self._held.setdefault(job.id, set()).add(pinned)
         may_be_going = self._cleaners > 0
         found = await self._images.find(pinned)
@@ -100,7 +100,8 @@ class ImageStock:
         try:
             return await self._images.pull(pinned, progress, login)
         except NoSpace as error:
-            if not await self.make_room(least_bytes=_lacking(error)):
+            on_engine = ENGINE_FOLDER in str(error.fields.get("where", ENGINE_FOLDER))
+            if not on_engine or not await self.make_room(least_bytes=lacking_bytes(error)):
                 raise
         return await self._images.pull(pinned, progress, login)
 
@@ -203,7 +204,7 @@ class ImageStock:
             self._cleaning = asyncio.create_task(self.tidy(), name="images-tidy")
 
 
-def _lacking(error: NoSpace) -> int:
+def lacking_bytes(error: GatewayError) -> int:
     """The bytes that have to go before it fits; 0 where nobody has counted them."""
     fields = error.fields
     if "needed_bytes" not in fields:

@@ -59,7 +59,10 @@ def _disk(case: Case) -> Iterator[Found]:
             f"it needs {needs / MIB:.0f} MiB of disk (logs {logs / MIB:.0f}, copies of volumes "
             f"{copies / MIB:.0f}), {free / MIB:.0f} MiB are free and {case.policy.disk_reserve_bytes / MIB:.0f} MiB stay so"
         )
-        yield Found(_PLACE, words, "free some space (ecgw image prune), or have a technician lower the reserve")
+        hint = "free some space (ecgw image prune), or have a technician lower the reserve"
+        reserve = case.policy.disk_reserve_bytes
+        numbers = (("needed_bytes", needs), ("free_bytes", free), ("reserve_bytes", reserve))
+        yield Found(_PLACE, words, hint, numbers)
 
 
 def _disk_limit(case: Case) -> Iterator[Found]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.domain.document import Path, Problem
 from agent.domain.instantiate import AppSpec
@@ -39,11 +39,15 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A violation: the path in the manifest, what is wrong, and who can allow it or what to do instead."""
+    """A violation: the path in the manifest, what is wrong, and who can allow it or what to do instead.
+
+    `numbers` are its amounts by name, for programs.
+    """
 
     path: Path
     message: str
     hint: str = ""
+    numbers: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,4 +65,5 @@ class Rule:
         """Every violation of this rule, with its position."""
         for found in self.find(case):
             at_key = isinstance(found.path[-1], str)
-            yield case.manifest.document.problem(found.path, self.code, found.message, found.hint, at_key=at_key)
+            problem = case.manifest.document.problem(found.path, self.code, found.message, found.hint, at_key=at_key)
+            yield replace(problem, numbers=found.numbers)

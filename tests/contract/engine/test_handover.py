@@ -210,6 +210,7 @@ async def test_space_is_looked_for_before_a_byte_is_fetched(
             await images.pull(pinned, no_progress)
         assert caught.value.code == "image.no_space"
         assert full in caught.value.message
+        assert caught.value.fields["where"] == full
         assert caught.value.fields["free_bytes"] == MIB
         assert caught.value.fields["reserve_bytes"] == MIB // 2
         assert caught.value.fields["needed_bytes"] >= len(base.blob)
@@ -242,19 +243,26 @@ async def test_an_image_that_the_whole_disk_could_not_hold_is_refused_for_good_b
     assert registry.sent_bytes(digest_of(base.blob)) == 0
 
 
+@pytest.mark.parametrize("engines", [True, False])
 async def test_a_disk_that_fills_up_on_the_way_leaves_a_beginning_that_goes_on(
-    registry: FaultRegistry, make: Make, tmp_path: Path
+    registry: FaultRegistry, make: Make, tmp_path: Path, engines: bool
 ) -> None:
+    """Images that go make room for it only where it is the engine's disk, too."""
     base = make_layer({"bulk": secrets.token_bytes(9 * MIB)})
     pinned = put(registry, base)
     folder = tmp_path / "blobs"
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6M", "none", str(folder)], check=True, timeout=10)
+
+    def measure(path: str) -> Disk:
+        return Disk(1 if engines or path == str(tmp_path) else 2, 2**50, 2**50)
+
     try:
-        images = make()
+        images = make(rooms=Rooms(str(tmp_path), measure))
         with pytest.raises(NoSpace) as caught:
             await images.pull(pinned, no_progress)
         assert caught.value.code == "image.no_space"
+        assert caught.value.fields["where"] == "the state folder" + " and the engine's folder" * engines
         assert left(tmp_path) == [digest_of(base.blob)[7:] + ".part"]
         subprocess.run(["mount", "-o", "remount,size=32M", str(folder)], check=True, timeout=10)
         registry.asked.clear()
