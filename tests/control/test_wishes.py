@@ -328,3 +328,14 @@ async def test_what_is_remembered_of_an_instance_goes_with_it_and_its_document(r
     await rig.until(lambda: key not in rig.room.ledger.meta, "the end of its mark")
     await rig.restart()
     assert key not in rig.room.ledger.meta
+
+
+async def test_whoever_listens_is_told_when_a_revision_begins_to_wait_and_when_it_is_done(rig: Rig) -> None:
+    told: list[tuple[list[str], int]] = []
+    wishes = rig.room.wishes
+    wishes.on_news.append(lambda: told.append((list(wishes.waiting), wishes.revision)))
+    await declare(rig, 1, pump=known_as(ELSEWHERE))
+    await rig.send("app.status")
+    assert told == [(["pump"], 0)], "once, however often it is looked at"
+    await publish(rig, "1")
+    assert told == [(["pump"], 0), ([], 0), ([], 1)]

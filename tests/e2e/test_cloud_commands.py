@@ -188,6 +188,28 @@ def test_an_administrator_sees_what_ails_the_link_and_how_much_of_what_came_made
     assert "cloud.broker_down" in cloud.gw.run("uplink").out
 
 
+def test_what_the_desired_state_waits_for_is_told_at_once_to_the_cloud_and_at_the_box(cloud: CloudSide) -> None:
+    def told(word: str, what: str) -> dict[str, Any]:
+        seen = cloud.witness.wait_for(
+            lambda m: m.topic == cloud.root + "reported" and bool(m.json()[word]), what, within_s=15
+        )
+        return dict(seen.json())
+
+    def declare(revision: int, apps: Any, rules: Any) -> None:
+        body = json.dumps({"revision": revision, "apps": apps, "rules": rules})
+        cloud.raw(body, "desired", retain=True)
+
+    cloud.witness.wait_for(lambda m: m.topic == cloud.root + "reported", "the first index", within_s=15)
+    declare(1, {"pump": {"release": "e" * 64, "state": "running", "values": {}}}, {})
+    waiting = told("waiting", "what it waits for")
+    assert (list(waiting["waiting"]), waiting["revision"]) == (["pump"], 0)
+    words = f"revision 1 waits for its document of release {'e' * 64}"
+    assert f"pump: {words}" in cloud.gw.run("status").out
+    declare(2, {}, {"night": "rules: {a: 1}"})
+    refused = told("refused", "what was refused")
+    assert (list(refused["refused"]), refused["waiting"], refused["revision"]) == (["rules night"], {}, 2)
+
+
 def test_what_was_removed_while_the_link_was_down_is_cleared_at_the_broker_also_by_the_next_agent(
     cloud: CloudSide,
 ) -> None:
