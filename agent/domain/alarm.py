@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
+
+MOST_KEY: Final = 32_768
+"""Characters of an alarm's key. The longest source is that of a stick's file: its whole path, of at most 4,095 bytes, each
+of which may take six characters to be shown."""
 
 
 class Severity(StrEnum):

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from agent.domain.alarm import MOST_KEY
+
 INSTANCE_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 RULES_NAME_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
 Scalar = bool | int | float | str
@@ -227,7 +229,7 @@ class RuleText(Params):
 class Key(Params):
     """`alarm.ack`: an alarm's key."""
 
-    key: str = Field(min_length=1, max_length=512)
+    key: str = Field(min_length=1, max_length=MOST_KEY)
 
 
 class Tail(Params):

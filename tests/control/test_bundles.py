@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.control.bundles.sticks import Sticks
-from agent.domain.alarm import Severity
+from agent.domain.alarm import MOST_KEY, Severity
 from agent.domain.command import JobState, Origin, Reply
 from agent.domain.container import Health
 from agent.domain.journal import Change
@@ -334,6 +334,21 @@ async def test_a_bundle_that_is_still_being_copied_is_left_alone_and_a_broken_on
         await looking.look()
     assert not rig.plane.alarms.active()
     await rig.until(lambda: "pump" in rig.room.ledger.desired, "its installation")
+
+
+@pytest.mark.may_block  # the test writes the file itself
+async def test_the_alarm_of_a_file_is_acknowledged_however_long_its_path_is_when_it_is_shown(rig: Rig) -> None:
+    path = rig.root.joinpath(*["\udcff" * 250] * 2, "pump.bundle")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"no bundle")
+    looking = sticks_of(rig, path.parent)
+    for _ in range(2):
+        await looking.look()
+    [alarm] = rig.plane.alarms.active()
+    assert len(alarm.key) > 6 * 500
+    assert len(ascii("\udcff" * 4095)) + len("bundle:/refused") < MOST_KEY
+    reply = await rig.send("alarm.ack", key=alarm.key)
+    assert (reply.code, rig.plane.alarms.active()[0].acknowledged_ms > 0) == (200, True), reply.msg
 
 
 @pytest.mark.may_block  # the test puts the file where the fake download finds it
