@@ -50,10 +50,19 @@ class Report:
     warnings: tuple[Problem, ...] = ()
 
 
-def check(path: Path, config: Path | None = None) -> Report:
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """The policy that manifests are held against; `unheard`: why it is the default one and not that of the folder."""
+
+    policy: Policy
+    unheard: tuple[Problem, ...] = ()
+
+
+def check(path: Path, config: Path | None = None, *, named: bool = False) -> Report:
     """Check a configuration folder, one folder of a kind, or one file; its kind is told by its place or content.
 
     A manifest away from its place is held against the policy of `config`, a configuration folder, or against the default.
+    Where that folder's settings do not hold, it is a warning; where somebody `named` the folder, their mistakes are problems.
     """
     path = path.absolute()
     if path.is_dir() and path.name not in BY_FOLDER and not (path / "app.yaml").exists():
@@ -62,10 +71,10 @@ def check(path: Path, config: Path | None = None) -> Report:
     if kind is not None:
         return _check_in_site(path, kind)
     if path.is_dir():
-        return _check_alone(path, BY_NAME["apps"], config)
+        return _check_alone(path, BY_NAME["apps"], config, named)
     if path.name == "gateway.yaml" or path.parent.name == "conf.d":
         return _check_settings(path)
-    return _check_file(path, config)
+    return _check_file(path, config, named)
 
 
 def _check_root(root: Path) -> Report:
@@ -82,7 +91,7 @@ def _check_root(root: Path) -> Report:
         cloud = f"{settings.cloud.host}:{settings.cloud.effective_port}" if settings.cloud.enabled else "none"
         summary.append(f"gateway {settings.identity.id}: cloud {cloud}, state in {settings.paths.state}")
     site = read_site(root)
-    problems += _refusals(site.apps, _policy_of(root))
+    problems += _refusals(site.apps, _judge_of(root).policy)
     return _report([*problems, *site.problems], [*summary, *_describe(site)], site)
 
 
@@ -102,8 +111,10 @@ def _check_in_site(path: Path, kind: Kind) -> Report:
     inside = (f"{path}/", str(path))
     mine = [each for each in site.problems if each.source.startswith(inside[0]) or each.source == inside[1]]
     about = [each for each in site.problems if f" {path}:" in each.hint and each not in mine]
-    mine += [each for each in _refusals(site.apps, _policy_of(folder.parent)) if each.source.startswith(inside)]
+    judge = _judge_of(folder.parent)
+    mine += [each for each in _refusals(site.apps, judge.policy) if each.source.startswith(inside)]
     warnings = tuple(each for each in site.warnings if each.source.startswith(inside))
+    warnings += _unheard(judge, folder.parent, site.apps)
     summary = [line for line in _describe(site) if line.startswith(kind.name)] if path == folder else []
     if not mine and not about and path != folder:
         summary = [f"{path.name}: valid {kind.name}"]
@@ -111,24 +122,34 @@ def _check_in_site(path: Path, kind: Kind) -> Report:
     return _report([*mine, *about], summary, Site(warnings=warnings))
 
 
-def _policy_of(root: Path | None) -> Policy:
+def _judge_of(root: Path | None) -> Judge:
     """The policy of a configuration folder, or the default one where there is none or its settings do not hold."""
     try:
-        return load(root).admission_policy() if root is not None else Policy(registries=Registries().allow)
-    except Mistakes:
-        return Policy(registries=Registries().allow)
+        return Judge(load(root).admission_policy() if root is not None else Policy(registries=Registries().allow))
+    except Mistakes as mistakes:
+        return Judge(Policy(registries=Registries().allow), mistakes.problems)
 
 
-def _check_file(path: Path, config: Path | None) -> Report:
+def _unheard(judge: Judge, root: Path | None, items: Iterable[object]) -> tuple[Problem, ...]:
+    """A warning where manifests among `items` were not held against the policy that was meant."""
+    if not judge.unheard or not _manifests(items):
+        return ()
+    first, others = judge.unheard[0], len(judge.unheard) - 1
+    more = f" and {others} more mistakes" if others else ""
+    words = f"the default policy was taken, for the settings do not hold: {first.message}{more}"
+    return (Problem(str(root), Mark(1, 1), "check.policy", words, "name the gateway's folder with --config"),)
+
+
+def _check_file(path: Path, config: Path | None, named: bool) -> Report:
     if path.suffix == ".csv":
-        return _check_alone(path, BY_NAME["devices"], config)
+        return _check_alone(path, BY_NAME["devices"], config, named)
     try:
         document = read_document(read_bytes(path, str(path), max_bytes=BY_NAME["devices"].max_bytes), str(path))
     except Mistakes as mistakes:
         return Report(mistakes.problems, ())
     kind = "board" if path.parent.name == "boards" else _kind_of(document)
     if kind in BY_NAME:
-        return _check_alone(path, BY_NAME[kind], config)
+        return _check_alone(path, BY_NAME[kind], config, named)
     if kind in CHECKS:
         try:
             CHECKS[kind](document)
@@ -153,7 +174,7 @@ def _kind_of(document: Document) -> str:
     return next((kind for marks, kind in CONTENTS if marks & keys), "")
 
 
-def _check_alone(path: Path, kind: Kind, config: Path | None) -> Report:
+def _check_alone(path: Path, kind: Kind, config: Path | None, named: bool) -> Report:
     """A file away from its place: what it leans on is taken for granted."""
     try:
         content = kind.fetch(path)
@@ -166,10 +187,13 @@ def _check_alone(path: Path, kind: Kind, config: Path | None) -> Report:
             effect = kind.read(path, content)
     except Mistakes as mistakes:
         return Report(mistakes.problems, ())
-    refused = _refusals(effect.items, _policy_of(config))
+    judge = _judge_of(config)
+    if named and judge.unheard and _manifests(effect.items):
+        return Report(judge.unheard, ())
+    refused = _refusals(effect.items, judge.policy)
     summary = [] if refused else [f"{path.name}: valid {kind.name}", *_needs(effect)]
     summary += [] if refused else _unknown(item for item in effect.items if isinstance(item, AppFile))
-    return _report(refused, summary, Site(warnings=effect.warnings))
+    return _report(refused, summary, Site(warnings=(*effect.warnings, *_unheard(judge, config, effect.items))))
 
 
 def _instance_of(document: Document) -> str:
@@ -179,8 +203,11 @@ def _instance_of(document: Document) -> str:
 
 def _refusals(items: Iterable[object], policy: Policy) -> list[Problem]:
     """What admission says of the manifests among `items`."""
-    apps = [item for item in items if isinstance(item, AppFile) and item.kind == "manifest"]
-    return [problem for app in apps for problem in refusals(app, policy)]
+    return [problem for app in _manifests(items) for problem in refusals(app, policy)]
+
+
+def _manifests(items: Iterable[object]) -> list[AppFile]:
+    return [item for item in items if isinstance(item, AppFile) and item.kind == "manifest"]
 
 
 def _needs(effect: Effect) -> list[str]:

@@ -19,7 +19,7 @@ def run_check(given: Namespace, session: Session) -> int:
         raise Malformed(
             "cli.cannot_read", f"{path}: no such file or folder", hint="name a file, or a folder with gateway.yaml"
         )
-    report = check(path, Path(given.config))
+    report = check(path, Path(given.config), named=given.config_named)
     problems = [problem.as_dict() for problem in report.problems]
     screen = session.screen
     if screen.as_json:
@@ -28,8 +28,6 @@ def run_check(given: Namespace, session: Session) -> int:
     else:
         for problem in report.problems:
             screen.line(str(problem))
-        for problem in report.warnings:
-            screen.line(f"{problem} (a warning)")
         for line in report.summary:
             screen.line(line)
         if problems:

@@ -89,7 +89,7 @@ def parse(words: list[str]) -> tuple[Verb, argparse.Namespace]:
         del rest[spot]
     given = _parser(prog, verb).parse_args(rest)
     given.socket = given.socket or os.environ.get("ECGW_SOCKET") or DEFAULT_SOCKET
-    given.config = given.config or DEFAULT_CONFIG
+    given.config_named, given.config = bool(given.config), given.config or DEFAULT_CONFIG
     return verb, given
 
 

@@ -98,6 +98,15 @@ def test_check_works_without_an_agent_and_names_every_mistake(
     assert len(report["problems"]) == 3
 
 
+def test_check_by_a_folder_that_is_not_there_is_exit_2_when_it_was_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "any.yaml"
+    path.write_text("name: pump\nservices: {main: {image: '127.0.0.1:5000/pump:1'}}\n")
+    assert main(["check", "--config", str(tmp_path / "typo"), str(path)]) == 2
+    assert f"{tmp_path / 'typo'}:1:1: there is no such folder" in capsys.readouterr().out
+
+
 def test_check_of_good_files_says_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "gateway.yaml").write_text("identity: {id: gw-1}\n")
     assert main(["check", str(tmp_path)]) == 0

@@ -43,6 +43,37 @@ def test_a_manifest_elsewhere_is_held_to_the_policy_of_the_configuration_that_is
     assert check(path, config).problems == ()
 
 
+@pytest.mark.parametrize("settings", [None, "registries: {alow: []}\npolicy: {cpus: many}\n"])
+@pytest.mark.parametrize("wrong", [False, True])
+def test_settings_that_do_not_hold_are_mistakes_where_they_were_named_and_else_a_warning_says_so(
+    tmp_path: Path, settings: str | None, wrong: bool
+) -> None:
+    path, config = tmp_path / "any.yaml", tmp_path / "etc"
+    path.write_text(MANIFEST if wrong else MANIFEST.replace("    privileged: true\n", ""))
+    if settings is not None:
+        config.mkdir()
+        (config / "gateway.yaml").write_text(settings)
+    asked = check(path, config, named=True)
+    assert {each.source for each in asked.problems} == {str(config if settings is None else config / "gateway.yaml")}
+    assert len(asked.problems) == (1 if settings is None else 2)
+    unasked = check(path, config)
+    assert [each.code for each in unasked.problems] == (["admission.privileged"] if wrong else [])
+    (warning,) = unasked.warnings
+    assert (warning.source, warning.code) == (str(config), "check.policy")
+    assert "the default policy was taken" in warning.message
+    table = tmp_path / "points.csv"
+    table.write_text("device\n")
+    assert check(table, config).warnings == ()
+
+
+def test_a_file_in_its_place_says_when_its_own_gateways_policy_was_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "apps.d").mkdir()
+    (tmp_path / "gateway.yaml").write_text("policy: {cpus: many}\n")
+    path = tmp_path / "apps.d" / "pump.yaml"
+    path.write_text(MANIFEST.replace("    privileged: true\n", ""))
+    assert [each.code for each in check(path).warnings] == ["check.policy"]
+
+
 @pytest.mark.parametrize("place", ["any.yaml", "any/app.yaml"])
 def test_who_can_allow_it_is_told_with_the_name_that_the_instance_will_have(tmp_path: Path, place: str) -> None:
     (tmp_path / "any").mkdir()
