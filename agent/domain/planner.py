@@ -138,7 +138,9 @@ def _plan_running(desired: Desired, spec: AppSpec, observed: Observed, before: A
     have_networks = {n.name for n in observed.networks}
     have_volumes = {v.name for v in observed.volumes}
     steps += [CreateNetwork(n) for n in spec.networks if n.name not in have_networks]
-    proven = before if on_trial else spec
+    # A trial may have been given up before anything was made of it, where its release does not go back by itself.
+    unmade = before is not None and not current and bool(_current(before, Observed(tuple(outdated))))
+    proven = before if on_trial or unmade else spec
     had = {v.name for v in proven.volumes} if proven is not None else set()
     steps += [CreateVolume(v, lost=v.name in had) for v in spec.volumes if v.name not in have_volumes]
     steps += [CreateContainer(c) for c in spec.containers if c.service not in current]

@@ -135,6 +135,15 @@ async def test_start_first_that_fails_never_stopped_the_old_one(rig: Rig) -> Non
     await rig.until(lambda: rig.engine.find("pump", "main") == [before], "the old one alone, as it was")
 
 
+async def test_a_volume_that_was_never_made_before_its_trial_was_given_up_is_not_told_as_lost(rig: Rig) -> None:
+    await rig.job(await deploy(rig, "app.install", manifest("1")))
+    text = with_data("2").replace("rollback: {volumes: [data]}", "rollback: {automatic: false}")
+    rig.engine.fail_next("create_volume", Failed("engine.refused", "the driver of volumes says no"))
+    assert (await rig.job(await deploy(rig, "app.upgrade", text))).state is JobState.FAILED
+    await rig.until(lambda: rig.serving() == ["pump:2"], "its start once the volume can be made")
+    assert [alarm for alarm in rig.alarms.raised if "data_gone" in alarm] == []
+
+
 async def test_a_lost_volume_that_cannot_be_made_again_at_once_is_told_once(rig: Rig) -> None:
     await rig.job(await deploy(rig, "app.install", with_data("1")))
     (volume,) = await rig.engine.volumes("pump")
