@@ -105,10 +105,15 @@ class EngineClient:
         check(client.post(self.url(client, path), json=body, timeout=_SOCKET_TIMEOUT_S))
 
     def close(self) -> None:
-        """Let the threads go; calls under way end by their socket timeout."""
+        """Let the threads go; calls under way end by their socket timeout.
+
+        A thread that asks an engine which hangs for its version has the lock until then: nobody waits for it here.
+        """
         self._quick.shutdown(wait=False, cancel_futures=True)
         self._slow.shutdown(wait=False, cancel_futures=True)
-        self._forget()
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
 
     def _negotiate(self) -> docker.APIClient:
         probe = self._make(OLDEST_API)

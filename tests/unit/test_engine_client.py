@@ -170,6 +170,22 @@ async def test_a_stopped_build_does_not_wait_for_an_engine_that_hangs_to_remove_
     await stand_in.stop()
 
 
+async def test_closing_waits_for_no_engine_that_hangs(stand_in: StandIn, client: EngineClient) -> None:
+    """It blocks the loop: what else is to be closed, as the state and the outbox, would wait as long."""
+    stand_in.frozen = True
+    asking = asyncio.create_task(client.call("listing", lambda c: c.containers()))
+    async with asyncio.timeout(10):
+        while not stand_in.asked:
+            await asyncio.sleep(0.01)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    client.close()
+    assert loop.time() - began < 10
+    await stand_in.stop()
+    with pytest.raises((Unreachable, asyncio.CancelledError)):
+        await asking
+
+
 async def test_an_iptables_that_hangs_keeps_no_events_away(stand_in: StandIn, tmp_path: Path) -> None:
     hangs = tmp_path / "iptables"
     hangs.write_text("#!/bin/sh\nexec sleep 60\n")
