@@ -70,7 +70,10 @@ class UseAlarms:
             self._see(MACHINE, "temperature", Severity.MAJOR, band, temperature, now, f"{temperature} degrees C")
 
     def see_engine_disk(self, disk: Disk, now: float) -> None:
-        """One look at the disk where the engine keeps images and volumes. Where it is the gateway's own, that is enough."""
+        """One look at the disk where the engine keeps images and volumes. Where it is the gateway's own, that is enough.
+
+        The kernel's device number tells: two subvolumes of one file system have two, and then both alarms.
+        """
         line = self._lines.machine.get("disk_free_percent")
         if line is None or self._own_device is None:
             return
