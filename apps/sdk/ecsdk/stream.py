@@ -15,10 +15,14 @@ from ecsdk.wire import Connection, Wire, pause_s, read_answer
 
 T = TypeVar("T")
 MAX_REFUSED_S = 60.0
+TAKEN = "esdk.stream_taken"
+TAKEN_FROM = 3
+"""The first pause after a stream was taken is that of this attempt: two that take it from each other get slower."""
 
 
 class Stream(Generic[T]):
-    """What happens, one thing after the other, for ever: after an agent restart it connects again.
+    """What happens, one thing after the other, for ever: after an agent restart it connects again, as it does,
+    with growing pauses, when another listener of the same APP took it.
 
     Use it in one way at a time: ``for``, ``async for``, or `each`. Ends at `close`; raises EsdkError when the gateway
     refuses (a missing grant). What happens while it is not connected is missed, unless the gateway begins with what is.
@@ -52,17 +56,21 @@ class Stream(Generic[T]):
         self.close()
 
     def __iter__(self) -> Iterator[T]:
-        attempt = 0
+        attempt = taken = 0
         while not self._closed.is_set():
             try:
                 for item in self._once():
-                    attempt = 0
+                    attempt = taken = 0
                     yield item
             except EsdkError as error:
-                # A full house empties; a missing grant does not come by waiting.
-                if not error.retry_after_s:
+                # A full house empties, and who took a stream may be gone soon; a missing grant does not come by waiting.
+                if error.code == TAKEN:
+                    taken += 1
+                    self._closed.wait(pause_s(TAKEN_FROM + taken))
+                elif error.retry_after_s:
+                    self._closed.wait(min(error.retry_after_s, MAX_REFUSED_S))
+                else:
                     raise
-                self._closed.wait(min(error.retry_after_s, MAX_REFUSED_S))
             except (OSError, ValueError):
                 pass
             self._closed.wait(pause_s(attempt))
@@ -88,7 +96,7 @@ class Stream(Generic[T]):
                 elif event == "problem":
                     raise EsdkError(int(json.loads(data)["status"]), json.loads(data))
                 elif event == "end":
-                    raise EsdkError(409, {"code": "esdk.stream_taken", "title": json.loads(data)["reason"]})
+                    raise EsdkError(409, {"code": TAKEN, "title": json.loads(data)["reason"]})
                 if self._closed.is_set():
                     return
         finally:

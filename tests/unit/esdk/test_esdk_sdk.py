@@ -81,6 +81,19 @@ async def test_a_command_is_served_and_the_writer_gets_the_word(gateway: EsdkGat
         commands.close()
 
 
+async def test_a_listener_whose_stream_was_taken_comes_back_and_serves(gateway: EsdkGateway) -> None:
+    async with client_of(gateway, "modbus-1") as driver, client_of(gateway, "guard") as guard:
+        commands = driver.commands.watch()
+        serving = commands.each(lambda command: driver.commands.respond(command, lambda c: f"first {c.value}"))
+        await until(lambda: gateway.plane.writes.listening("modbus-1"))
+        other = gateway.plane.writes.attach("modbus-1")
+        await until(lambda: other.ended, within_s=10)
+        assert (await off(guard.points.write, "boiler/valve", 50)).message == "first 50"
+        commands.close()
+        await off(serving.join, 5)
+        assert not serving.is_alive()
+
+
 async def test_devices_config_alarms_events_and_log(gateway: EsdkGateway) -> None:
     async with client_of(gateway, "modbus-1") as driver, client_of(gateway, "guard") as guard:
         boiler = (await off(driver.devices))[0]
