@@ -12,7 +12,7 @@ _HINT = "write strategy: stop-first"
 
 
 def _start_first(case: Case) -> Iterator[Found]:
-    """Two at once would fight for a port, and of two writers on one volume none could be rolled back."""
+    """Two at once would fight for a port or for commands, and of two writers on one volume none could be rolled back."""
     if case.spec.update.strategy is not Strategy.START_FIRST:
         return
     for container in case.spec.containers:
@@ -25,9 +25,15 @@ def _start_first(case: Case) -> Iterator[Found]:
         words = f"start-first with volume {name} to roll back: both versions would write to it"
         yield Found(_STRATEGY, words, _HINT)
 
+    for pattern in case.spec.grants.points_publish:
+        # Commands go to one listener of an instance: the version on trial would take them from the proven one.
+        yield Found(_STRATEGY, f"start-first with points of its own ({pattern}): only one version can own them", _HINT)
+
 
 RULES = (
     Rule(
-        "admission.start_first", "start-first with published or exclusive ports, or volumes to roll back", _start_first
+        "admission.start_first",
+        "start-first with points of its own, published or exclusive ports, or volumes to roll back",
+        _start_first,
     ),
 )

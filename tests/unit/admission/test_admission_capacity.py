@@ -99,6 +99,9 @@ def test_start_first_is_for_apps_of_which_two_can_run() -> None:
     (problem,) = admitted(writing)
     assert (problem.mark.line, problem.code) == (7, "admission.start_first")
     assert "volume ec-guard_data to roll back" in problem.message
+    owning = f"x-ec: {{permissions: {{points: {{publish: [boiler/#], write: [pump/#]}}}}, {update}}}\n"
+    assert codes(admitted(SMALL + owning)) == ["admission.start_first"]
+    assert admitted(SMALL + owning.replace("publish: [boiler/#], ", "")) == ()
     serial = f"x-ec: {{ports: {{bus: {{kind: serial}}}}, {update}}}\n"
     assert codes(bound("rs485-1", Facts(), serial)) == ["admission.start_first"]
     assert bound("rs485-1", Facts(shared_ports=frozenset({"rs485-1"})), serial) == ()
