@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from deploy.lab.process import LabError
+from tests.faults.lab import pump
 
 LABEL = "ec.gateway"
 
@@ -41,7 +42,9 @@ class EngineView:
         self.gateway = gateway
 
     def containers(self) -> list[dict[str, Any]]:
-        """All of this gateway's containers, running or not, as `docker ps` has them; `State` as inspection has it.
+        """All of this gateway's containers, running or not, as `docker ps` has them; `State` and `Joined` as inspection has it.
+
+        `Joined` is by network what it is there: `Aliases`, `Links`.
 
         The list is a copy that the engine renews when it has written a container's file: where its disk was full, the
         copy says `created` of what runs, until the container changes again.
@@ -49,7 +52,9 @@ class EngineView:
         found = []
         for each in self._list("/containers/json?all=1"):
             with contextlib.suppress(GoneError):
-                found.append({**each, "State": self.inspect(each["Id"])["State"]["Status"]})
+                seen = self.inspect(each["Id"])
+                joined = seen["NetworkSettings"]["Networks"]
+                found.append({**each, "State": seen["State"]["Status"], "Joined": joined})
         return found
 
     def networks(self) -> list[str]:
@@ -90,7 +95,8 @@ class ServingWatch:
     """Follows the engine's events, so that not even a moment with two serving containers of a service is missed.
 
     With `start_first` two may serve, of two versions, and one must at every moment. Where the engine dies it asks the
-    next one what serves, and follows on. `doubles` and `gaps` say in words what was seen.
+    next one what serves, and follows on. A bad version never proves itself, so none of it may ever have its service's
+    name. `doubles`, `gaps` and `found_early` say in words what was seen.
     """
 
     def __init__(self, engine: EngineView, *, start_first: bool = False) -> None:
@@ -102,6 +108,7 @@ class ServingWatch:
         self._connection: _OverUnixSocket | None = None
         self.doubles: list[str] = []
         self.gaps: list[str] = []
+        self.found_early: list[str] = []
         self.starts = 0
         self._thread = threading.Thread(target=self._follow, name="serving-watch", daemon=True)
         self._thread.start()
@@ -109,7 +116,8 @@ class ServingWatch:
 
     def take(self) -> list[str]:
         """What was seen since the last call."""
-        found, self.doubles, self.gaps = [*self.doubles, *self.gaps], [], []
+        found = [*self.doubles, *self.gaps, *self.found_early]
+        self.doubles, self.gaps, self.found_early = [], [], []
         return found
 
     def close(self) -> None:
@@ -146,6 +154,8 @@ class ServingWatch:
         if event["Action"] == "start":
             self.starts += 1
             self._serve(attributes, container)
+            if self._start_first:
+                self._ask_names(attributes["ec.service"], container)
             return
         service = attributes["ec.app"], attributes["ec.service"]
         served = self._serving[service].pop(container, None) is not None
@@ -160,3 +170,14 @@ class ServingWatch:
         if len(here) > 1 and not (self._start_first and len(here) == versions == 2):
             ids = ", ".join(sorted(each[:12] for each in here))
             self.doubles.append(f"two containers of {'/'.join(service)} served at once: {ids}")
+
+    def _ask_names(self, service: str, container: str) -> None:
+        with contextlib.suppress(GoneError):
+            seen = self._engine.inspect(container)
+            if pump.is_bad(seen["Config"]["Cmd"][-1]) and names_of(service, seen["NetworkSettings"]["Networks"]):
+                self.found_early.append(f"{service} of the bad version could be found by its name")
+
+
+def names_of(service: str, joined: dict[str, dict[str, Any]]) -> list[str]:
+    """The networks on which a container of the service, that is `joined` to them, has the service's name."""
+    return [name for name, endpoint in joined.items() if service in (endpoint["Aliases"] or ())]

@@ -6,12 +6,14 @@ import shutil
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from agent.errors import GatewayError
 from deploy.lab.process import LabError
 from tests.faults.lab import pump
+from tests.faults.lab.engine import names_of
 from tests.faults.lab.gateway import FINAL, Gateway
 
 CONVERGED_WITHIN_S = 30.0
@@ -94,6 +96,18 @@ def _compare_containers(gateway: Gateway, version: str) -> Iterator[str]:
     for each in found:
         if each["Labels"]["ec.service"] == "front" and not each["Command"].rstrip("'").endswith(f"# {version}"):
             yield f"front runs {each['Command']}, not version {version}"
+    yield from compare_names(found, gateway.engine.networks())
+
+
+def compare_names(containers: Sequence[Mapping[str, Any]], networks: Sequence[str]) -> Iterator[str]:
+    """At rest each container is on the APP's networks and on no other, under its service's name, with no link left."""
+    for each in containers:
+        name, service, joined = each["Names"][0], str(each["Labels"]["ec.service"]), each["Joined"]
+        if set(joined) != set(networks):
+            yield f"{name} is on the networks {sorted(joined)}, not on {sorted(networks)}"
+        named = names_of(service, joined)
+        yield from (f"{name} cannot be found as {service} on {at}" for at in joined if at not in named)
+        yield from (f"{name} still has links on {at}: {on['Links']}" for at, on in joined.items() if on["Links"])
 
 
 def _compare_belongings(gateway: Gateway, version: str) -> Iterator[str]:

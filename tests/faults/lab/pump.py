@@ -66,6 +66,11 @@ volumes: {{data: {{}}}}
 """
 
 
+def is_bad(script: str) -> bool:
+    """Whether a service's script is the bad version's."""
+    return f": version {BAD}\n" in script or script.endswith(f"# {BAD}")
+
+
 def read_data(volume: Path) -> tuple[str, str]:
     """(format, token) as they lie in the volume; "" where there is none."""
 
