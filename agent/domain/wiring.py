@@ -60,7 +60,8 @@ def mend(container: ContainerSpec, current: ContainerState) -> Iterable[Step]:
 
 
 def _lacks(has: Attachment, wanted: Attachment) -> bool:
-    return not set(wanted.aliases) <= set(has.aliases)
+    """Names, or the links of this trial: those of another one, given up meanwhile, lead to containers that stand still."""
+    return not set(wanted.aliases) <= set(has.aliases) or dict(wanted.links) != dict(has.links)
 
 
 def remake(

@@ -33,6 +33,7 @@ def connected(*images: str) -> AppSpec:
     return replace(bare, containers=containers, update=Update(strategy=Strategy.START_FIRST))
 
 
+LINKED = {"a": "x:2", "also-a": "x:2", "b": "y:2", "also-b": "y:2"}
 OLD, NEW = connected("x:1", "y:1", "same:1"), connected("x:2", "y:2", "same:1")
 
 
@@ -51,13 +52,13 @@ def _names(container: ContainerState) -> set[str]:
     return {name for joined in container.attachments or () for name in joined.aliases}
 
 
-def steps_of(machine: Machine, want: Desired) -> tuple[kinds.Step, ...]:
-    return plan(want, NEW, machine.observed(), OLD)
+def steps_of(machine: Machine, want: Desired, new: AppSpec = NEW) -> tuple[kinds.Step, ...]:
+    return plan(want, new, machine.observed(), OLD)
 
 
-def go(machine: Machine, want: Desired, cut: int | None = None) -> None:
+def go(machine: Machine, want: Desired, cut: int | None = None, new: AppSpec = NEW) -> None:
     """Carry out one plan, or its beginning; a name that is served is served at every moment."""
-    for step in steps_of(machine, want)[:cut]:
+    for step in steps_of(machine, want, new)[:cut]:
         machine.apply(step)
         assert all(named(machine, name) for name in "abc"), f"a name is lost by: {step}"
 
@@ -93,6 +94,33 @@ def test_wherever_it_is_cut_off_only_who_has_proved_itself_is_found_by_name(tria
     for cut in (*after, None, None):
         go(machine, desired(), cut)
     assert (named(machine, "a"), named(machine, "also-b"), named(machine, "c")) == ({"x:2"}, {"y:2"}, {"same:1"})
+    assert steps_of(machine, desired()) == ()
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from((("x:2", "y:1"), ("x:2", "y:3"), ("x:3", "y:2"), ("x:2", "y:2"))), st.integers(0, 12)
+        ),
+        max_size=4,
+    )
+)
+def test_each_version_on_trial_finds_its_own_services_whatever_was_on_trial_before(
+    tried: list[tuple[tuple[str, str], int]],
+) -> None:
+    machine = installed()
+    for images, cut in tried:
+        go(machine, ON_TRIAL, cut, connected(*images, "same:1"))
+    go(machine, ON_TRIAL)
+    go(machine, ON_TRIAL)
+    assert (named(machine, "a"), named(machine, "b")) == ({"x:1"}, {"y:1"})
+    fresh = {each.name: each for each in machine.containers.values() if each.image_id in ("x:2", "y:2")}
+    for each in fresh.values():
+        links = dict((each.attachments or ())[0].links)
+        assert {name: fresh[other].image_id for name, other in links.items()} == LINKED
+    go(machine, desired())
+    go(machine, desired())
+    assert (named(machine, "a"), named(machine, "b")) == ({"x:2"}, {"y:2"})
     assert steps_of(machine, desired()) == ()
 
 
