@@ -96,16 +96,16 @@ _ENGINE: Sequence[_Meaning] = (
         "give the gateway's policy a range of its own for small subnets",
     ),
     _meaning(
-        r"(?<!bind: )address already in use",
-        Conflict,
-        "engine.address_taken",
-        "another container has this one's address: it is given another when it is started",
-    ),
-    _meaning(
-        r"port is already allocated|address already in use",
+        r"port is already allocated|bind: address already in use|failed to bind host port\b.*address already in use",
         Conflict,
         "engine.port_taken",
         "another APP or program holds the host port; change the manifest's `ports` or free it",
+    ),
+    _meaning(
+        r"address already in use",
+        Conflict,
+        "engine.address_taken",
+        "another container has this one's address: it is given another when it is started",
     ),
     _meaning(
         r"unable to retrieve OCI runtime error|fork/exec \S*(runc|shim)|containerd",
