@@ -38,22 +38,22 @@ def gw(short_dir: Path, gateway_id: str) -> Iterator[Gateway]:
         yield running
 
 
-def pair(gw: Gateway, version: str, *, good: bool = True) -> str:
-    """`web` answers with its version; `twin`, new with each version too, and `asker`, always the same, ask it all the time."""
+def pair(gw: Gateway, version: str, *, good: bool = True, twin: str = "", within: str = "6s") -> str:
+    """`web` answers with its version; `twin`, new with each `twin` or version, and `asker`, always the same, ask it all the time."""
     text = f"""\
 name: pair
 x-ec:
   version: "{version}"
   update:
     strategy: start-first
-    health: {{within: 6s, stable_for: 2s, http: {{service: web, port: 8080, path: /health}}}}
+    health: {{within: {within}, stable_for: 2s, http: {{service: web, port: 8080, path: /health}}}}
 x-python: &python {{image: "ec/python:3", stop_grace_period: 1s}}
 services:
   web:
     <<: *python
     command: ["python3", "-c", {quoted(ANSWER)}]
     environment: {{VERSION: "{version}", GOOD: "{"yes" if good else "no"}"}}
-  twin: {{<<: *python, command: ["python3", "-c", {quoted(ASK)}], environment: {{VERSION: "{version}"}}}}
+  twin: {{<<: *python, command: ["python3", "-c", {quoted(ASK)}], environment: {{VERSION: "{twin or version}"}}}}
   asker: {{<<: *python, command: ["python3", "-c", {quoted(ASK)}]}}
 """
     return str(gw.write(f"pair-{version}.txt", text))
@@ -85,3 +85,12 @@ def test_nobody_hears_a_version_that_never_proved_itself_and_all_hear_the_one_th
     (twin,) = heard(gw, "twin")
     assert (twin[0], twin[-1], twin.strip("13")) == ("3", "3", "")
     assert asker["Id"] in [c["Id"] for c in gw.containers("pair")], "what did not change is not touched"
+
+
+def test_what_stays_of_a_version_given_up_on_trial_finds_the_services_of_the_next_one(gw: Gateway) -> None:
+    gw.ask("app", "install", pair(gw, "1"))
+    gw.ask("app", "upgrade", pair(gw, "2", good=False), "--no-wait")
+    wait_until(lambda: heard(gw, "twin")[1:] == ["2"], "version 2 heard by its own twin", 30)
+    gw.ask("app", "upgrade", pair(gw, "3", good=False, twin="2", within="20s"), "--no-wait")
+    wait_until(lambda: heard(gw, "twin")[1:] == ["23"], "version 3, on trial, heard by the same twin", 18)
+    assert heard(gw, "asker") == ["1"]
