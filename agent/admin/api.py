@@ -59,7 +59,7 @@ class AdminApi:
         """Answer what is under way, then close. The socket's file stays, and is replaced at the next start."""
         await self._server.stop()
 
-    async def _check(self, peer: Peer) -> None:
+    async def _check(self, peer: Peer) -> str:
         """The file's mode keeps others out; this keeps out who got the socket handed over or finds it under a loose mount."""
         if peer.uid not in self._allowed:
             raise Unauthorised(
@@ -67,6 +67,7 @@ class AdminApi:
                 f"user {peer.uid} may not administer this gateway",
                 hint="run it as root, or as the user of the agent",
             )
+        return ""
 
     async def _command(self, request: Request) -> Answer:
         body = read_command(request.body)

@@ -26,8 +26,11 @@ class PointsView(Protocol):
 
 
 class Writes(Protocol):
-    """The way to an actuator."""
+    """The way to an actuator. `waits` and `review`: which of two versions of an APP is asked."""
 
+    waits: Callable[[str, str], bool]
+
+    def review(self, instance: str) -> None: ...
     async def write(self, point: str, value: Any, *, mode: str, origin: str, who: str) -> Any: ...
 
 

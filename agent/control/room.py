@@ -24,6 +24,7 @@ from agent.control.converge.steps import StepRunner
 from agent.control.converge.supervisor import Alarms, Heartbeats, Supervisor
 from agent.control.converge.survey import Survey
 from agent.control.converge.trial import Prober, TrialRunner
+from agent.control.converge.voice import Voice
 from agent.control.gateway import Box, GatewayWork, RecentLines
 from agent.control.images.missing import MissingImages
 from agent.control.images.stock import ImageStock
@@ -141,6 +142,8 @@ class ControlRoom:
         self.reconciler = Reconciler(ledger, outside.engine, catalog, steps, self.supervisor, trials)
         self.engine = EngineWatch(outside.engine, plane.alarms, lambda: self.reconciler.errors)
         self.reconciler.watch(self.engine.look)
+        plane.writes.waits = Voice(ledger, catalog, self.reconciler.observed, plane.writes.review).waits
+        self.reconciler.watch(plane.writes.review)
         self._comeback = Comeback(ledger, outside.clock)
         self.reconciler.put_in_order(self._comeback)
         self.missing = MissingImages(

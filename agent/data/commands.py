@@ -46,14 +46,15 @@ class AppCommand:
 
 
 class CommandStream:
-    """The commands of one listener: an async iterator that ends when it is replaced or detached.
+    """The commands of one listener: an async iterator that ends when it is replaced or detached. `caller` is its container.
 
     `on_ready`, if set, is called synchronously when a command comes; it calls `drain` and sends at once, which saves
     the turn of the loop that waking a task costs.
     """
 
-    def __init__(self, instance: str, clock: Clock) -> None:
+    def __init__(self, instance: str, clock: Clock, caller: str = "") -> None:
         self.instance = instance
+        self.caller = caller
         self.on_ready: Callable[[], None] | None = None
         self.ended = False
         self._clock = clock

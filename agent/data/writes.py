@@ -62,33 +62,59 @@ class WriteCounts:
 
 
 class WriteHub:
-    """All writes. `answer_timeout_s` is how long an APP may take."""
+    """All writes. `answer_timeout_s` is how long an APP may take.
+
+    `waits` tells of an instance and one of its containers whether the commands are meant for another version of it now:
+    a listener in there is handed none until that is over (`review`).
+    """
 
     def __init__(self, table: PointTable, clock: Clock, *, answer_timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         self.counts = WriteCounts()
         self.on_attached: list[Callable[[str], None]] = []
+        self.waits: Callable[[str, str], bool] = lambda *_: False
         self._table = table
         self._clock = clock
         self._answer_timeout_s = answer_timeout_s
         self._streams: dict[str, CommandStream] = {}
+        self._waiting: dict[str, CommandStream] = {}
         self._pending: dict[str, _Pending] = {}
         self._selected: dict[str, _Selection] = {}
         self._ids = itertools.count(1)
         self._epoch = f"{clock.now_ms():x}"
 
-    def attach(self, instance: str) -> CommandStream:
-        """The commands for an instance from now on. A second stream of the same instance ends the first one."""
-        old = self._streams.get(instance)
-        stream = self._streams[instance] = CommandStream(instance, self._clock)
+    def attach(self, instance: str, caller: str = "") -> CommandStream:
+        """The commands for an instance from now on. A second stream of the same instance ends the first one.
+
+        `caller` is the listener's container. One that `waits` ends only another that does.
+        """
+        stream = CommandStream(instance, self._clock, caller)
+        if self.waits(instance, caller):
+            old, self._waiting[instance] = self._waiting.get(instance), stream
+            if old is not None:
+                old.end()
+        else:
+            self._hand_over(stream)
+        return stream
+
+    def review(self, instance: str) -> None:
+        """The instance may have another version that the commands are meant for: who waited for that is handed them."""
+        stream = self._waiting.get(instance)
+        if stream is not None and not self.waits(instance, stream.caller):
+            del self._waiting[instance]
+            self._hand_over(stream)
+
+    def _hand_over(self, stream: CommandStream) -> None:
+        old, self._streams[stream.instance] = self._streams.get(stream.instance), stream
         if old is not None:
             old.end()
         for tell in self.on_attached:
-            tell(instance)
-        return stream
+            tell(stream.instance)
 
     def detach(self, stream: CommandStream) -> None:
         """The listener has gone: what it was handed and did not answer fails now."""
         stream.end()
+        if self._waiting.get(stream.instance) is stream:
+            del self._waiting[stream.instance]
         if self._streams.get(stream.instance) is stream:
             del self._streams[stream.instance]
             for id_ in [id_ for id_, each in self._pending.items() if each.instance == stream.instance]:
@@ -159,6 +185,8 @@ class WriteHub:
         on_failed: Callable[[str], None] | None, on_done: Callable[[], None] | None = None,
     ) -> AppCommand:  # fmt: skip
         state, value = self.check(point, value)
+        if state.owner not in self._streams:
+            self.review(state.owner)
         stream = self._streams.get(state.owner)
         if stream is None:
             self.counts.failed += 1

@@ -61,7 +61,7 @@ class CommandsCategory:
         """The rows of this category."""
         return [
             Endpoint(
-                "GET", "/v1/commands/stream", "Writes meant for this APP; one listener, the last one", self.watch,
+                "GET", "/v1/commands/stream", "Writes meant for this APP; one listener, the last one of its proven version", self.watch,
                 events={"command": CommandEvent, "end": EndEvent},
             ),
             Endpoint(
@@ -72,7 +72,7 @@ class CommandsCategory:
 
     def watch(self, call: Call) -> Stream:
         """Each command is on the wire in the turn of the loop that caused it; a slow listener is cut."""
-        commands = self._writes.attach(call.session.instance)
+        commands = self._writes.attach(call.session.instance, call.caller)
         ended = asyncio.Event()
 
         async def feed(sink: Sink) -> None:

@@ -14,15 +14,16 @@ from agent.http.messages import Answer, Handler, Request, Stream
 
 
 class Call:
-    """A request after the checks: `body` and `query` are the endpoint's own types."""
+    """A request after the checks: `body` and `query` are the endpoint's own types, `caller` is the caller's container."""
 
-    __slots__ = ("body", "params", "query", "session")
+    __slots__ = ("body", "caller", "params", "query", "session")
 
-    def __init__(self, session: Session, body: Any, query: Any, params: Mapping[str, str]) -> None:
+    def __init__(self, session: Session, body: Any, query: Any, params: Mapping[str, str], caller: str = "") -> None:
         self.session = session
         self.body = body
         self.query = query
         self.params = params
+        self.caller = caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def bind(endpoint: Endpoint) -> Handler:
                 raise not_granted(permission, f"use {endpoint.path}")
             query = read_query(request) if request.query_text or endpoint.query is not None else None
             body = decode_body(decode, request.body) if decode is not None else None
-            return run(Call(session, body, query, request.params))
+            return run(Call(session, body, query, request.params, request.peer.name))
         except Busy:
             session.meter.used["refused"] += 1
             raise

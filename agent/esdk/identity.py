@@ -23,8 +23,8 @@ MAX_FILE_BYTES = 65_536
 class Verifier(Protocol):
     """Decides whether a process may use an instance's socket. The simulator and tests bring their own."""
 
-    async def verify(self, instance: str, peer: Peer) -> None:
-        """Return for a process of the instance; raise Unauthorised for every other."""
+    async def verify(self, instance: str, peer: Peer) -> str:
+        """The container that a process of the instance is in, "" for in none; raise Unauthorised for every other process."""
         ...
 
 
@@ -53,14 +53,16 @@ class CgroupVerifier:
         # A thread of its own: the default pool may be full of slow engine calls.
         self._thread = ThreadPoolExecutor(1, "esdk-identity")
 
-    async def verify(self, instance: str, peer: Peer) -> None:
+    async def verify(self, instance: str, peer: Peer) -> str:
         """See `Verifier`."""
         loop = asyncio.get_running_loop()
         process, containers = await loop.run_in_executor(self._thread, self._containers_of, peer.pid)
         until_s = loop.time() + self._patience_s
         while True:
             # The first that is ours counts: a container can make cgroups below its own, never beside it.
-            owner = next((name for each in containers if (name := self._container_instance(each))), None)
+            owner, container = next(
+                ((name, each) for each in containers if (name := self._container_instance(each))), (None, "")
+            )
             if owner is not None or not containers or loop.time() >= until_s:
                 break
             await asyncio.sleep(0.05)
@@ -69,6 +71,7 @@ class CgroupVerifier:
         self._known[process] = containers
         if len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
+        return container
 
     def close(self) -> None:
         """End the thread."""

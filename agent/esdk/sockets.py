@@ -137,8 +137,8 @@ class Sockets:
         return self._changing.setdefault(instance, asyncio.Lock())
 
     def _check(self, instance: str) -> PeerCheck:
-        async def check(peer: Peer) -> None:
-            await self._verifier.verify(instance, peer)
+        async def check(peer: Peer) -> str:
+            return await self._verifier.verify(instance, peer)
 
         return check
 

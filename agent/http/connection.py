@@ -149,9 +149,9 @@ class HttpConnection(asyncio.Protocol):
 
     # -- who is it ----------------------------------------------------------------------------------------------
 
-    async def _verify(self, check: Awaitable[None]) -> None:
+    async def _verify(self, check: Awaitable[str]) -> None:
         try:
-            await check
+            self._peer.name = await check
         except GatewayError as error:
             self._server.stats.refused_peers += 1
             if self._server.may_log("peer_refused"):

@@ -16,13 +16,17 @@ PROBLEM = "application/problem+json"
 EVENTS = "text/event-stream"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Peer:
-    """The process at the other end, as the kernel saw it when it connected. `pid` 0: not in our pid namespace."""
+    """The process at the other end, as the kernel saw it when it connected. `pid` 0: not in our pid namespace.
+
+    `name` is what the socket's check found it to be; "" before that, and where nobody checks.
+    """
 
     pid: int
     uid: int
     gid: int
+    name: str = ""
 
 
 class Request:

@@ -17,7 +17,7 @@ from agent.http.messages import Peer
 from agent.http.router import Router
 
 LOG_EVERY_S = 60.0
-PeerCheck = Callable[[Peer], Awaitable[None]]
+PeerCheck = Callable[[Peer], Awaitable[str]]
 """Raises a GatewayError (mostly Unauthorised) for a process that has no business here; asked once a connection."""
 
 

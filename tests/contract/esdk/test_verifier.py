@@ -32,7 +32,7 @@ def verifier(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Verifie
 
 async def test_the_instance_s_own_process_comes_in_and_a_stranger_does_not_however_often(verifier: Verifier) -> None:
     for _ in range(2):
-        await verifier.verify("guard", OWN)
+        assert await verifier.verify("guard", OWN) in (OURS, "")
         with pytest.raises(Unauthorised) as caught:
             await verifier.verify("guard", STRANGER)
         assert (caught.value.code, caught.value.hint != "") == ("esdk.foreign_process", True)

@@ -145,3 +145,66 @@ async def test_a_remote_write_needs_a_clock_that_is_right() -> None:
     with pytest.raises(Refused) as refused:
         await rig.plane.writes.write("boiler/valve", 5, origin="cloud", who="cloud")
     assert refused.value.code == "write.clock"
+
+
+class Trial:
+    """Which containers are of a version that has not proved itself."""
+
+    def __init__(self, rig: Rig, *containers: str) -> None:
+        self.unproven = set(containers)
+        self.hub = rig.plane.writes
+        self.hub.waits = lambda instance, caller: caller in self.unproven
+
+    def ends(self, *containers: str) -> None:
+        self.unproven = set(containers)
+        self.hub.review("modbus-1")
+
+
+async def test_a_version_on_trial_is_handed_no_command_before_it_has_proved_itself_and_every_one_after() -> None:
+    rig = Rig().configure()
+    trial = Trial(rig, "new")
+    old = trial.hub.attach("modbus-1", "old")
+    new = trial.hub.attach("modbus-1", "new")
+    first = asyncio.create_task(write(rig, 5))
+    command = await anext(old)
+    trial.hub.answer("modbus-1", command.id, True)
+    assert (await first, taken(new), old.ended) == ("done", [], False)
+    trial.ends("old")
+    assert old.ended
+    late = trial.hub.attach("modbus-1", "old")
+    second = asyncio.create_task(write(rig, 6))
+    command = await anext(new)
+    trial.hub.answer("modbus-1", command.id, True)
+    assert (await second, command.value, taken(late)) == ("done", 6, [])
+    for gone in (old, late):
+        trial.hub.detach(gone)
+    assert trial.hub.listening("modbus-1")
+
+
+async def test_a_trial_that_fails_costs_the_proven_listener_nothing() -> None:
+    rig = Rig().configure()
+    trial = Trial(rig, "new")
+    old, new = (trial.hub.attach("modbus-1", each) for each in ("old", "new"))
+    again = trial.hub.attach("modbus-1", "new")
+    assert (old.ended, new.ended, again.ended) == (False, True, False)
+    first = asyncio.create_task(write(rig, 5))
+    command = await anext(old)
+    for gone in (new, again):
+        trial.hub.detach(gone)
+    trial.hub.answer("modbus-1", command.id, True)
+    assert await first == "done"
+    trial.hub.review("modbus-1")
+    assert trial.hub.attach("modbus-1", "old").ended is False
+
+
+async def test_who_waited_is_handed_the_write_that_comes_when_nobody_else_is_left() -> None:
+    rig = Rig().configure()
+    trial = Trial(rig, "new")
+    new = trial.hub.attach("modbus-1", "new")
+    with pytest.raises(Unreachable, match="nobody listens"):
+        await write(rig, 5)
+    trial.unproven = set()
+    first = asyncio.create_task(write(rig, 6))
+    command = await anext(new)
+    trial.hub.answer("modbus-1", command.id, True)
+    assert (await first, command.value) == ("done", 6)

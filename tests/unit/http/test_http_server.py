@@ -104,16 +104,17 @@ async def test_json_that_is_none_is_malformed() -> None:
 async def test_the_peer_is_the_kernels_word(tmp_path: Path) -> None:
     peers: list[Peer] = []
 
-    async def check(peer: Peer) -> None:
+    async def check(peer: Peer) -> str:
         peers.append(peer)
+        return "a container"
 
     async with serving(tmp_path, check=check) as shop:
         assert (await shop.ask(post("/echo", b"x")))[0] == 200
-        assert peers == [Peer(os.getpid(), os.getuid(), os.getgid())]
+        assert peers == [Peer(os.getpid(), os.getuid(), os.getgid(), "a container")]
 
 
 async def test_a_foreign_process_gets_401_once_and_reaches_no_handler(tmp_path: Path) -> None:
-    async def check(peer: Peer) -> None:
+    async def check(peer: Peer) -> str:
         raise Unauthorised("esdk.foreign_process", "this socket is not yours", hint="use your own")
 
     async with serving(tmp_path, check=check) as shop:
@@ -128,8 +129,9 @@ async def test_a_foreign_process_gets_401_once_and_reaches_no_handler(tmp_path: 
 
 
 async def test_a_check_that_never_ends_closes_the_connection(tmp_path: Path) -> None:
-    async def check(peer: Peer) -> None:
+    async def check(peer: Peer) -> str:
         await asyncio.sleep(60)
+        return ""
 
     async with serving(tmp_path, QUICK, check) as shop:
         client = await shop.client()
