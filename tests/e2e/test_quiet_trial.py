@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -29,6 +30,29 @@ while True:
     try: print(urllib.request.urlopen("http://web:8080/", timeout=5).read().decode(), flush=True)
     except OSError: pass
     time.sleep(0.02)
+"""
+LISTEN = """\
+import http.client, json, os, socket, time
+class Socket(http.client.HTTPConnection):
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect("/run/ec/esdk.sock")
+def ask(method, path, body=None):
+    connection = Socket("gateway")
+    connection.request(method, path, body and json.dumps(body))
+    return connection.getresponse()
+while True:
+    try:
+        for line in ask("GET", "/v1/commands/stream"):
+            if line.startswith(b"data:") and b"point" in line:
+                answer = {"ok": True, "message": os.environ["VERSION"]}
+                ask("POST", "/v1/commands/" + json.loads(line[5:])["id"], answer).read()
+    except OSError: pass
+    time.sleep(0.2)
+"""
+DEVICES = """\
+devices:
+  boiler: {driver: actor, points: {valve: {type: int, write: {min: 0, max: 100}}}}
 """
 
 
@@ -94,3 +118,43 @@ def test_what_stays_of_a_version_given_up_on_trial_finds_the_services_of_the_nex
     gw.ask("app", "upgrade", pair(gw, "3", good=False, twin="2", within="20s"), "--no-wait")
     wait_until(lambda: heard(gw, "twin")[1:] == ["23"], "version 3, on trial, heard by the same twin", 18)
     assert heard(gw, "asker") == ["1"]
+
+
+def actor(gw: Gateway, version: str, health: str) -> str:
+    """An APP that answers each command with its version."""
+    text = f"""\
+name: actor
+x-ec:
+  version: "{version}"
+  update: {{strategy: start-first, health: {health}}}
+services:
+  main:
+    image: "ec/python:3"
+    stop_grace_period: 1s
+    command: ["python3", "-c", {quoted(LISTEN)}]
+    environment: {{VERSION: "{version}"}}
+"""
+    return str(gw.write(f"actor-{version}.txt", text))
+
+
+def test_commands_go_to_the_proven_version_until_the_new_one_has_proved_itself(gw: Gateway) -> None:
+    answers: list[str] = []
+
+    def ask() -> str:
+        reply = gw.run("point", "write", "boiler/valve", "5", "--json")
+        answers.append(json.loads(reply.out)["message"] if reply.code == 0 else reply.err)
+        return answers[-1]
+
+    gw.write("devices.d/plant.yaml", DEVICES)
+    gw.ask("app", "install", actor(gw, "1", "{within: 20s, stable_for: 1s}"))
+    wait_until(lambda: ask() == "1", "the first answer", 20)
+    answers.clear()
+    gw.ask("app", "upgrade", actor(gw, "2", "{within: 5s, stable_for: 4s, tcp: {service: main, port: 9}}"), "--no-wait")
+    wait_until(lambda: bool(ask()) and len(gw.containers("actor")) == 2, "a trial that fails", 20)
+    wait_until(lambda: bool(ask()) and len(gw.containers("actor")) == 1, "the way back", 30)
+    assert (set(answers), len(answers) > 10) == ({"1"}, True)
+    gw.ask("app", "upgrade", actor(gw, "3", "{within: 20s, stable_for: 3s}"), "--no-wait")
+    wait_until(lambda: ask() == "3", "an answer of the version that has proved itself", 30)
+    wait_until(lambda: len(gw.containers("actor")) == 1, "the hand-over", 30)
+    assert ask() == "3"
+    assert "".join(each if each in "13" else "?" for each in answers).strip("1").strip("3") == "", answers

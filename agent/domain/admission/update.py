@@ -26,7 +26,7 @@ def _start_first(case: Case) -> Iterator[Found]:
         yield Found(_STRATEGY, words, _HINT)
 
     for pattern in case.spec.grants.points_publish:
-        # Commands go to one listener of an instance: the version on trial would take them from the proven one.
+        # Rules would act on what a version measures that has not proved itself.
         yield Found(_STRATEGY, f"start-first with points of its own ({pattern}): only one version can own them", _HINT)
 
 
