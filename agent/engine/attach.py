@@ -13,6 +13,7 @@ from agent.engine.observed import read_attachments
 from agent.errors import GatewayError, NotFound
 
 _NETWORK_GONE = "engine.network_not_found"
+_CONTAINER_GONE = "engine.container_not_found"
 _ADDRESS_TAKEN = "engine.address_taken"
 
 
@@ -36,8 +37,10 @@ async def _join(client: EngineClient, container_id: str, joined: Attachment) -> 
     body = {"Container": container_id, "EndpointConfig": endpoint_body(joined)}
     doing = f"connecting container {container_id[:12]} to {joined.network}"
     try:
-        await _post(client, doing, f"/networks/{joined.network}/connect", body, but="already")
+        await _post(client, doing, f"/networks/{joined.network}/connect", body, but="already exists in network")
     except NotFound as error:
+        if error.code == _CONTAINER_GONE:
+            raise
         words = f"network {joined.network} of container {container_id[:12]} is not there"
         raise NotFound(_NETWORK_GONE, words, hint="it is made again by itself") from error
 

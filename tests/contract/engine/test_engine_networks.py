@@ -133,12 +133,15 @@ async def test_a_running_container_is_taken_off_networks_and_comes_back_without_
     assert (after.networks, after.pid, after.started_at) == (before.networks, before.pid, before.started_at)
 
 
-async def test_a_network_that_is_gone_cannot_be_joined(rig: Rig) -> None:
+async def test_a_network_that_is_gone_cannot_be_joined_and_nobody_who_is_gone_joins_one(rig: Rig) -> None:
     await rig.engine.create_network(make_network(rig))
     state = await run(rig, renamed(make_spec(rig), networks=(Attachment(make_network(rig).name),)))
     with pytest.raises(NotFound) as caught:
         await rig.engine.connect(state.id, [Attachment(f"{rig.gateway}-nowhere")])
     assert caught.value.code == "engine.network_not_found"
+    with pytest.raises(NotFound) as caught:
+        await rig.engine.connect("f" * 64, [Attachment(make_network(rig).name)])
+    assert caught.value.code == "engine.container_not_found"
 
 
 async def test_a_container_that_does_not_run_is_brought_to_its_networks_too(rig: Rig) -> None:
