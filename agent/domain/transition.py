@@ -20,9 +20,12 @@ MAX_WINDOWS = 5
 PAST_FETCHING = (JobState.INSTALLING, JobState.VERIFYING)
 
 
-def adopt(desired: Desired, job: Job, version: Version, *, needs_trial: bool, keep: int) -> tuple[Desired, Job]:
+def adopt(
+    desired: Desired, job: Job, version: Version, *, needs_trial: bool, keep: int, brought: Job | None = None
+) -> tuple[Desired, Job]:
     """Its images are here: `version` becomes the wanted one; `keep` others are kept to go back to.
 
+    `brought` is the job that made the present one wanted: what that went back to has proved itself before, and stays kept.
     While it is on trial one more is: should it fail, what it replaced is no longer one of those to go back to.
     The proven version before it is kept first, also when an unproven one is replaced half-way; then the data that go
     back with it stay those of the proven one, also when that was wanted again for a moment (`restore`). What has proven
@@ -30,7 +33,8 @@ def adopt(desired: Desired, job: Job, version: Version, *, needs_trial: bool, ke
     """
     on_trial = desired.trial is Trial.VERIFYING
     proven = desired.previous if on_trial else desired.current
-    older = desired.history[1:] if on_trial else desired.history
+    tried = (desired.current,) if on_trial and returns(brought) and desired.current is not None else ()
+    older = (*desired.history[1:], *tried) if on_trial else desired.history
     verifying = proven != version and (needs_trial or on_trial)
     held_by_gate = desired.hold.startswith(UNPROVEN)
     after = replace(

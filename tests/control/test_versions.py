@@ -145,3 +145,14 @@ async def test_going_back_that_is_cancelled_keeps_the_version(rig: Rig) -> None:
     assert (await rig.send("job.cancel", job=reply.job)).code == 200
     await rig.until(lambda: rig.serving() == ["pump:2"], "its going back")
     assert rig.versions() == [("2", "current"), ("1", "kept")]
+
+
+async def test_a_roll_back_that_is_taken_back_in_its_trial_costs_no_kept_version(rig: Rig) -> None:
+    slow = manifest("1", health="within: 20s, stable_for: 2s")
+    assert (await rig.job(await rig.send("app.install", instance="pump", manifest=slow))).state is JobState.DONE
+    for version in "23":
+        await rig.job(await rig.send("app.upgrade", instance="pump", manifest=manifest(version)))
+    await rig.send("app.rollback", instance="pump", to="1")
+    await rig.until(lambda: rig.serving() == ["pump:1"], "the trial of the older one")
+    assert await roll_back(rig) is JobState.DONE
+    assert rig.versions() == [("3", "current"), ("2", "kept"), ("1", "kept")]

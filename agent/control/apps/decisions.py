@@ -169,7 +169,8 @@ class AppDecisions:
         self._deployer.check_return(job.instance, version)
         base = replace(desired, wanted=Wanted.RUNNING, hold="")
         keep = self._catalog.premises.policy.keep_versions
-        after, moved = transition.adopt(base, job, version, needs_trial=True, keep=keep)
+        brought = self._ledger.jobs.get(desired.job)
+        after, moved = transition.adopt(base, job, version, needs_trial=True, keep=keep, brought=brought)
         stored = self._ledger.releases[version.release]
         forgiven = (replace(stored, failed=""),) if stored.failed else ()
         return Change(desired=(after,), jobs=(moved, *self._superseded(job)), releases=forgiven), ""
