@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,11 @@ async def sync_disk(folder: str) -> None:
     if not await asyncio.to_thread(Path(folder).is_dir):
         return
     quiet = asyncio.subprocess.DEVNULL
-    process = await asyncio.create_subprocess_exec("sync", "-f", folder, stdin=quiet, stdout=quiet, stderr=quiet)
+    try:
+        process = await asyncio.create_subprocess_exec("sync", "-f", folder, stdin=quiet, stdout=quiet, stderr=quiet)
+    except OSError:  # no such program here: then all file systems, not this one alone
+        await asyncio.to_thread(os.sync)
+        return
     try:
         async with asyncio.timeout(_WITHIN_S):
             status = await process.wait()

@@ -38,6 +38,19 @@ async def test_what_nobody_synced_outlasts_a_power_cut(kind: str, tmp_path: Path
         assert survivors(disk, tmp_path, kind)["layer"] == b"x" * 100_000
 
 
+async def test_where_there_is_no_program_for_it_it_outlasts_a_power_cut_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = tmp_path / "disk"
+    loopfs.make(disk, "ext4")
+    with loopfs.mounted(disk, tmp_path / "before", "ext4") as folder:
+        (folder / "layer").write_bytes(b"x" * 100_000)
+        with monkeypatch.context() as bare:
+            bare.setenv("PATH", str(tmp_path))
+            await sync_disk(str(folder))
+        assert survivors(disk, tmp_path, "ext4")["layer"] == b"x" * 100_000
+
+
 async def test_a_folder_that_is_not_there_is_nobodys_trouble(tmp_path: Path) -> None:
     await sync_disk(str(tmp_path / "gone"))
     assert list(tmp_path.iterdir()) == []
