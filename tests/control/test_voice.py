@@ -60,7 +60,7 @@ async def test_with_stop_first_and_at_the_first_start_nobody_waits(rig: Rig) -> 
     reply = await rig.send("app.install", instance="pump", manifest=text("1", strategy="stop-first"))
     await rig.until(lambda: rig.serving() == ["pump:1"], "the first")
     (first,) = rig.engine.find("pump", "main")
-    assert not rig.plane.writes.waits("pump", first.id)
+    await rig.until(lambda: not rig.plane.writes.waits("pump", first.id), "its turn, once it was seen")
     await rig.job(reply)
     await rig.send("app.upgrade", instance="pump", manifest=text("2", SLOW, strategy="stop-first"))
     await rig.until(lambda: rig.serving() == ["pump:2"], "the second")

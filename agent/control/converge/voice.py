@@ -29,9 +29,9 @@ class Voice:
         if not container_id or desired is None or seen is None:
             return False
         specs = {each.id: each.spec for each in seen.containers}
-        proven, other = self._versions(desired)
         if container_id not in specs:
             return True
+        proven, other = self._versions(desired)
         if specs[container_id] in proven:
             return False
         # What both versions have in common says nothing about which of them serves.
