@@ -12,7 +12,7 @@ _HINT = "write strategy: stop-first"
 
 
 def _start_first(case: Case) -> Iterator[Found]:
-    """Two at once would fight for a port or for commands, and of two writers on one volume none could be rolled back."""
+    """Two at once would fight for a port or tell of the same points, and of two writers on one volume none could be rolled back."""
     if case.spec.update.strategy is not Strategy.START_FIRST:
         return
     for container in case.spec.containers:

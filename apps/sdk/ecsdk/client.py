@@ -143,7 +143,7 @@ class Commands:
         self._wire = wire
 
     def watch(self) -> Stream[Command]:
-        """The commands; each must be answered. The last listener of an APP is the only one."""
+        """The commands; each must be answered. The last listener of the proven version is the only one."""
         return Stream(self._wire, "/v1/commands/stream", "command", read_command, silence_s=COMMAND_SILENCE_S)
 
     def answer(self, command_id: str, ok: bool = True, message: str = "") -> bool:
